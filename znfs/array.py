@@ -1,0 +1,163 @@
+"""Arrays and groups: metadata bound to a store and the block cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from znfs.cache import BlockCache
+from znfs.chunks import Chunks, Keyed, Sharded
+from znfs.codecs import Decoder
+from znfs.errors import ChunkError, Denied
+from znfs.meta import ArrayMeta, GroupMeta, Index
+from znfs.stores.base import Blob, Store
+
+Block = np.ndarray[Any, Any]
+
+
+class Array:
+    """An array of one version.
+
+    `confirm` is called when a chunk is absent and raises Stale unless the array's metadata still
+    stands: a store that is gone must not look like fill values (contract, "Reading").
+    """
+
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        meta: ArrayMeta,
+        version: str,
+        mtime: float,
+        store: Store,
+        cache: BlockCache,
+        confirm: Callable[[], None],
+        missing_403: bool = False,
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.meta = meta
+        self.version = version
+        self.mtime = mtime
+        self.fill = np.frombuffer(meta.fill, meta.dtype)[0:1].reshape(())
+        self.confirm = confirm
+        self._identity = f"{path}\0{version}"
+        self._cache = cache
+        self._missing_403 = missing_403
+        self._nbytes = meta.chunk_nbytes
+        self._decoder = Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
+        chunks: Chunks = Keyed(store, path, meta.keys)
+        for level, shard in enumerate(meta.shards):
+            chunks = Sharded(chunks, shard, cache, (self._identity, level))
+        self._chunks = chunks
+
+    def block(self, index: Index) -> Block:
+        """The decoded chunk at `index`: full chunk shape, C order, little-endian, read-only.
+
+        Parts beyond the array's edge, and chunks the store does not have, hold the fill value.
+        Raises ChunkError for damage, Stale if the array has gone, Denied, StoreError.
+        """
+        value = self.load(index)
+        return np.broadcast_to(self.fill, self.meta.chunks) if value is None else value
+
+    def load(self, index: Index) -> Block | None:
+        """As `block`, but None for a chunk the store does not have."""
+        key = (self._identity, index)
+        return self._cache.get(key, self._nbytes, lambda: self._load(index))  # type: ignore[no-any-return]
+
+    def peek(self, index: Index) -> tuple[Block | None] | None:
+        """What `load` would answer, in a tuple, if the cache has it; else None."""
+        return self._cache.peek((self._identity, index))
+
+    def prefetch(self, indexes: Iterable[Index]) -> int:
+        """Begin loading blocks the cache lacks; a hint. Returns how many loads were begun."""
+        if not self.meta.shards:
+            return sum(
+                self._cache.prefetch([((self._identity, index), self._nbytes)], self._load_many)
+                for index in indexes
+            )
+        begun = 0
+        for batch in self._by_shard(indexes):
+            items = [((self._identity, index), self._nbytes) for index in batch]
+            begun += self._cache.prefetch(items, self._load_many)
+        return begun
+
+    def chunk_key(self, index: Index) -> str:
+        """The store key the chunk at `index` comes from."""
+        return self._chunks.key(index)
+
+    def _by_shard(self, indexes: Iterable[Index]) -> Iterator[list[Index]]:
+        """Indexes grouped by innermost shard, in batches that one ranged get may serve."""
+        grid = self.meta.shards[-1].grid
+        most = max(1, (8 << 20) // max(1, self._nbytes))
+        groups: dict[Index, list[Index]] = {}
+        for index in indexes:
+            shard = tuple(i // n for i, n in zip(index, grid, strict=True))
+            groups.setdefault(shard, []).append(index)
+        for group in groups.values():
+            for at in range(0, len(group), most):
+                yield group[at : at + most]
+
+    def _load(self, index: Index) -> Block | None:
+        try:
+            blob = self._chunks.get(index)
+        except Denied:
+            if not self._missing_403:
+                raise
+            blob = None
+        return self._decode(index, blob)
+
+    def _load_many(self, keys: Sequence[Any]) -> Iterator[tuple[Any, Block | None]]:
+        indexes = [index for _, index in keys]
+        if len(indexes) == 1:
+            yield keys[0], self._load(indexes[0])
+            return
+        for index, blob in self._chunks.get_many(indexes):
+            yield (self._identity, index), self._decode(index, blob)
+
+    def _decode(self, index: Index, blob: Blob | None) -> Block | None:
+        if blob is None:
+            self.confirm()
+            return None
+        try:
+            return self._decoder.decode(blob.data)
+        except ChunkError as error:
+            raise ChunkError(f"{self._chunks.key(index)}: {error}") from error
+
+
+class Group:
+    """A group of one version. Its children are looked up when asked for."""
+
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        meta: GroupMeta,
+        version: str,
+        mtime: float,
+        names: Callable[[], Sequence[str]],
+        child: Callable[[str], Array | Group | None],
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.meta = meta
+        self.version = version
+        self.mtime = mtime
+        self._names = names
+        self._child = child
+
+    def names(self) -> Sequence[str]:
+        """Names of the arrays and groups directly below, sorted."""
+        return self._names()
+
+    def child(self, name: str) -> Array | Group | None:
+        """The array or group of that name; None if it is neither, or cannot be read."""
+        return self._child(name)
+
+
+def grid_size(meta: ArrayMeta) -> int:
+    """Number of chunks of an array."""
+    return prod(meta.grid)

@@ -1,0 +1,275 @@
+"""The block cache: the one place of locks, shared by every view of a mount.
+
+What it promises:
+
+- Bounded: what it holds and what is being loaded stay together within `limit` bytes. A value
+  larger than that is handed to those who wait for it and dropped.
+- Single flight: a key is loaded once however many threads want it. The thread that asked first
+  runs the load itself, never behind a queue; a load that is still queued (a prefetch) is taken
+  over by the first thread that needs it. A load may call `get` itself (a chunk needs its shard's
+  index): nested loads are not made to wait for room, so they cannot deadlock.
+- An error is handed to those who waited for that load and is not kept.
+
+Atomic under the lock: look-up with claim; publish with removal from the flights. Loads run
+outside it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from cachetools import LRUCache
+
+from znfs.errors import StoreError
+
+Value = Any
+LoadMany = Callable[[Sequence[Hashable]], Iterable[tuple[Hashable, Value]]]
+
+# Bookkeeping of an entry (key tuple, dict slots, array header), so that a cache of tiny or absent
+# blocks is bounded too.
+_ENTRY_OVERHEAD = 512
+
+
+def cost(value: Value) -> int:
+    """Bytes a cached value takes; None is a chunk known to be absent."""
+    if value is None:
+        return _ENTRY_OVERHEAD
+    nbytes = getattr(value, "nbytes", None)
+    return _ENTRY_OVERHEAD + (len(value) if nbytes is None else int(nbytes))
+
+
+class _Batch:
+    """Loads that one call makes together. `flights` are those still without an answer."""
+
+    __slots__ = ("claimed", "flights", "load", "nbytes", "queued")
+
+    def __init__(self, load: LoadMany, nbytes: int) -> None:
+        self.load = load
+        self.nbytes = nbytes
+        self.claimed = False
+        self.queued = False
+        self.flights: dict[Hashable, _Flight] = {}
+
+
+class _Flight:
+    __slots__ = ("batch", "done", "error", "value")
+
+    def __init__(self, batch: _Batch) -> None:
+        self.batch = batch
+        self.done = threading.Event()
+        self.value: Value = None
+        self.error: BaseException | None = None
+
+
+class BlockCache:
+    """Least recently used values under hashable keys; every key holds its node's version."""
+
+    def __init__(self, limit: int, workers: int = 4) -> None:
+        self.limit = limit
+        self._lru: LRUCache[Hashable, Value] = LRUCache(maxsize=limit, getsizeof=cost)
+        self._flights: dict[Hashable, _Flight] = {}
+        self._loading = 0  # bytes reserved by loads that run
+        self._queued = 0  # bytes of prefetches not begun
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._nested = threading.local()
+        self._generation = 0
+        self._workers = workers
+        self._pool: ThreadPoolExecutor | None = None
+        self.hits = self.misses = self.evictions = self.prefetched = self.errors = 0
+        self.last_errors: deque[tuple[float, str]] = deque(maxlen=20)
+
+    def get(self, key: Hashable, nbytes: int, load: Callable[[], Value]) -> Value:
+        """The value of `key`, loaded by `load()` if need be; `nbytes` is what it will about take.
+
+        Raises what `load` raises.
+        """
+        with self._lock:
+            try:
+                value = self._lru[key]
+                self.hits += 1
+                return value
+            except KeyError:
+                pass
+            flight = self._flights.get(key)
+            if flight is None:
+                self.misses += 1
+                flight = self._enlist([(key, nbytes)], lambda keys: ((k, load()) for k in keys))
+                mine = True
+            else:
+                mine = not flight.batch.claimed
+            if mine:
+                self._claim(flight.batch)
+        if mine:
+            self._run(flight.batch)
+        else:
+            flight.done.wait()
+        if flight.error is not None:
+            raise flight.error
+        return flight.value
+
+    def prefetch(self, items: Iterable[tuple[Hashable, int]], load: LoadMany) -> int:
+        """Have those of `items` (key, nbytes) that are missing loaded in the background, together.
+
+        `load(keys)` yields (key, value) as they come. What would take more than half the cache
+        with all that is under way is left out. Returns how many loads were begun. Never waits.
+        """
+        with self._lock:
+            if self._workers == 0:
+                return 0
+            missing, total = [], 0
+            budget = self.limit // 2 - self._loading - self._queued
+            for key, nbytes in items:
+                if key in self._lru or key in self._flights:
+                    continue
+                total += nbytes
+                if total > budget:
+                    break
+                missing.append((key, nbytes))
+            if not missing:
+                return 0
+            batch = self._enlist(missing, load).batch
+            batch.queued = True
+            self._queued += batch.nbytes
+            self.prefetched += len(missing)
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="znfs-load")
+            try:
+                self._pool.submit(self._run_queued, batch)
+            except RuntimeError:  # the interpreter is shutting down
+                self._claim(batch)
+                for key in missing:
+                    self._flights.pop(key[0], None)
+                return 0
+        return len(missing)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._lru
+
+    def peek(self, key: Hashable) -> tuple[Value] | None:
+        """The value of `key` in a tuple if it is here, counted as a hit; else None."""
+        with self._lock:
+            try:
+                value = self._lru[key]
+            except KeyError:
+                return None
+            self.hits += 1
+            return (value,)
+
+    def forget(self, key: Hashable) -> None:
+        """Drop one value, if it is here."""
+        with self._lock:
+            self._lru.pop(key, None)
+
+    def clear(self) -> None:
+        """Drop everything; what is being loaded is handed out but not kept."""
+        with self._lock:
+            self._generation += 1
+            self._lru.clear()
+            self._flights.clear()
+
+    def status(self) -> dict[str, Any]:
+        """Counters, for status.json."""
+        with self._lock:
+            return {
+                "bytes": self._lru.currsize,
+                "limit": self.limit,
+                "entries": len(self._lru),
+                "loading_bytes": self._loading,
+                "hits": self.hits,
+                "misses": self.misses,
+                "prefetched": self.prefetched,
+                "evictions": self.evictions,
+                "errors": self.errors,
+                "last_errors": [{"time": t, "error": e} for t, e in self.last_errors],
+            }
+
+    def close(self) -> None:
+        """Stop prefetching; loads under way end in their own time."""
+        with self._lock:
+            self._workers = 0
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run_queued(self, batch: _Batch) -> None:
+        with self._lock:
+            if batch.claimed:
+                return  # a reader took it over
+            self._claim(batch)
+        self._run(batch)
+
+    def _run(self, batch: _Batch) -> None:
+        """Load a claimed batch and hand out its values, or the error to those left without one."""
+        nested = getattr(self._nested, "depth", 0)
+        with self._lock:
+            while not nested and self._loading and self._loading + batch.nbytes > self.limit:
+                self._room.wait()
+            self._loading += batch.nbytes
+            self._shrink()
+            generation = self._generation
+        self._nested.depth = nested + 1
+        error: BaseException | None = None
+        try:
+            for key, value in batch.load(list(batch.flights)):
+                self._publish(batch, key, value, generation)
+        except BaseException as e:
+            error = e
+        finally:
+            self._nested.depth = nested
+        with self._lock:
+            self._loading -= batch.nbytes
+            self._room.notify_all()
+            if error is not None:
+                self._note(error)
+            for key, flight in batch.flights.items():
+                flight.error = error or StoreError(f"{key}: the load gave no answer")
+                self._land(key, flight)
+        if error is not None and not isinstance(error, Exception):
+            raise error  # KeyboardInterrupt and the like end the thread that runs the load
+
+    def _publish(self, batch: _Batch, key: Hashable, value: Value, generation: int) -> None:
+        with self._lock:
+            flight = batch.flights.pop(key)
+            flight.value = value
+            share = batch.nbytes // (len(batch.flights) + 1)
+            batch.nbytes -= share
+            self._loading -= share
+            if generation == self._generation and cost(value) <= self.limit - self._loading:
+                self._lru[key] = value  # evicts for the limit
+                self._shrink()  # and for the loads under way
+            self._room.notify_all()
+            self._land(key, flight)
+
+    # The methods below are called with the lock held.
+
+    def _land(self, key: Hashable, flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        flight.done.set()
+
+    def _enlist(self, items: Sequence[tuple[Hashable, int]], load: LoadMany) -> _Flight:
+        batch = _Batch(load, sum(nbytes for _, nbytes in items))
+        for key, _ in items:
+            self._flights[key] = batch.flights[key] = _Flight(batch)
+        return batch.flights[items[0][0]]
+
+    def _claim(self, batch: _Batch) -> None:
+        batch.claimed = True
+        if batch.queued:
+            batch.queued = False
+            self._queued -= batch.nbytes
+
+    def _shrink(self) -> None:
+        while self._lru and self._lru.currsize + self._loading > self.limit:
+            self._lru.popitem()
+            self.evictions += 1
+
+    def _note(self, error: BaseException) -> None:
+        self.errors += 1
+        self.last_errors.append((time.time(), f"{type(error).__name__}: {error}"))

@@ -1,0 +1,64 @@
+"""Every error znfs raises on purpose.
+
+    ZnfsError
+    ├── UsageError        the command line or an option is wrong            exit status 2
+    ├── SourceError       SOURCE cannot be opened, or is not what it says   exit status 1
+    ├── NotFound          nothing has that name                             ENOENT
+    ├── Denied            the store answered 401 or 403                     EACCES
+    ├── NotListable       the store cannot list this prefix                 (handled by the tree)
+    ├── Stale             the node changed, or its store has gone           ESTALE
+    ├── StoreError        timeouts, 5xx after retries, broken connections   EIO
+    ├── ChunkError        a chunk that does not decode to what it must be   EIO
+    └── MetadataError     a metadata document that cannot be understood     (named by `znfs info`)
+        └── Unsupported   understood, but znfs cannot read such data
+
+Backends' own exceptions become these in `store.py` and nowhere else; these become errno in
+`fuse.py` and nowhere else. Messages name the thing (the key, the document, the option) and hold
+no secrets.
+"""
+
+from __future__ import annotations
+
+
+class ZnfsError(Exception):
+    """Base of all errors znfs raises on purpose."""
+
+
+class UsageError(ZnfsError):
+    """The command line, an option or the configuration is wrong."""
+
+
+class SourceError(ZnfsError):
+    """SOURCE cannot be opened, or holds nothing znfs can show."""
+
+
+class NotFound(ZnfsError):
+    """Nothing has that name."""
+
+
+class Denied(ZnfsError):
+    """The store refuses: 401, 403, or no permission on a local file."""
+
+
+class NotListable(ZnfsError):
+    """The store cannot list; names must come from metadata."""
+
+
+class Stale(ZnfsError):
+    """The node has changed since it was opened, or its store has gone."""
+
+
+class StoreError(ZnfsError):
+    """The store did not answer, or answered wrongly."""
+
+
+class ChunkError(ZnfsError):
+    """A chunk that is damaged: it does not decode to its declared shape and type."""
+
+
+class MetadataError(ZnfsError):
+    """A metadata document is not what its format says."""
+
+
+class Unsupported(MetadataError):
+    """A valid document that describes data znfs cannot read; the message says which and why."""

@@ -1,0 +1,167 @@
+"""What metadata documents say, in one form for all formats. Frozen, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+
+Index = tuple[int, ...]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CodecSpec:
+    """One codec of a chain: its name in znfs's table (codecs.CODECS) and its configuration."""
+
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChunkKeys:
+    """Chunk key encoding: how a chunk's grid index becomes a store key below the array.
+
+    Zarr v2 has no prefix (`0.0.0`), Zarr v3's `default` has prefix `c` (`c/0/0/0`, `c` for 0-d),
+    N5 reverses the index (`x/y/z`).
+    """
+
+    separator: str
+    prefix: str = ""
+    reverse: bool = False
+
+    def key(self, index: Index) -> str:
+        """The key of the chunk at `index`."""
+        parts = [str(i) for i in (reversed(index) if self.reverse else index)]
+        if self.prefix:
+            parts.insert(0, self.prefix)
+        return self.separator.join(parts) or "0"
+
+    def parse(self, key: str, grid: Shape) -> Index | None:
+        """The index that `key` names, or None if it is no chunk of `grid`."""
+        if not grid:
+            return () if key == self.key(()) else None
+        parts = key.split(self.separator)
+        if self.prefix:
+            if parts[0] != self.prefix:
+                return None
+            parts = parts[1:]
+        if len(parts) != len(grid) or not all(p.isascii() and p.isdigit() for p in parts):
+            return None
+        if any(len(p) > 1 and p[0] == "0" or len(p) > 19 for p in parts):
+            return None
+        index = tuple(int(p) for p in (reversed(parts) if self.reverse else parts))
+        return index if all(i < n for i, n in zip(index, grid, strict=True)) else None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One level of `sharding_indexed` (Zarr v3): a stored object that holds a grid of chunks.
+
+    `shape` is the shard's shape in elements of the array (array axes). `chunks` is the shape of
+    what it holds (array axes). `order` is the permutation applied before sharding (identity when
+    no transpose precedes it): the index inside the shard counts in the permuted axes. `outer`
+    are bytes-to-bytes codecs applied to the whole shard (rare; the shard is then read whole).
+    """
+
+    shape: Shape
+    chunks: Shape
+    index_codecs: tuple[CodecSpec, ...]
+    index_at_end: bool = True
+    order: tuple[int, ...] = ()
+    outer: tuple[CodecSpec, ...] = ()
+
+    @property
+    def grid(self) -> Shape:
+        """Chunks per shard along the array's axes."""
+        return tuple(s // c for s, c in zip(self.shape, self.chunks, strict=True))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A named axis. `scale` is the pixel size in `unit` and `translation` its origin, if known."""
+
+    name: str
+    unit: str | None = None
+    scale: float | None = None
+    translation: float | None = None
+    kind: str | None = None  # OME-Zarr's axis type: "space", "time", "channel"
+
+
+@dataclass(frozen=True)
+class ArrayMeta:
+    """An array as its metadata documents describe it.
+
+    Axes are in C order everywhere (N5's are reversed: the slowest comes first). `dtype` is the
+    type of decoded blocks, always little-endian; `fill` is one element of it. `chunks` is the
+    unit of decoding: for a sharded array the innermost chunk. `codecs` are in the order of
+    encoding. `axes` always has one entry per dimension, named by the contract's rule.
+    """
+
+    format: str  # "zarr2", "zarr3", "n5"
+    shape: Shape
+    chunks: Shape
+    dtype: np.dtype[Any]
+    fill: bytes
+    keys: ChunkKeys
+    codecs: tuple[CodecSpec, ...] = ()
+    shards: tuple[Shard, ...] = ()  # outermost first
+    axes: tuple[Axis, ...] = ()
+    dimension_names: tuple[str | None, ...] | None = None  # as stored, for NetCDF
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    stored_dtype: str = ""  # as the document spells it, for people
+    fill_given: bool = True  # False: the document gave none (Zarr v2 null); `fill` is zeros
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def grid(self) -> Shape:
+        """Number of chunks along each axis; 0 where the array is empty."""
+        return tuple(-(-s // c) for s, c in zip(self.shape, self.chunks, strict=True))
+
+    @property
+    def outer_chunks(self) -> Shape:
+        """Shape of one stored object: the outermost shard, or the chunk."""
+        return self.shards[0].shape if self.shards else self.chunks
+
+    @property
+    def outer_grid(self) -> Shape:
+        """The grid of stored objects."""
+        return tuple(-(-s // c) for s, c in zip(self.shape, self.outer_chunks, strict=True))
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole decoded array."""
+        return self.size * self.dtype.itemsize
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes of one decoded chunk."""
+        return prod(self.chunks) * self.dtype.itemsize
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        return tuple(a.name for a in self.axes)
+
+
+@dataclass(frozen=True)
+class GroupMeta:
+    """A group. `consolidated` maps paths below the group to that node's documents by name.
+
+    It is None where the group has no consolidated metadata; an empty mapping says that the
+    group has no children.
+    """
+
+    format: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    consolidated: Mapping[str, Mapping[str, bytes]] | None = None

@@ -1,0 +1,84 @@
+"""What the file tree is made of: directories, and files that are lists of extents."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Protocol
+
+
+class Extent(Protocol):
+    """A run of bytes of a virtual file, computed when read."""
+
+    size: int
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill all of `out` with the extent's bytes from `start` on (`start + len(out) <= size`).
+
+        Raises ZnfsError; `out` then holds nothing of worth.
+        """
+
+    def prefetch(self, start: int, stop: int) -> None:
+        """Begin loading what a read of [start, stop) would need; never raises, never waits."""
+
+
+class File:
+    """A virtual file: extents one after another.
+
+    `version` changes whenever its bytes may have; `mtime` is in seconds (the metadata's
+    Last-Modified, else 0). Safe for many threads.
+    """
+
+    def __init__(self, extents: Sequence[Extent], version: str, mtime: float = 0.0) -> None:
+        self._extents = [e for e in extents if e.size]
+        self._ends = list(accumulate(e.size for e in self._extents))
+        self.size = self._ends[-1] if self._ends else 0
+        self.version = version
+        self.mtime = mtime
+
+    def read_into(self, start: int, out: memoryview) -> int:
+        """Fill `out` from `start` on; returns how many bytes there were (short at the end)."""
+        want = min(len(out), self.size - start)
+        if want <= 0:
+            return 0
+        for extent, lo, hi, at in self._pieces(start, start + want):
+            extent.read_into(lo, out[at : at + hi - lo])
+        return want
+
+    def read(self, start: int, size: int) -> bytes:
+        """At most `size` bytes from `start` on, as `pread`."""
+        out = bytearray(max(0, min(size, self.size - start)))
+        self.read_into(start, memoryview(out))
+        return bytes(out)
+
+    def prefetch(self, start: int, stop: int) -> None:
+        """Begin loading [start, stop); a hint."""
+        for extent, lo, hi, _ in self._pieces(start, min(stop, self.size)):
+            extent.prefetch(lo, hi)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[Extent, int, int, int]]:
+        i = bisect_right(self._ends, start)
+        at = start
+        while at < stop:
+            extent, end = self._extents[i], self._ends[i]
+            base = end - extent.size
+            hi = min(stop, end)
+            yield extent, at - base, hi - base, at - start
+            at, i = hi, i + 1
+
+
+class Dir(Protocol):
+    """A directory. Its names are arithmetic or metadata, never a LIST of chunks."""
+
+    version: str
+    mtime: float
+
+    def names(self, start: int = 0) -> Iterator[str]:
+        """The names from the `start`-th on, in a fixed order, one at a time."""
+
+    def lookup(self, name: str) -> Node | None:
+        """The node of that name, listed or not; None if there is none. Raises ZnfsError."""
+
+
+Node = File | Dir

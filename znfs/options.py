@@ -1,0 +1,96 @@
+"""Options: one frozen dataclass. Flags, `-o`, environment, configuration file and docs derive from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from znfs.errors import UsageError
+
+VIEW_NAMES = ("chunks", "npy", "tiff", "tiff.xz", "tiff.yz", "tif", "btf", "h5", "nc", "ome.tif")
+# By default tiff.xz and tiff.yz are not listed, but a path to them resolves (the contract's rule).
+UNLISTED_VIEWS = frozenset({"tiff.xz", "tiff.yz"})
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes in `512MiB`, `20GiB`, `64k` or `1048576`; units are powers of 1024.
+
+    Raises UsageError.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?\s*", str(text), re.IGNORECASE)
+    if not found:
+        raise UsageError(f"{text!r} is not a size; write it like 512MiB or 20GiB")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def parse_views(text: str | tuple[str, ...]) -> tuple[str, ...] | None:
+    """The views of a `--views` list; None for "by default". Raises UsageError."""
+    names = tuple(text.split(",")) if isinstance(text, str) else text
+    if names == ("all",):
+        return VIEW_NAMES
+    if unknown := [n for n in names if n not in VIEW_NAMES]:
+        raise UsageError(f"--views: no view {unknown[0]!r}; there are {', '.join(VIEW_NAMES)}, all")
+    return names
+
+
+def option(default: Any, help: str, group: str, **more: Any) -> Any:
+    """A field of Options; `more` may hold parse, metavar, choices, repeat."""
+    return field(default=default, metadata={"help": help, "group": group, **more})
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a source is opened, cached, shown and mounted."""
+
+    cache_size: int = option(
+        1 << 30, "memory for decoded blocks", "cache", parse=parse_size, metavar="SIZE"
+    )
+    disk_cache: str | None = option(None, "folder for encoded blocks", "cache", metavar="DIR")
+    disk_cache_size: int = option(
+        20 << 30, "most that folder may hold", "cache", parse=parse_size, metavar="SIZE"
+    )
+    ttl: float = option(
+        5.0, "how long metadata is trusted before it is checked again", "cache",
+        parse=float, metavar="SECONDS",
+    )
+    views: tuple[str, ...] | None = option(
+        None, f"which views to show, of {', '.join(VIEW_NAMES)}, or all", "views",
+        parse=parse_views, metavar="LIST",
+    )
+    manifest: str | None = option(
+        None, "file that names the nodes of a store that cannot list", "source", metavar="FILE"
+    )
+    backend: str = option(
+        "auto", "library that reads S3, GCS, Azure and HTTP", "source",
+        choices=("auto", "obstore", "fsspec"),
+    )
+    anon: bool = option(False, "do not sign requests", "source")
+    requester_pays: bool = option(False, "agree to be charged for requests", "source")
+    profile: str | None = option(None, "AWS profile", "source", metavar="NAME")
+    region: str | None = option(None, "S3 region", "source", metavar="NAME")
+    endpoint_url: str | None = option(None, "S3 endpoint", "source", metavar="URL")
+    storage_option: Mapping[str, str] = option(
+        None, "option for the storage library; may be repeated", "source",
+        metavar="KEY=VALUE", repeat=True,
+    )
+    missing_403: bool = option(False, "a chunk answered 403 is missing, not an error", "source")
+    deadline: float = option(
+        30.0, "longest a request may take, retries included", "source",
+        parse=float, metavar="SECONDS",
+    )
+    allow_other: bool = option(False, "let other users read the mount", "mount")
+    uid: int | None = option(None, "owner of the files", "mount", parse=int, metavar="UID")
+    gid: int | None = option(None, "group of the files", "mount", parse=int, metavar="GID")
+    umask: int = option(
+        0o222, "permission bits that are off", "mount",
+        parse=lambda text: int(text, 8), metavar="OCTAL",
+    )
+    log_level: str = option(
+        "warning", "least severe message to log", "mount",
+        choices=("debug", "info", "warning", "error"),
+    )
+    foreground: bool = option(False, "stay in the foreground", "mount")

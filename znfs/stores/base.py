@@ -1,0 +1,72 @@
+"""What a store is: keys to bytes, each answer with its version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Stat:
+    """An object without its bytes. `version` is its ETag; of local files mtime in ns, size, inode.
+
+    Where a server sends no ETag it is made of Last-Modified and size. `mtime` is in seconds, 0 if
+    the store does not say.
+    """
+
+    size: int
+    version: str
+    mtime: float
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Bytes of an object (or of a range of it), with the whole object's version and mtime."""
+
+    data: bytes | memoryview
+    version: str
+    mtime: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A name directly below a prefix: an object, or a prefix of longer keys."""
+
+    name: str
+    is_prefix: bool
+    size: int = 0
+
+
+class Store(Protocol):
+    """Keys are relative to the store's root, `/`-separated, without leading or trailing `/`.
+
+    Safe for many threads. Every call returns within the deadline of the options it was opened
+    with. Absent is None, never an exception; Denied for 401 and 403; StoreError for all that may
+    pass (timeouts, 5xx after retries, resets) and for an answer of the wrong length.
+    """
+
+    url: str  # for people and logs: no user info, no signature
+    concurrency: int  # requests worth having under way at once
+    local: bool  # a look-up costs microseconds
+
+    def get(
+        self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
+    ) -> Blob | None:
+        """The object's bytes [start, stop); a negative start is a suffix (stop is then None).
+
+        A range may end after the object does: the answer is then short; one that begins at or
+        after its end is empty. With `if_match`, an object of another version raises Stale.
+        """
+
+    def stat(self, key: str) -> Stat | None:
+        """Size, version and mtime of an object, or None (also for a prefix)."""
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        """The names directly below `prefix` ("" is the root), in no particular order.
+
+        Nothing there yields nothing. Raises NotListable where the store cannot list.
+        """
+
+    def close(self) -> None:
+        """Let go of connections and files."""
