@@ -1,0 +1,250 @@
+"""The one place where a SOURCE is parsed, named and cleaned of secrets.
+
+A SOURCE is one of
+
+- a path: `/data/x.zarr`, `x.zarr`, `~/x.zarr`;
+- an fsspec URL: `s3://bucket/x.zarr`, `https://host/x.zarr`, `sftp://host/x.zarr`;
+- a chain of them, innermost first: `zip://x.zarr::s3://bucket/a.zip`;
+- a URL pipeline, outermost first: `s3://bucket/a.zip|zip:x.zarr|zarr3:`, where
+  `s3+https://host/bucket/key` names an S3 server other than Amazon's.
+
+What begins with `/`, `.` or `~` is a path, whatever else is in it save a pipeline's segments. In a
+chain or a plain URL a `%` stands for itself, as in fsspec; in pipelines, `s3+https` and `http` URLs
+percent-encoding applies, as in RFC 3986.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
+
+from znfs.errors import UsageError
+
+ROOT_NAME = "root"
+_STORE_SUFFIXES = (".zarr", ".n5", ".zip")
+
+# Names that mean the same kind of store. What is not here goes to fsspec under its own name.
+_SCHEMES = {
+    "file": "file", "local": "file",
+    "s3": "s3", "s3a": "s3",
+    "gs": "gs", "gcs": "gs",
+    "az": "az", "abfs": "az", "abfss": "az",
+    "http": "http", "https": "https",
+}
+_S3_ENDPOINTS = {"s3+http": "http", "s3+https": "https"}
+# Segments of a pipeline that name a format, and the format they force ("zarr" is any version).
+_FORMAT_SEGMENTS = {"zarr3": "zarr3", "zarr2": "zarr2", "zarr": None, "n5": "n5"}
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
+_LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)(?:://(.*))?", re.DOTALL)
+_PIPE = re.compile(r"\|(?=[A-Za-z][A-Za-z0-9+.\-]*:|$)")
+
+# Here `@` in front of the path means something else than a user: a container, a revision.
+_AT_IS_NO_USER = frozenset({"az", "abfs", "abfss", "adl", "wasb", "wasbs", "github", "git", "hf"})
+_SECRET_WORD = re.compile(
+    r"secret|passw|passphrase|token|credential|connection_string|authori[sz]ation|cookie|signature"
+    r"|headers?$|(^|[_\-])(sas|sig|pwd|auth)($|[_\-])|key($|_?id$)|private",
+    re.IGNORECASE,
+)
+_FILE_OF_A_SECRET = re.compile(r"(file|filename|path)$", re.IGNORECASE)
+_NO_SECRETS = frozenset({"", "anon", "none", "cloud", "google_default", "true", "false"})
+
+
+@dataclass(frozen=True)
+class Location:
+    """A SOURCE taken apart: where its bytes are, and which zip files to enter from there.
+
+    `scheme` is file, s3, gs, az, http, https or an fsspec protocol. `host` is a bucket, a container
+    or host:port, "" for files. `path` has no `/` at its ends, save that a file's is absolute; an
+    http path stays percent-encoded. `text` is the URL as fsspec takes it. `zips` holds the path
+    inside each zip file entered, the outermost first. `format` is a pipeline's, or None.
+    """
+
+    scheme: str
+    host: str
+    path: str
+    text: str = field(repr=False)
+    endpoint: str | None = None
+    user: str = field(default="", repr=False)  # "user:password"
+    query: str = field(default="", repr=False)
+    zips: tuple[str, ...] = ()
+    format: str | None = None
+
+    @property
+    def name(self) -> str:
+        """NAME of the root, from the innermost path that is not empty."""
+        path = unquote(self.path) if self.scheme in ("http", "https") else self.path
+        return node_name(next((p for p in reversed((path, *self.zips)) if p.strip("/")), ""))
+
+
+def node_name(path: str) -> str:
+    """The contract's NAME of a node: its last segment without one of the stores' suffixes."""
+    last = path.rstrip("/").rpartition("/")[2]
+    for suffix in _STORE_SUFFIXES:
+        if last.endswith(suffix):
+            return last.removesuffix(suffix) or ROOT_NAME
+    return last or ROOT_NAME
+
+
+def parse(source: str) -> Location:
+    """Take a SOURCE apart; no look at any store. Raises UsageError."""
+    if not source or "\0" in source:
+        raise UsageError("SOURCE is empty or holds a NUL")
+    base, *segments = _PIPE.split(source)
+    location = _parse_chain(base, quoted=bool(segments))
+    for i, segment in enumerate(segments):
+        location = _enter(location, segment, last=i == len(segments) - 1, source=source)
+    return location
+
+
+def _parse_chain(text: str, quoted: bool) -> Location:
+    if text.startswith(("/", ".", "~")) or "::" not in text:
+        return _parse_base(text, quoted)
+    links = text.split("::")
+    zips: list[str] = []
+    while len(links) > 1:
+        found = _LINK.fullmatch(links[0])
+        if not found or found[1].lower() != "zip":
+            break
+        zips.insert(0, (found[2] or "").strip("/"))
+        links.pop(0)
+    if len(links) == 1:
+        return replace(_parse_base(links[0], quoted), zips=tuple(zips))
+    # Other links (tar, simplecache, reference, ...) are fsspec's own affair.
+    for link in links[:-1]:
+        if not _LINK.fullmatch(link):
+            raise UsageError(
+                f"{redact(text)!r}: {redact(link)!r} is no protocol; a path with '::' begins with ./"
+            )
+    inner = next((p for p in (_LINK.fullmatch(x) for x in links[:-1]) if p and p[2]), None)
+    path = inner[2].strip("/") if inner else _parse_base(links[-1], quoted).path
+    return Location("chain", "", path, "::".join(links), zips=tuple(zips))
+
+
+def _parse_base(text: str, quoted: bool) -> Location:
+    found = _URL.fullmatch(text)
+    if text.startswith(("/", ".", "~")) or not found:
+        path = os.path.expanduser(text) if text == "~" or text.startswith("~/") else text
+        return _file(path)
+    scheme, rest = found[1].lower(), found[2]
+    kind = _SCHEMES.get(scheme, scheme)
+    if kind == "file":
+        return _file(unquote(rest) if quoted else rest)
+    if scheme in _S3_ENDPOINTS:
+        user, host, path, query = _authority(scheme, rest)
+        bucket, _, key = unquote(path).strip("/").partition("/")
+        if not bucket or not host:
+            raise UsageError(f"{redact(text)!r} names no bucket: s3+https://HOST/BUCKET/KEY")
+        if query:
+            raise UsageError(f"{redact(text)!r}: an S3 URL takes no '?'")
+        endpoint = f"{_S3_ENDPOINTS[scheme]}://{host}"
+        return Location("s3", bucket, key, f"s3://{bucket}/{key}", endpoint, user)
+    if kind in ("http", "https"):
+        if "#" in rest:
+            raise UsageError(f"{redact(text)!r}: a '#' in a URL is written %23")
+        user, host, path, query = _authority(scheme, rest)
+        _require(host, text)
+        return Location(kind, host, path.strip("/"), text, user=user, query=query)
+    if kind in ("s3", "gs", "az"):
+        host, _, path = rest.partition("/")
+        host, _, account = host.partition("@") if kind == "az" else (host, "", "")
+        user, _, host = host.rpartition("@")
+        _require(host, text)
+        path = unquote(path) if quoted else path
+        return Location(kind, host, path.strip("/"), text, account or None, user)
+    # An fsspec protocol; whether its first part is a host is for fsspec to know.
+    user = _authority(scheme, rest)[0] if scheme not in _AT_IS_NO_USER else ""
+    return Location(scheme, "", rest.strip("/"), text, user=user)
+
+
+def _file(path: str) -> Location:
+    path = os.path.abspath(path or "/")
+    return Location("file", "", path, path)
+
+
+def _require(host: str, text: str) -> None:
+    if not host:
+        raise UsageError(f"{redact(text)!r} names no host or bucket")
+
+
+def _authority(scheme: str, rest: str) -> tuple[str, str, str, str]:
+    """User info, host:port, path and query of what follows `scheme://`."""
+    rest, _, query = rest.partition("?")
+    authority, slash, path = rest.partition("/")
+    user, _, host = authority.rpartition("@")
+    return user, host, slash + path, query
+
+
+def _enter(location: Location, segment: str, last: bool, source: str) -> Location:
+    """One more segment of a pipeline: a zip file to enter, or the format of what is there."""
+    scheme, _, path = segment.partition(":")
+    scheme, path = scheme.lower(), unquote(path).strip("/")
+    if scheme == "zip":
+        return replace(location, zips=(*location.zips, path))
+    if scheme not in _FORMAT_SEGMENTS:
+        known = ", ".join(f"{s}:" for s in ("zip", *_FORMAT_SEGMENTS))
+        raise UsageError(
+            f"{redact(source)!r}: no pipeline segment {scheme + ':'!r}; there are {known}"
+        )
+    if not last:
+        raise UsageError(f"{redact(source)!r}: {scheme}: must be the last segment")
+    return replace(_below(location, path), format=_FORMAT_SEGMENTS[scheme])
+
+
+def _below(location: Location, path: str) -> Location:
+    if not path:
+        return location
+    if location.zips:
+        *outer, inner = location.zips
+        return replace(location, zips=(*outer, f"{inner}/{path}".strip("/")))
+    if location.scheme == "chain":
+        raise UsageError(f"{redact(location.text)!r}: write the path {path!r} into the chain")
+    if location.scheme in ("http", "https"):
+        path = _quote_path(path)
+    slash = "" if location.path.endswith("/") or not location.path else "/"
+    text = f"{location.text.rstrip('/')}/{path}"
+    return replace(location, path=f"{location.path}{slash}{path}", text=text)
+
+
+def _quote_path(path: str) -> str:
+    from urllib.parse import quote
+
+    return quote(path, safe="/!$&'()*+,;=:@~")
+
+
+def redact(text: str) -> str:
+    """`text` with every URL in it free of user info and signatures."""
+
+    def without_user(found: re.Match[str]) -> str:
+        return found[0] if found[1].lower() in _AT_IS_NO_USER else f"{found[1]}://"
+
+    def without_secret(found: re.Match[str]) -> str:
+        return f"{found[1]}{found[2]}=***" if _SECRET_WORD.search(found[2]) else found[0]
+
+    text = re.sub(r"([A-Za-z][A-Za-z0-9+.\-]*)://[^/?#\s|'\"]*@", without_user, text)
+    return re.sub(r"([?&])([^=&\s]+)=([^&\s|'\")]*)", without_secret, text)
+
+
+def refuse_secrets(
+    source: str, storage_option: Mapping[str, str] | None = None, endpoint_url: str | None = None
+) -> None:
+    """For what comes from a command line, which every user of the machine can read.
+
+    Raises UsageError, which names --config as the place for secrets and repeats none.
+    """
+    for url in filter(None, (source, endpoint_url)):
+        if redact(url) != url:
+            raise UsageError(
+                f"{redact(url)!r}: a command line is no place for user info or a signature; "
+                "put them into the environment or a file for --config"
+            )
+    for key, value in (storage_option or {}).items():
+        named = _SECRET_WORD.search(key) and not _FILE_OF_A_SECRET.search(key)
+        if (named and str(value).lower() not in _NO_SECRETS) or redact(str(value)) != str(value):
+            raise UsageError(
+                f"--storage-option {key}: a command line is no place for a secret; "
+                "put it into the environment or a file for --config"
+            )
