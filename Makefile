@@ -1,0 +1,52 @@
+# `make help` explains the targets.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+PYTEST_ARGS ?=
+SOAK_SECONDS ?= 90
+
+PY = .venv/bin/python
+ENV = env -u PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench docs soak install uninstall clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo:            ## mount a Zarr and an N5 volume and read them with TIFF and HDF5 tools
+	@scripts/debian-packages fuse3 tree libtiff-tools hdf5-tools
+	@scripts/venv
+	@$(ENV) $(PY) -m demo
+
+test:            ## run the tests (PYTEST_ARGS="tests/test_meta.py -x" for some)
+	@scripts/debian-packages -f tests/debian-packages.txt
+	@scripts/venv test
+	@$(ENV) $(PY) -m pytest $(PYTEST_ARGS)
+
+check:           ## ruff, mypy --strict and the layers of the imports
+	@scripts/venv test dev
+	@$(ENV) .venv/bin/ruff check znfs demo tests
+	@$(ENV) .venv/bin/mypy
+	@$(ENV) .venv/bin/lint-imports
+
+bench:           ## measure against the libraries; writes benchmarks/RESULTS.md
+	@scripts/venv bench
+	@$(ENV) $(PY) -m benchmarks
+
+soak:            ## sixteen readers for SOAK_SECONDS (90), every byte checked
+	@scripts/venv test
+	@$(ENV) ZNFS_SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest -m soak --timeout=0 tests/mounts
+
+docs:            ## build the manual into build/docs
+	@scripts/venv docs
+	@$(ENV) .venv/bin/sphinx-build -q -W -b html docs build/docs
+	@echo "build/docs/index.html"
+
+install:         ## into PREFIX (/usr/local) with mount helpers in /sbin; DESTDIR stages
+	@scripts/install "$(DESTDIR)" "$(PREFIX)"
+
+uninstall:       ## remove what `make install` put there
+	@scripts/install --remove "$(DESTDIR)" "$(PREFIX)"
+
+clean:           ## remove .venv, caches and what was built
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
