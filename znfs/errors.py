@@ -3,6 +3,7 @@
     ZnfsError
     ├── UsageError        the command line or an option is wrong            exit status 2
     ├── SourceError       SOURCE cannot be opened, or is not what it says   exit status 1
+    ├── MountError        the mount cannot be made or taken away            exit status 1
     ├── NotFound          nothing has that name                             ENOENT
     ├── Denied            the store answered 401 or 403                     EACCES
     ├── NotListable       the store cannot list this prefix                 (handled by the tree)
@@ -30,6 +31,10 @@ class UsageError(ZnfsError):
 
 class SourceError(ZnfsError):
     """SOURCE cannot be opened, or holds nothing znfs can show."""
+
+
+class MountError(ZnfsError):
+    """A mount cannot be made, found or taken away; the message says why."""
 
 
 class NotFound(ZnfsError):
