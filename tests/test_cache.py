@@ -1,0 +1,196 @@
+"""The block cache: bounds, single flight, take-over, errors."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from znfs.cache import BlockCache, cost
+from znfs.errors import ChunkError
+
+
+def block(n: int) -> np.ndarray:
+    return np.zeros(n, np.uint8)
+
+
+def test_a_value_is_loaded_once_and_counted():
+    cache = BlockCache(1 << 20)
+    loads = []
+    for _ in range(3):
+        assert cache.get("k", 10, lambda: loads.append(1) or b"v") == b"v"
+    assert len(loads) == 1
+    assert (cache.hits, cache.misses) == (2, 1)
+
+
+def test_absent_chunks_are_remembered():
+    cache = BlockCache(1 << 20)
+    assert cache.get("k", 10, lambda: None) is None
+    assert cache.get("k", 10, lambda: pytest.fail("loaded twice")) is None
+
+
+def test_least_recently_used_goes_first_and_the_limit_holds():
+    each = cost(block(1000))
+    cache = BlockCache(3 * each)
+    for k in "abc":
+        cache.get(k, 1000, lambda: block(1000))
+    cache.get("a", 1000, lambda: pytest.fail("a is here"))
+    cache.get("d", 1000, lambda: block(1000))
+    assert "b" not in cache and "a" in cache and "c" in cache and "d" in cache
+    assert cache.status()["bytes"] <= cache.limit
+
+
+def test_a_block_larger_than_the_cache_is_served_and_dropped():
+    cache = BlockCache(1000)
+    assert cache.get("k", 5000, lambda: block(5000)).nbytes == 5000
+    assert "k" not in cache
+    assert cache.status()["bytes"] == 0
+    assert cache.status()["loading_bytes"] == 0
+
+
+def test_many_threads_share_one_load():
+    cache = BlockCache(1 << 20)
+    begun, go = threading.Event(), threading.Event()
+    loads = []
+
+    def load() -> bytes:
+        loads.append(1)
+        begun.set()
+        assert go.wait(10)
+        return b"v"
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(cache.get, "k", 1, load)
+        assert begun.wait(10)
+        others = [pool.submit(cache.get, "k", 1, load) for _ in range(7)]
+        go.set()
+        assert {f.result(10) for f in [first, *others]} == {b"v"}
+    assert len(loads) == 1
+
+
+def test_an_error_reaches_all_who_waited_and_is_not_kept():
+    cache = BlockCache(1 << 20)
+
+    def fail() -> bytes:
+        raise ChunkError("broken")
+
+    for _ in range(2):
+        with pytest.raises(ChunkError, match="broken"):
+            cache.get("k", 1, fail)
+    assert cache.get("k", 1, lambda: b"mended") == b"mended"
+    assert cache.errors == 2
+    assert "broken" in cache.status()["last_errors"][-1]["error"]
+
+
+def test_a_queued_prefetch_is_taken_over_by_who_needs_it():
+    cache = BlockCache(1 << 20, workers=1)
+    busy, go = threading.Event(), threading.Event()
+
+    def slow(keys):
+        busy.set()
+        assert go.wait(10)
+        return ((k, b"slow") for k in keys)
+
+    cache.prefetch([("slow", 1)], slow)
+    assert busy.wait(10)
+    thread = []
+    cache.prefetch([("k", 1)], lambda keys: (thread.append(threading.get_ident()), [("k", b"v")])[1])
+    assert cache.get("k", 1, lambda: pytest.fail("not a second load")) == b"v"
+    assert thread == [threading.get_ident()]
+    go.set()
+    assert cache.get("slow", 1, lambda: b"") == b"slow"
+    cache.close()
+
+
+def test_prefetch_leaves_out_what_would_fill_the_cache():
+    cache = BlockCache(10_000, workers=1)
+    begun = cache.prefetch([(i, 1000) for i in range(100)], lambda ks: ((k, block(1000)) for k in ks))
+    assert 1 <= begun <= 5
+    cache.close()
+
+
+def test_a_batch_hands_out_values_as_they_come():
+    cache = BlockCache(1 << 20, workers=1)
+    go = threading.Event()
+
+    def load(keys):
+        yield keys[0], b"first"
+        assert go.wait(10)
+        yield keys[1], b"second"
+
+    cache.prefetch([("a", 1), ("b", 1)], load)
+    with ThreadPoolExecutor(1) as pool:  # get() may take the batch over, and then waits for all
+        first = pool.submit(cache.get, "a", 1, lambda: b"first")
+        go.set()
+        assert first.result(10) == b"first"
+    assert cache.get("b", 1, lambda: b"second") == b"second"
+    cache.close()
+
+
+def test_a_batch_that_fails_half_way_fails_only_the_rest():
+    cache = BlockCache(1 << 20, workers=0)
+    cache._workers = 1
+
+    def load(keys):
+        yield "a", b"fine"
+        raise ChunkError("half way")
+
+    cache.prefetch([("a", 1), ("b", 1)], load)
+    cache._pool.shutdown(wait=True)
+    assert cache.get("a", 1, lambda: pytest.fail("a came")) == b"fine"
+    assert cache.get("b", 1, lambda: b"again") == b"again"
+
+
+def test_nested_loads_need_no_room():
+    cache = BlockCache(2000)
+
+    def outer() -> np.ndarray:
+        cache.get("index", 1500, lambda: block(1500))
+        return block(1500)
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(cache.get, ("outer", i), 1500, outer) for i in range(16)]
+        assert all(f.result(20).nbytes == 1500 for f in done)
+
+
+def test_cleared_while_loading_is_handed_out_but_not_kept():
+    cache = BlockCache(1 << 20)
+
+    def load() -> bytes:
+        cache.clear()
+        return b"old"
+
+    assert cache.get("k", 1, load) == b"old"
+    assert "k" not in cache
+
+
+def test_the_bound_holds_under_sixteen_threads():
+    limit = 100_000
+    cache = BlockCache(limit, workers=2)
+    held, most = [0], [0]
+    lock = threading.Lock()
+
+    def load(k: int) -> np.ndarray:
+        with lock:
+            held[0] += 3000
+            most[0] = max(most[0], held[0] + cache.status()["bytes"])
+        value = np.full(3000, k % 251, np.uint8)
+        with lock:
+            held[0] -= 3000
+        return value
+
+    def reader(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(300):
+            k = rng.randrange(200)
+            assert (cache.get(k, 3000, lambda k=k: load(k)) == k % 251).all()
+
+    with ThreadPoolExecutor(16) as pool:
+        for f in [pool.submit(reader, s) for s in range(16)]:
+            f.result(60)
+    assert most[0] <= limit
+    assert cache.status()["loading_bytes"] == 0
+    cache.close()

@@ -1,0 +1,403 @@
+"""The hierarchy of a source: which path is an array, a group or a plain prefix, and its version.
+
+A node's version is a hash of its metadata documents with their ETag and Last-Modified (of local
+files: mtime in ns, size, inode). It is checked when somebody asks for the node and the last check
+is older than `ttl`; a node whose version changed is a new object, and so has new cache keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from cachetools import LRUCache
+
+from znfs.array import Array, Group
+from znfs.cache import BlockCache
+from znfs.errors import Denied, MetadataError, NotListable, Stale, StoreError
+from znfs.formats import FORMATS, Format, ome
+from znfs.meta import ArrayMeta, Axis, GroupMeta
+from znfs.stores.base import Blob, Entry, Store
+
+log = logging.getLogger(__name__)
+
+# Nodes remembered; one takes 2-5 kB.
+_MOST_NODES = 16_384
+# A look at the metadata that began this recently confirms that an absent chunk is fill (contract).
+_CONFIRM_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A plain prefix: no metadata, only names below it."""
+
+    path: str
+    name: str
+    version: str = "prefix"
+    mtime: float = 0.0
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A node whose metadata cannot be used; `reason` says why. Its keys still read raw."""
+
+    path: str
+    name: str
+    reason: str
+    version: str
+    mtime: float
+    documents: tuple[str, ...] = ()
+
+
+HierarchyNode = Array | Group | Prefix | Unreadable
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a store lists directly below a prefix."""
+
+    prefixes: tuple[str, ...]
+    objects: Mapping[str, int]  # name -> size
+
+
+@dataclass
+class _Seen:
+    node: HierarchyNode | None
+    checked: float  # when the look at the store began
+    scope: Group | None = None  # nearest group, this node or above it, with consolidated metadata
+    documents: tuple[str, ...] = ()
+
+
+class Hierarchy:
+    """Nodes by path (`""` is the source itself). Safe for many threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        cache: BlockCache,
+        *,
+        root_name: str,
+        ttl: float,
+        missing_403: bool = False,
+        formats: Sequence[Format] = FORMATS,
+        manifest: Sequence[str] = (),
+    ) -> None:
+        self.store = store
+        self._cache = cache
+        self._root_name = root_name
+        self._ttl = ttl
+        self._missing_403 = missing_403
+        self._formats = formats
+        self._manifest = tuple(path.strip("/") for path in manifest)
+        self._seen: LRUCache[str, _Seen] = LRUCache(maxsize=_MOST_NODES)
+        self._listings: LRUCache[str, tuple[float, Listing | None]] = LRUCache(maxsize=1024)
+        self._lock = threading.Lock()
+        self._looking = [threading.RLock() for _ in range(64)]
+        self._generation = 0
+        # Documents of one node are asked for at once: one round trip instead of six.
+        self._pool = None if store.local else ThreadPoolExecutor(16, "znfs-metadata")
+
+    def node(self, path: str, *, checked_since: float | None = None) -> HierarchyNode | None:
+        """What `path` is, or None. Metadata is read if the last look began before
+        `checked_since` (monotonic seconds; default: `ttl` ago).
+
+        Where the store does not answer, a node already known stays, unless `checked_since` asks.
+        Raises Denied, StoreError.
+        """
+        return self._look(path, checked_since).node
+
+    def documents(self, path: str) -> tuple[str, ...]:
+        """Names of the metadata documents that make the node."""
+        return self._look(path, None).documents
+
+    def listing(self, path: str) -> Listing | None:
+        """The names the store lists below `path`; None where it cannot list."""
+        now = time.monotonic()
+        with self._lock:
+            known = self._listings.get(path)
+        if known is not None and now < known[0]:
+            return known[1]
+        listing = self._list(path)
+        took = time.monotonic() - now
+        with self._lock:
+            # A long listing is not repeated as often: at most a tenth of the time goes to it.
+            self._listings[path] = (time.monotonic() + max(self._ttl, 10 * took), listing)
+        return listing
+
+    def refresh(self) -> None:
+        """Forget all metadata."""
+        with self._lock:
+            self._generation += 1
+            self._seen.clear()
+            self._listings.clear()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def children(self, path: str) -> Sequence[str]:
+        """Names below a group, an N5 array or a prefix that may be nodes, sorted."""
+        seen = self._look(path, None)
+        names: set[str] = set()
+        consolidated = self._below_scope(seen, path)
+        if consolidated is not None:
+            names.update(consolidated)
+        elif (listing := self.listing(path)) is not None:
+            names.update(listing.prefixes)
+        else:
+            names.update(self._promised(path))
+        if isinstance(seen.node, Array):
+            names = {name for name in names if not _is_chunk_part(seen.node.meta, name)}
+        return sorted(names)
+
+    def _look(self, path: str, since: float | None) -> _Seen:
+        now = time.monotonic()
+        with self._lock:
+            seen = self._seen.get(path)
+            generation = self._generation
+        if seen is not None and seen.checked >= (now - self._ttl if since is None else since):
+            return seen
+        # Above before below, and without holding this path's lock: locks never nest downwards.
+        parent = self._look(_parent(path), since) if path else None
+        with self._looking[hash(path) % len(self._looking)]:
+            with self._lock:
+                seen = self._seen.get(path)
+            if seen is not None and seen.checked >= (now - self._ttl if since is None else since):
+                return seen
+            began = time.monotonic()
+            try:
+                fresh = self._read(path, parent, seen, began)
+            except (StoreError, Denied) as error:
+                if seen is None or seen.node is None or since is not None:
+                    raise
+                log.warning("%s: metadata cannot be checked, keeping what is known: %s", path, error)
+                fresh = replace(seen, checked=began)
+            with self._lock:
+                if generation == self._generation:
+                    self._seen[path] = fresh
+            return fresh
+
+    def _read(self, path: str, parent: _Seen | None, old: _Seen | None, began: float) -> _Seen:
+        if parent is not None and self._cannot_be(path, parent):
+            return _Seen(None, began, parent.scope)
+        scope = parent.scope if parent else None
+        if scope is not None:
+            assert scope.meta.consolidated is not None
+            found = scope.meta.consolidated.get(_relative(path, scope.path))
+            blobs = {
+                name: Blob(data, scope.version, scope.mtime) for name, data in (found or {}).items()
+            }
+            denied = None
+        else:
+            blobs, denied = self._fetch(path)
+        if not blobs:
+            node = self._without_documents(path, parent, denied)
+            return _Seen(node, began, scope)
+        inherited = self._inherited_axes(path)
+        version = _version(blobs, inherited)
+        if old is not None and old.node is not None and old.node.version == version:
+            own_scope = old.scope is old.node
+            return replace(old, checked=began, scope=old.scope if own_scope else scope)
+        node = self._build(path, blobs, version, inherited)
+        if isinstance(node, Group) and node.meta.consolidated is not None:
+            scope = node
+        return _Seen(node, began, scope, tuple(sorted(blobs)))
+
+    def _fetch(self, path: str) -> tuple[dict[str, Blob], Denied | None]:
+        """The metadata documents at `path`. Denied is returned, not raised: another may do."""
+        names = [name for fmt in self._formats for name in fmt.documents]
+        prefix = path + "/" if path else ""
+
+        def get(name: str) -> Blob | Denied | None:
+            try:
+                return self.store.get(prefix + name)
+            except Denied as error:
+                return error
+
+        answers = list(self._pool.map(get, names) if self._pool else map(get, names))
+        found = {n: a for n, a in zip(names, answers, strict=True) if isinstance(a, Blob)}
+        return found, next((a for a in answers if isinstance(a, Denied)), None)
+
+    def _build(
+        self, path: str, blobs: Mapping[str, Blob], version: str, inherited: tuple[Axis, ...] | None
+    ) -> HierarchyNode | None:
+        name = self.name(path)
+        mtime = max(blob.mtime for blob in blobs.values())
+        try:
+            for fmt in self._formats:
+                docs = {n: bytes(blobs[n].data) for n in fmt.documents if n in blobs}
+                meta = fmt.parse(docs) if docs else None
+                if isinstance(meta, ArrayMeta):
+                    if inherited is not None and len(inherited) == meta.ndim:
+                        meta = replace(meta, axes=inherited)
+                    return Array(
+                        path, name, meta, version, mtime, self.store, self._cache,
+                        lambda: self._confirm(path, version), self._missing_403,
+                    )  # fmt: skip
+                if isinstance(meta, GroupMeta):
+                    return self._group(path, meta, version, mtime)
+        except MetadataError as error:
+            return Unreadable(path, name, str(error), version, mtime, tuple(sorted(blobs)))
+        return None
+
+    def _group(self, path: str, meta: GroupMeta, version: str, mtime: float) -> Group:
+        def child(name: str) -> Array | Group | None:
+            node = self.node(f"{path}/{name}" if path else name)
+            return node if isinstance(node, Array | Group) else None
+
+        return Group(
+            path, self.name(path), meta, version, mtime, lambda: self.children(path), child
+        )
+
+    def _without_documents(
+        self, path: str, parent: _Seen | None, denied: Denied | None
+    ) -> HierarchyNode | None:
+        """What a path without metadata documents is: a prefix, an N5 group, or nothing."""
+        inside = parent.node if parent else None
+        consolidated = self._below_scope(parent, path) if parent else None
+        listing: Listing | None = None
+        if not consolidated:
+            try:
+                listing = self.listing(path)
+            except Denied as error:
+                denied = denied or error
+            if not (listing and (listing.prefixes or listing.objects)) and not any(
+                promise.startswith(path + "/") or not path for promise in self._all_promised(path)
+            ):
+                if denied is not None:
+                    raise denied
+                return None
+        if isinstance(inside, Array | Group) and inside.meta.format == "n5":
+            return self._group(path, GroupMeta("n5"), "n5", 0.0)  # in N5 every folder is a group
+        return Prefix(path, self.name(path))
+
+    def name(self, path: str) -> str:
+        """The contract's NAME: the last part of the path without one format suffix."""
+        if not path:
+            return self._root_name
+        last = path.rsplit("/", 1)[-1]
+        for suffix in (".zarr", ".n5", ".zip"):
+            if last.endswith(suffix) and last != suffix:
+                return last[: -len(suffix)]
+        return last
+
+    def _cannot_be(self, path: str, parent: _Seen) -> bool:
+        """True if `path` needs no request to be ruled out."""
+        if parent.node is None:
+            return True
+        name = path.rsplit("/", 1)[-1]
+        if isinstance(parent.node, Array) and _is_chunk_part(parent.node.meta, name):
+            return True
+        if parent.scope is not None or self.store.local or isinstance(parent.node, Array):
+            return False
+        listing = self.listing(_parent(path))
+        return listing is not None and name not in listing.prefixes
+
+    def _below_scope(self, seen: _Seen | None, path: str) -> set[str] | None:
+        """Names directly below `path` by consolidated metadata; None if there is none."""
+        if seen is None or seen.scope is None:
+            return None
+        assert seen.scope.meta.consolidated is not None
+        below = _relative(path, seen.scope.path)
+        prefix = below + "/" if below else ""
+        return {
+            key[len(prefix) :].split("/", 1)[0]
+            for key in seen.scope.meta.consolidated
+            if key.startswith(prefix) and key != below
+        } - {""}
+
+    def _all_promised(self, path: str) -> Iterator[str]:
+        """Paths that metadata above `path`, or the manifest, says exist."""
+        yield from self._manifest
+        at = path
+        while at:
+            at = _parent(at)
+            with self._lock:
+                seen = self._seen.get(at)
+            if seen is not None and isinstance(seen.node, Group):
+                for child in ome.level_axes(seen.node.meta.attributes):
+                    yield f"{at}/{child}" if at else child
+
+    def _promised(self, path: str) -> set[str]:
+        """Names directly below `path` that metadata or the manifest promises."""
+        prefix = path + "/" if path else ""
+        below = f"{prefix}?"  # so that `path` itself is among the groups asked
+        return {
+            promise[len(prefix) :].split("/", 1)[0]
+            for promise in self._all_promised(below)
+            if promise.startswith(prefix)
+        } - {""}
+
+    def _inherited_axes(self, path: str) -> tuple[Axis, ...] | None:
+        """The axes that a group above gives this array (OME-Zarr `multiscales`)."""
+        at = path
+        while at:
+            at = _parent(at)
+            with self._lock:
+                seen = self._seen.get(at)
+            if seen is None or not isinstance(seen.node, Group):
+                return None
+            if seen.node.meta.attributes:
+                axes = ome.level_axes(seen.node.meta.attributes).get(_relative(path, at))
+                if axes is not None:
+                    return axes
+        return None
+
+    def _confirm(self, path: str, version: str) -> None:
+        """Raise Stale unless the node at `path` still has `version`, by a look no older than 1 s."""
+        since = time.monotonic() - _CONFIRM_SECONDS
+        seen = self._look(path, since)
+        if seen.node is None or seen.node.version != version:
+            raise Stale(f"{path or self.store.url}: changed, or gone from its store")
+        if seen.scope is not None and seen.scope.path != path:
+            self._confirm_own(path, seen)
+
+    def _confirm_own(self, path: str, seen: _Seen) -> None:
+        """Of a node known by consolidated metadata: that its own document is still there."""
+        own = [f"{path}/{name}" for name in seen.documents if name in _OWN_DOCUMENTS]
+        key = ("own-document", path, seen.checked)
+        if not self._cache.get(key, 0, lambda: any(self.store.stat(doc) for doc in own)):
+            self._cache.forget(key)
+            raise Stale(f"{own[0]}: gone, though the consolidated metadata lists it")
+
+    def _list(self, path: str) -> Listing | None:
+        try:
+            entries: list[Entry] = list(self.store.list(path))
+        except NotListable:
+            return None
+        prefixes = sorted({e.name for e in entries if e.is_prefix})
+        return Listing(tuple(prefixes), {e.name: e.size for e in entries if not e.is_prefix})
+
+
+_OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray"})
+
+
+def _version(blobs: Mapping[str, Blob], inherited: tuple[Axis, ...] | None) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(blobs):
+        blob = blobs[name]
+        for part in (name, blob.version, repr(blob.mtime)):
+            digest.update(part.encode() + b"\0")
+        digest.update(blob.data)
+    digest.update(repr(inherited).encode())
+    return digest.hexdigest()
+
+
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _relative(path: str, above: str) -> str:
+    return path[len(above) :].lstrip("/") if above else path
+
+
+def _is_chunk_part(meta: ArrayMeta, name: str) -> bool:
+    """True if `name` is the first part of a chunk key of the array."""
+    if meta.keys.prefix:
+        return name == meta.keys.prefix
+    return all(part.isdigit() for part in name.split(meta.keys.separator))

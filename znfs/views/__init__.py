@@ -1,0 +1,69 @@
+"""The views: what an array or a group is shown as. One line a view in VIEWS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from znfs.array import Array, Group
+from znfs.node import Dir, File
+from znfs.views import hdf5, npy
+from znfs.views.chunks import ChunksDir
+from znfs.views.tiff import planes, stacks
+
+Refuse = Callable[[Any], str | None]
+Make = Callable[[Any, str], File | Dir]
+
+
+@dataclass(frozen=True)
+class View:
+    """A presentation of an array or a group.
+
+    `key` is its name in `--views`; `entry` its name in a directory, `{}` standing for NAME.
+    `of_array` and `of_group` tell why a node has no such view (None: it has); `make` builds it.
+    """
+
+    key: str
+    entry: str
+    make: Make
+    of_array: Refuse
+    of_group: Refuse = lambda group: "a group has none"
+
+    def refuse(self, node: Array | Group) -> str | None:
+        """Why `node` has no such view; None if it has."""
+        return self.of_array(node) if isinstance(node, Array) else self.of_group(node)
+
+
+def _always(node: Array | Group) -> None:
+    return None
+
+
+def _planes(orientation: str) -> Make:
+    return lambda array, name: planes.PlanesDir(array, name, orientation)
+
+
+def _needs_3d(array: Array) -> str | None:
+    return planes.refuse(array) or (None if array.meta.ndim >= 3 else "needs three dimensions")
+
+
+def _hdf5(node: Array | Group, name: str) -> File:
+    make = hdf5.array_file if isinstance(node, Array) else hdf5.group_file
+    return make(node, name)  # type: ignore[operator, no-any-return]
+
+
+def _netcdf(node: Array | Group) -> str | None:
+    return None if hdf5.is_netcdf(node) else "its dimensions have no names"
+
+
+VIEWS: tuple[View, ...] = (
+    View("chunks", "chunks", lambda array, name: ChunksDir(array), _always),
+    View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _always),
+    View("tiff", "tiff", _planes("yx"), planes.refuse),
+    View("tiff.xz", "tiff.xz", _planes("xz"), _needs_3d),
+    View("tiff.yz", "tiff.yz", _planes("yz"), _needs_3d),
+    View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
+    View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
+    View("h5", "{}.h5", _hdf5, hdf5.refuse, hdf5.refuse),
+    View("nc", "{}.nc", _hdf5, _netcdf, _netcdf),
+)

@@ -1,0 +1,97 @@
+"""`chunks/`: decoded chunks at the store's own keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+
+from znfs.array import Array
+from znfs.extents import Blocks, unravel
+from znfs.meta import Index
+from znfs.node import File
+
+
+class ChunksDir:
+    """One level of the chunk keys: `fixed` are the parts of the key above it.
+
+    With the separator `/` keys are nested (`c/0/0/0`, N5's `x/y/z`); otherwise they are all here.
+    """
+
+    def __init__(self, array: Array, fixed: tuple[str, ...] = ()) -> None:
+        self._array = array
+        self._fixed = fixed
+        self._keys = array.meta.keys
+        self.version = array.version
+        self.mtime = array.mtime
+        grid = array.meta.grid
+        self._grid = tuple(reversed(grid)) if self._keys.reverse else grid  # as keys count
+        self._nested = self._keys.separator == "/"
+
+    def names(self, start: int = 0) -> Iterator[str]:
+        if self._nested:
+            yield from self._nested_names(start)
+        elif not self._grid:
+            yield from [self._keys.key(())][start:]
+        else:
+            prefix = self._keys.prefix + self._keys.separator if self._keys.prefix else ""
+            for parts in _indexes(self._grid, start):
+                yield prefix + self._keys.separator.join(map(str, parts))
+
+    def lookup(self, name: str) -> File | ChunksDir | None:
+        if "/" in name:
+            return None
+        if not self._nested:
+            return self._file(name)
+        key = "/".join((*self._fixed, name))
+        if len(self._fixed) + 1 == self._depth:
+            return self._file(key)
+        if not prod(self._grid) or not self._is_part(name):
+            return None
+        return ChunksDir(self._array, (*self._fixed, name))
+
+    @property
+    def _depth(self) -> int:
+        """Parts of a nested key."""
+        return max(1, len(self._grid) + bool(self._keys.prefix))
+
+    def _level_size(self) -> int | None:
+        """How many numbers this level has; None where it holds the one prefix, or the 0-d key."""
+        level = len(self._fixed) - bool(self._keys.prefix)
+        return None if level < 0 or not self._grid else self._grid[level]
+
+    def _nested_names(self, start: int) -> Iterator[str]:
+        if self._grid and not prod(self._grid):
+            return
+        n = self._level_size()
+        if n is None:
+            yield from [self._keys.prefix or self._keys.key(())][start:]
+        else:
+            yield from map(str, range(start, n))
+
+    def _is_part(self, name: str) -> bool:
+        n = self._level_size()
+        if n is None:
+            return name == self._keys.prefix
+        return name.isascii() and name.isdigit() and str(int(name)) == name and int(name) < n
+
+    def _file(self, key: str) -> File | None:
+        index = self._keys.parse(key, self._array.meta.grid)
+        return None if index is None else chunk_file(self._array, index)
+
+
+def chunk_file(array: Array, index: Index) -> File:
+    """One decoded chunk: C order, little-endian, always the full chunk shape."""
+    first = 0
+    for i, n in zip(index, array.meta.grid, strict=True):
+        first = first * n + i
+    return File([Blocks(array, first)], array.version, array.mtime)
+
+
+def _indexes(grid: tuple[int, ...], start: int) -> Iterator[Index]:
+    """All indexes of `grid` in row-major order from the `start`-th on, in flat memory."""
+    if max(grid) <= 1 << 16 and not start:  # product() holds each axis's numbers
+        yield from product(*map(range, grid))
+        return
+    for i in range(start, prod(grid)):
+        yield unravel(i, grid)

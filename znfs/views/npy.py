@@ -1,0 +1,34 @@
+"""`NAME.npy`: the whole array in NumPy's format (numpy.lib.format, version 1.0 to 3.0)."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from znfs.array import Array
+from znfs.extents import Literal, Slab
+from znfs.node import File
+
+
+def npy_file(array: Array) -> File:
+    """Header and the array in C order, little-endian."""
+    meta = array.meta
+    dtype = _npy_dtype(meta.dtype)
+    header = io.BytesIO()
+    np.lib.format._write_array_header(  # type: ignore[attr-defined]
+        header,
+        {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": meta.shape,
+        },
+    )
+    return File(
+        [Literal(header.getvalue()), Slab(array, dtype=dtype)], array.version, array.mtime
+    )
+
+
+def _npy_dtype(dtype: np.dtype[object]) -> np.dtype[object]:
+    """Types numpy itself lacks (bfloat16, float8) widen to float32, as in every view but chunks."""
+    return np.dtype("<f4") if dtype.isbuiltin == 2 else dtype

@@ -1,0 +1,82 @@
+"""Which axes of an array make a plane, and in which order planes follow each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from znfs.meta import ArrayMeta, Axis
+
+
+@dataclass(frozen=True)
+class PlaneAxes:
+    """The axes of a plane's rows and columns, and the rest in storage order."""
+
+    row: int
+    column: int
+    rest: tuple[int, ...]
+
+
+def named(meta: ArrayMeta, name: str) -> int | None:
+    """The axis of that name."""
+    return next((d for d, axis in enumerate(meta.axes) if axis.name == name), None)
+
+
+def yx(meta: ArrayMeta) -> tuple[int, int]:
+    """Rows and columns of planes: the axes named y and x, else the last two."""
+    y, x = named(meta, "y"), named(meta, "x")
+    return (meta.ndim - 2, meta.ndim - 1) if y is None or x is None else (y, x)
+
+
+def z_axis(meta: ArrayMeta) -> int:
+    """The axis named z, else the last that is not a plane's; needs three dimensions."""
+    z = named(meta, "z")
+    plane = yx(meta)
+    return max(d for d in range(meta.ndim) if d not in plane) if z is None or z in plane else z
+
+
+def plane_axes(meta: ArrayMeta, orientation: str = "yx") -> PlaneAxes:
+    """Orientation `yx`, `xz` (rows z, columns x) or `yz` (rows z, columns y)."""
+    y, x = yx(meta)
+    row, column = {
+        "yx": lambda: (y, x),
+        "xz": lambda: (z_axis(meta), x),
+        "yz": lambda: (z_axis(meta), y),
+    }[orientation]()
+    return PlaneAxes(row, column, tuple(d for d in range(meta.ndim) if d not in (row, column)))
+
+
+def _is(axis: Axis, name: str, kind: str) -> bool:
+    return axis.name == name or axis.kind == kind
+
+
+@dataclass(frozen=True)
+class Hyperstack:
+    """ImageJ's five dimensions: the order t, z, c (c fastest), and the length of each."""
+
+    order: tuple[int, ...]  # axes of the array: those that join t, z, c, then rows and columns
+    frames: int
+    slices: int
+    channels: int
+    z: int | None
+    t: int | None
+
+
+def hyperstack(meta: ArrayMeta) -> Hyperstack:
+    """How ImageJ sees the array; axes it has no name for join t, in storage order."""
+    axes = plane_axes(meta)
+    c = next((d for d in axes.rest if _is(meta.axes[d], "c", "channel")), None)
+    z = next((d for d in axes.rest if d != c and meta.axes[d].name == "z"), None)
+    t = next((d for d in axes.rest if _is(meta.axes[d], "t", "time")), None)
+    joined = tuple(d for d in axes.rest if d not in (c, z))
+    frames = 1
+    for d in joined:
+        frames *= meta.shape[d]
+    order = joined + tuple(d for d in (z, c) if d is not None) + (axes.row, axes.column)
+    return Hyperstack(
+        order,
+        frames,
+        meta.shape[z] if z is not None else 1,
+        meta.shape[c] if c is not None else 1,
+        z,
+        t,
+    )

@@ -1,0 +1,156 @@
+"""TIFF structures (TIFF 6.0, June 1992; BigTIFF, Aware Systems design), always little-endian.
+
+Classic TIFF and BigTIFF differ in one value object. An image file directory (IFD) is written with
+the values that do not fit its entries right behind it, so that its length depends on the tags'
+counts alone: the IFDs of a series of planes have one length and any of them is arithmetic.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+# Field types (TIFF 6.0 p. 15; BigTIFF adds LONG8).
+ASCII, SHORT, LONG, RATIONAL, BYTE, LONG8 = 2, 3, 4, 5, 1, 16
+_FORMATS = {BYTE: "B", ASCII: "c", SHORT: "H", LONG: "I", RATIONAL: "II", LONG8: "Q"}
+
+# Tags (TIFF 6.0, part 1 and 2).
+NEW_SUBFILE_TYPE = 254
+IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE, COMPRESSION = 256, 257, 258, 259
+PHOTOMETRIC, IMAGE_DESCRIPTION, STRIP_OFFSETS, SAMPLES_PER_PIXEL = 262, 270, 273, 277
+ROWS_PER_STRIP, STRIP_BYTE_COUNTS, X_RESOLUTION, Y_RESOLUTION = 278, 279, 282, 283
+RESOLUTION_UNIT, SOFTWARE, SAMPLE_FORMAT = 296, 305, 339
+
+# SampleFormat (TIFF 6.0 p. 80; 6 is complex IEEE floating point) by numpy kind.
+_SAMPLE_FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3, "c": 6}
+
+Tag = tuple[int, int, Sequence[Any] | bytes]
+
+
+@dataclass(frozen=True)
+class TiffFormat:
+    """What classic TIFF and BigTIFF do not share: the widths of counts and offsets."""
+
+    header_size: int
+    magic: bytes
+    offset: str  # struct code of an offset
+    count: str  # struct code of the number of entries of an IFD
+    offset_type: int
+    limit: int  # offsets and sizes stay below this
+
+    def header(self, first_ifd: int) -> bytes:
+        """The file header, pointing at the first IFD."""
+        return self.magic + struct.pack("<" + self.offset, first_ifd)
+
+    def ifd(self, tags: Sequence[Tag], at: int, next_ifd: int = 0) -> bytes:
+        """The IFD with `tags`, to stand at offset `at`, and the values behind it."""
+        inline = struct.calcsize("<" + self.offset)
+        entries, values = [], b""
+        values_at = at + self._fixed_size(len(tags))
+        for code, kind, content in sorted(tags, key=lambda tag: tag[0]):
+            data = _encode(kind, content)
+            count = len(data) // struct.calcsize("<" + _FORMATS[kind])
+            if len(data) <= inline:
+                field = data.ljust(inline, b"\0")
+            else:
+                field = struct.pack("<" + self.offset, values_at + len(values))
+                values += data + b"\0" * (-len(data) % 8)
+            entries.append(struct.pack("<HH" + self.offset, code, kind, count) + field)
+        head = struct.pack("<" + self.count, len(tags)) + b"".join(entries)
+        return (head + struct.pack("<" + self.offset, next_ifd)).ljust(
+            self._fixed_size(len(tags)), b"\0"
+        ) + values
+
+    def _fixed_size(self, tags: int) -> int:
+        offset = struct.calcsize("<" + self.offset)
+        size = struct.calcsize("<" + self.count) + tags * (4 + 2 * offset) + offset
+        return size + -size % 8
+
+
+CLASSIC = TiffFormat(8, b"II*\0", "I", "H", LONG, 1 << 32)
+BIG = TiffFormat(16, b"II+\0\x08\0\0\0", "Q", "Q", LONG8, 1 << 63)
+
+
+def _encode(kind: int, content: Sequence[Any] | bytes) -> bytes:
+    if isinstance(content, bytes):
+        return content + b"\0" if kind == ASCII else content
+    if kind == RATIONAL:
+        content = [part for value in content for part in rational(value)]
+        return struct.pack(f"<{len(content)}I", *content)
+    return struct.pack(f"<{len(content)}{_FORMATS[kind]}", *content)
+
+
+def rational(value: float) -> tuple[int, int]:
+    """A positive number as the nearest fraction of two 32-bit integers."""
+    fraction = Fraction(value).limit_denominator(1_000_000)
+    if fraction.numerator >= 1 << 32:
+        return (1 << 32) - 1, 1
+    if not fraction.numerator:  # smaller than a millionth
+        return 1, min((1 << 32) - 1, round(1 / value)) if value > 0 else 1
+    return fraction.numerator, fraction.denominator
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The shape and type of one image: `rows` x `columns` samples, uncompressed, in strips."""
+
+    rows: int
+    columns: int
+    dtype: np.dtype[Any]
+    rows_per_strip: int
+
+    @classmethod
+    def of(cls, rows: int, columns: int, dtype: np.dtype[Any], strip: int | None = None) -> Plane:
+        """Strips of about `strip` bytes; without it the plane is one strip."""
+        row = max(1, columns * dtype.itemsize)
+        per_strip = rows if strip is None else max(1, min(rows, strip // row))
+        return cls(rows, columns, dtype, per_strip)
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.columns * self.dtype.itemsize
+
+    def tags(self, tiff: TiffFormat, data_at: int) -> list[Tag]:
+        """The tags every reader needs for samples that begin at offset `data_at`."""
+        strip = self.rows_per_strip * self.columns * self.dtype.itemsize
+        starts = range(0, self.nbytes, strip)
+        return [
+            (NEW_SUBFILE_TYPE, LONG, [0]),
+            (IMAGE_WIDTH, LONG, [self.columns]),
+            (IMAGE_LENGTH, LONG, [self.rows]),
+            (BITS_PER_SAMPLE, SHORT, [8 * self.dtype.itemsize]),
+            (COMPRESSION, SHORT, [1]),
+            (PHOTOMETRIC, SHORT, [1]),  # black is zero
+            (STRIP_OFFSETS, tiff.offset_type, [data_at + start for start in starts]),
+            (SAMPLES_PER_PIXEL, SHORT, [1]),
+            (ROWS_PER_STRIP, LONG, [self.rows_per_strip]),
+            (
+                STRIP_BYTE_COUNTS,
+                tiff.offset_type,
+                [min(strip, self.nbytes - start) for start in starts],
+            ),
+            (SAMPLE_FORMAT, SHORT, [_SAMPLE_FORMATS[self.dtype.kind]]),
+        ]
+
+
+def tiff_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """The type that values of `dtype` have in a TIFF; None if TIFF has none for them.
+
+    Booleans are uint8 0 and 1; bfloat16 and 8-bit floats, which TIFF lacks, widen to float32.
+    """
+    if dtype.kind == "b":
+        return np.dtype("u1")
+    if dtype.kind in "ui" and dtype.itemsize in (1, 2, 4, 8):
+        return dtype
+    if dtype.kind == "f" and dtype.itemsize in (2, 4, 8) and dtype.isbuiltin != 2:
+        return dtype
+    if dtype.kind == "c" and dtype.itemsize in (8, 16):
+        return dtype
+    if "float" in dtype.name and dtype.itemsize <= 2:  # ml_dtypes: bfloat16, float8_*
+        return np.dtype("<f4")
+    return None
