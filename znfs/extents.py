@@ -221,7 +221,7 @@ class Slab:
                     block = self._array.load(index)
                 else:
                     block = found[0]
-                part = target[tuple(cut[2] for cut in cuts)]
+                part = target[(..., *(cut[2] for cut in cuts))]  # `...`: 0-d stays an array
                 if block is None:
                     part[...] = self._array.fill
                 else:
