@@ -1,0 +1,107 @@
+"""Virtual HDF5 and NetCDF-4 files: metadata is made when read, chunks come from the block cache."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from znfs.array import Array, Group
+from znfs.errors import Unsupported
+from znfs.node import File
+from znfs.views.hdf5 import attributes, netcdf
+from znfs.views.hdf5.build import Built, build_array, build_group
+from znfs.views.hdf5.objects import dataset
+from znfs.views.hdf5.plan import file_extents
+from znfs.views.hdf5.slots import SlotFile, slot_bits
+from znfs.views.hdf5.storage import Layout
+from znfs.views.hdf5.walk import MOST_DESCENDANTS, walk
+
+__all__ = ["Layout", "array_file", "group_file", "is_netcdf", "refuse", "remarks"]
+
+_DEFAULT = Layout()
+
+# Whether a group has named dimensions: asked at every look-up in its directory, and it takes the
+# metadata of all below. Holds while the group's own version does.
+_named: WeakKeyDictionary[Group, bool] = WeakKeyDictionary()
+
+
+def array_file(array: Array, name: str, layout: Layout = _DEFAULT) -> File:
+    """`NAME.h5` of an array: the dataset `/NAME` with its attributes. Raises Unsupported."""
+    built = build_array(array, name, layout)
+    return File(file_extents(built.root), array.version, array.mtime)
+
+
+def group_file(group: Group, name: str, layout: Layout = _DEFAULT) -> File:
+    """`NAME.h5` of a group: the hierarchy below it.
+
+    Its size and addresses are exact if all metadata is at hand, else it has fixed slots. Raises
+    StoreError.
+    """
+    branch = walk(group)
+    if branch is None:
+        return SlotFile(group, layout)
+    built = build_group(branch, layout)
+    mtime = max(node.mtime for node in branch.nodes())
+    return File(file_extents(built.root), branch.version(), mtime)
+
+
+def refuse(node: Array | Group) -> str | None:
+    """Why a node has no HDF5 file; None if it has."""
+    if isinstance(node, Group):
+        return None
+    try:
+        dataset(node, _DEFAULT)
+    except Unsupported as error:
+        return str(error)
+    return None
+
+
+def is_netcdf(node: Array | Group) -> bool:
+    """Whether dimension names are known: of the array, or of an array below the group."""
+    if isinstance(node, Array):
+        return netcdf.dimension_names(node.meta) is not None and refuse(node) is None
+    known = _named.get(node)
+    if known is None:
+        branch = walk(node)
+        known = _named[node] = branch is not None and any(
+            isinstance(below, Array) and netcdf.dimension_names(below.meta) is not None
+            for below in branch.nodes()
+        )
+    return known
+
+
+def remarks(node: Array | Group) -> list[str]:
+    """What the node's file leaves out, renames or converts, and why."""
+    if isinstance(node, Array):
+        if refuse(node) is not None:
+            return []
+        built = build_array(node, node.name, _DEFAULT)
+        converted = dataset(node, _DEFAULT).stored.remarks
+        return [*_shown(built), *(f"in HDF5: {text}" for text in converted), *_attributes(node)]
+    branch = walk(node)
+    if branch is None:
+        return [
+            f"in HDF5: more than {MOST_DESCENDANTS} nodes below, so the file has fixed slots and a "
+            f"size of 2^62; a child of more than 2^{slot_bits(node)} bytes is left out, "
+            "and dimensions have no scales",
+            *_attributes(node),
+        ]
+    return [*_shown(build_group(branch, _DEFAULT)), *_attributes(node)]
+
+
+def _shown(built: Built) -> list[str]:
+    return [f"in HDF5: {remark}" for remark in built.remarks]
+
+
+def _attributes(node: Array | Group) -> list[str]:
+    """Attributes that are renamed, or shown as JSON text."""
+    given = node.meta.attributes
+    out = [
+        f"in HDF5: attribute {name!r} is named {shown!r}"
+        for name, shown in zip(given, attributes.names(given), strict=True)
+        if name != shown
+    ]
+    texts = [name for name, value in given.items() if attributes.is_text(value)]
+    if texts:
+        out.append(f"in HDF5: as JSON text: attribute {', '.join(map(repr, texts))}")
+    return out
+

@@ -1,0 +1,167 @@
+"""NetCDF-4: dimension scales (HDF5 Dimension Scale Specification) and the attributes CF needs.
+
+A dimension is a dataset: the array of its name if that is one-dimensional over it (a coordinate
+variable), else one without values. A group's arrays share its dimensions and those of the groups
+above, by name and size.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from znfs.array import Array
+from znfs.meta import ArrayMeta
+from znfs.views.hdf5 import datatypes
+from znfs.views.hdf5.attributes import FixedText, ReferenceLists
+from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
+
+# netCDF-C knows by this text that a scale has no values; the number is the dimension's size.
+_NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.{:10d}"
+
+_RESERVED = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
+_XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A dimension that is in scope."""
+
+    size: int
+    dataset: Dataset
+
+
+Scales = Mapping[str, Scale]
+
+
+def dimension_names(meta: ArrayMeta) -> tuple[str, ...] | None:
+    """The array's dimension names, if all are known and can be names of links."""
+    names = meta.dimension_names
+    if names is None or len(names) != meta.ndim:
+        return None
+    if not all(name and name != "." and "/" not in name and "\0" not in name for name in names):
+        return None
+    return tuple(name for name in names if name)
+
+
+def attach(
+    group: GroupObject, arrays: Mapping[str, Array], inherited: Scales
+) -> tuple[Scales, list[str]]:
+    """Give `group`'s datasets their dimensions; `arrays` are those that the datasets show.
+
+    Returns the dimensions in scope below `group`, and remarks.
+    """
+    named = {name: dims for name, a in arrays.items() if (dims := dimension_names(a.meta))}
+    own: dict[str, Scale] = {}
+    renamed: dict[tuple[str, int], Scale] = {}
+    remarks = []
+    for name, dims in named.items():
+        if dims == (name,):
+            scale = _dataset(group, name)
+            own[name] = Scale(scale.shape[0], scale)
+            _reserve(scale)
+            scale.attributes |= _scale_attributes(name)
+
+    def find(name: str, size: int) -> Scale:
+        for known in (own.get(name), inherited.get(name) if name not in own else None):
+            if known is not None and known.size == size:
+                return known
+        if (name, size) not in renamed:
+            free = _free_name(name, size, group, own)
+            if free != name:
+                remarks.append(f"dimension {name!r} of size {size} is named {free!r}")
+            made = dimension(size, _scale_attributes(_NO_VARIABLE.format(size)))
+            group.children[free] = made
+            renamed[name, size] = own[free] = Scale(size, made)
+        return renamed[name, size]
+
+    for name, array in arrays.items():
+        names = dimension_names(array.meta)
+        if names is None:
+            continue
+        shown = _dataset(group, name)
+        shown.attributes.pop(_XARRAY_DIMENSIONS, None)
+        _set_fill(shown, array.meta)
+        if names and names != (name,):
+            _reserve(shown)
+            scales = [find(n, size) for n, size in zip(names, array.meta.shape, strict=True)]
+            shown.attributes["DIMENSION_LIST"] = ReferenceLists(
+                tuple(_address_of(scale.dataset) for scale in scales)
+            )
+    return {**inherited, **own}, remarks
+
+
+def _dataset(group: GroupObject, name: str) -> Dataset:
+    found = group.children[name]
+    assert isinstance(found, Dataset)
+    return found
+
+
+def _address_of(target: Dataset) -> Any:
+    return lambda: target.address
+
+
+def _scale_attributes(name: str) -> dict[str, Any]:
+    # Of fixed length: as variable-length strings ncdump loses the dimensions.
+    return {"CLASS": FixedText("DIMENSION_SCALE"), "NAME": FixedText(name)}
+
+
+def _free_name(name: str, size: int, group: GroupObject, own: Scales) -> str:
+    if name not in group.children and name not in own:
+        return name
+    free = f"{name}_{size}"
+    while free in group.children or free in own:
+        free += "_"
+    return free
+
+
+def _reserve(dataset: Dataset) -> None:
+    """Move the user's attributes whose names have a meaning on datasets with dimensions."""
+    attributes = {}
+    for name, value in dataset.attributes.items():
+        free = name
+        while free in _RESERVED or (free != name and free in dataset.attributes):
+            free += "_"
+        attributes[free] = value
+    dataset.attributes = attributes
+
+
+def _set_fill(dataset: Dataset, meta: ArrayMeta) -> None:
+    """`_FillValue` as xarray understands it: of Zarr v2 the array's fill value, of v3 the
+    attribute. NetCDF wants it to have the variable's type."""
+    if meta.format == "zarr2" and meta.fill_given and meta.dtype.kind in "biufc":
+        value: Any = np.frombuffer(meta.fill, meta.dtype)[0]
+    else:
+        value = _decoded(dataset.attributes.get("_FillValue"), meta.dtype)
+    if value is not None:
+        typed = np.array([value], meta.dtype)
+        dataset.attributes["_FillValue"] = datatypes.convert(typed, dataset.stored.dtype)[0]
+
+
+def _decoded(value: Any, dtype: np.dtype[Any]) -> Any:
+    """xarray's encoding of fill values in attributes of Zarr v3; None if it is not that."""
+    if dtype.kind == "f" and isinstance(value, str):
+        return _decoded_float(value)
+    if dtype.kind == "c" and isinstance(value, list) and len(value) == 2:
+        parts = [_decoded_float(v) if isinstance(v, str) else None for v in value]
+        return None if None in parts else complex(*parts)  # type: ignore[arg-type]
+    if isinstance(value, bool):
+        return value if dtype.kind == "b" else None
+    if dtype.kind in "iu" and isinstance(value, int):
+        limits = np.iinfo(dtype)
+        return value if limits.min <= value <= limits.max else None
+    return value if dtype.kind == "f" and isinstance(value, int | float) else None
+
+
+def _decoded_float(text: str) -> float | None:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return struct.unpack("<d", data)[0] if len(data) == 8 else None

@@ -1,0 +1,33 @@
+"""Constants and primitives shared by all structures of the HDF5 File Format Specification 3.0.
+
+Offsets and lengths are 8 bytes, numbers little-endian, in every file made here.
+"""
+
+from __future__ import annotations
+
+UNDEFINED = 0xFFFF_FFFF_FFFF_FFFF  # "undefined address"
+
+GROUP_LEAF_K = 4  # superblock v0: a symbol table node holds 2K entries
+GROUP_INTERNAL_K = 16  # superblock v0: a group's B-tree node has 2K children
+# Not a field of superblock v0, so it has its default; v1, which has it, pyfive and jsfive refuse.
+CHUNK_INTERNAL_K = 32
+
+PAGE = 4096
+# Chunks of this size or more are followed by as many bytes of zeros: the kernel's readahead of
+# 128 KiB then ends before the next chunk begins (measured: 1.00 fetches per chunk, 2.00 without).
+READAHEAD_GAP = 256 << 10
+
+MAX_RANK = 32  # H5S_MAX_RANK
+MAX_CHUNK = (1 << 32) - 1  # a chunk's size in bytes is a 4-byte field
+MAX_FILE = 1 << 63
+MAX_MESSAGE = 65_528  # a header message's size is a 2-byte field, and a multiple of 8
+
+
+def align(offset: int, to: int) -> int:
+    """The first multiple of `to` that is no less than `offset`."""
+    return -(-offset // to) * to
+
+
+def pad8(data: bytes) -> bytes:
+    """`data` with zeros up to a multiple of 8 bytes."""
+    return data + b"\0" * (-len(data) % 8)

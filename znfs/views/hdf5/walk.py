@@ -1,0 +1,77 @@
+"""The hierarchy below a group, if it is small enough to read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from znfs.array import Array, Group
+from znfs.errors import Denied, Unsupported
+
+# Reading so many metadata documents is what `stat` of a group's file may cost.
+MOST_DESCENDANTS = 1000
+_AT_ONCE = 16
+
+
+@dataclass
+class Branch:
+    """A group and all below it. `left_out` names children that cannot be shown, and why."""
+
+    group: Group
+    children: dict[str, Branch | Array] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def nodes(self) -> Iterator[Array | Group]:
+        """This group and all below it, in a fixed order."""
+        yield self.group
+        for child in self.children.values():
+            if isinstance(child, Branch):
+                yield from child.nodes()
+            else:
+                yield child
+
+    def version(self) -> str:
+        """Changes whenever any node, or the set of nodes, does."""
+        digest = hashlib.blake2b(digest_size=16)
+        for node in self.nodes():
+            digest.update(f"{node.path}\0{node.version}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+def walk(group: Group, most: int = MOST_DESCENDANTS) -> Branch | None:
+    """The hierarchy below `group`; None if reading it takes more than `most` documents.
+
+    Consolidated metadata has all documents at hand, however many. Raises StoreError.
+    """
+    root = Branch(group)
+    at_hand = group.meta.consolidated is not None
+    level = [root]
+    seen = 0
+    with ThreadPoolExecutor(_AT_ONCE, "znfs-hdf5-walk") as pool:
+        while level:
+            wanted = [(branch, name) for branch in level for name in sorted(branch.group.names())]
+            seen += len(wanted)
+            if seen > most and not at_hand:
+                return None
+            read = map if at_hand or len(wanted) < 2 else pool.map
+            level = []
+            for (branch, name), found in zip(wanted, read(_child, wanted), strict=True):
+                if isinstance(found, Group):
+                    below = branch.children[name] = Branch(found)
+                    level.append(below)
+                elif isinstance(found, Array):
+                    branch.children[name] = found
+                else:
+                    branch.left_out[name] = found
+    return root
+
+
+def _child(wanted: tuple[Branch, str]) -> Array | Group | str:
+    """A child, or why it cannot be shown."""
+    branch, name = wanted
+    try:
+        return branch.group.child(name) or "no array or group that can be read"
+    except (Denied, Unsupported) as error:
+        return str(error)
