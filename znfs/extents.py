@@ -221,7 +221,8 @@ class Slab:
                     block = self._array.load(index)
                 else:
                     block = found[0]
-                part = target[(..., *(cut[2] for cut in cuts))]  # `...`: 0-d stays an array
+                inside: Any = (..., *(cut[2] for cut in cuts))  # with `...`, 0-d stays an array
+                part = target[inside]
                 if block is None:
                     part[...] = self._array.fill
                 else:

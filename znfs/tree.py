@@ -29,7 +29,7 @@ from znfs.meta import ArrayMeta, GroupMeta
 from znfs.node import File, Node
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.stores import open_store
-from znfs.views import VIEWS, View, hdf5
+from znfs.views import NOT_OF_GROUPS, VIEWS, View
 
 # Names that desktops and their daemons look for in every folder (contract: no request for them).
 _OS_JUNK = frozenset(
@@ -133,7 +133,8 @@ class Tree:
             root = self._hierarchy.node("")
             if root is None:
                 raise NotFound(f"{self.url}: nothing there any more")
-            owner, node = root, NodeDir(self, root)
+            owner: HierarchyNode = root
+            node: Node = NodeDir(self, root)
         else:
             above, _, name = path.rpartition("/")
             parent = self._resolve(above)
@@ -252,32 +253,34 @@ class NodeDir:
 
     def views_and_remarks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the views shown; what is hidden, refused or converted, and why."""
-        shown, remarks = [], []
+        node = self.node
+        if not isinstance(node, Array | Group):
+            return (), ()
+        shown: list[str] = []
+        refused: dict[str, list[str]] = {}
         store_names = set(self._store_names())
         for view in self._tree._views:
-            if not isinstance(self.node, Array | Group):
-                continue
-            entry = view.entry.format(self.node.name)
-            why = view.refuse(self.node)
-            if why is None and entry in store_names:
-                why = "hidden by the store's own object of that name"
-            if why is None and not _is_listable(entry):
-                why = "the name is longer than 255 bytes"
-            if why is None:
-                try:
-                    file = view.make(self.node, self.node.name)
-                    if isinstance(file, File) and file.size >= _MOST_FILE_BYTES:
-                        why = "2^63 bytes or more"
-                except ZnfsError as error:
-                    why = str(error)
+            entry = view.entry.format(node.name)
+            why = view.refuse(node) or self._why_not_shown(view, entry, store_names)
             if why is None:
                 shown.append(entry)
-            elif isinstance(self.node, Array) or "a group has none" not in why:
-                remarks.append(f"no {entry}: {why}")
-        if isinstance(self.node, Array | Group) and any(v.key == "h5" for v in self._tree._views):
-            remarks += hdf5.remarks(self.node)
+            else:
+                refused.setdefault(why, []).append(entry)
+        if isinstance(node, Group):
+            refused.pop(NOT_OF_GROUPS, None)  # goes without saying
+        remarks = [f"no {', '.join(entries)}: {why}" for why, entries in refused.items()]
         remarks += [f"{n!r} cannot be listed" for n in store_names if not _is_listable(n)]
         return tuple(shown), tuple(remarks)
+
+    def _why_not_shown(self, view: View, entry: str, store_names: set[str]) -> str | None:
+        if entry in store_names:
+            return "hidden by the store's own object of that name"
+        if not _is_listable(entry):
+            return "the name is longer than 255 bytes"
+        try:
+            return None if self._open(view) is not None else "2^63 bytes or more"
+        except ZnfsError as error:
+            return str(error)
 
     def _below(self, name: str) -> str:
         return f"{self.node.path}/{name}" if self.node.path else name
