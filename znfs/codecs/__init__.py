@@ -1,0 +1,179 @@
+"""Codecs: the table of all znfs can undo, and the decoder of a chunk, prepared once per array.
+
+Only what the table names is ever run: numcodecs' own registry holds `pickle`, which runs code,
+and is not asked. A codec that the table lacks, or a configuration that it cannot honour, is
+Unsupported when the decoder is prepared, never when a chunk is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from znfs.codecs import checks, compressors, filters, layout, n5
+from znfs.codecs.forms import (
+    FAILURES,
+    ArrayForm,
+    Buffer,
+    BytesForm,
+    Config,
+    Form,
+    Prepare,
+    Step,
+    check_size,
+    octets,
+)
+from znfs.errors import ChunkError, Unsupported
+from znfs.meta import CodecSpec, Shape
+
+__all__ = ["CODECS", "Decoder", "encoded_size", "unwrap"]
+
+_FAILURES = (*FAILURES, *compressors.STREAM_FAILURES)
+
+
+def _prepare_raw(config: Config, form: BytesForm) -> tuple[Step, Form]:
+    def decode(data: Buffer) -> Buffer:
+        check_size(len(data), form)
+        return data
+
+    return decode, form
+
+
+ARRAY_TO_BYTES: dict[str, Prepare] = {"bytes": layout.prepare_bytes}
+ARRAY_TO_ARRAY: dict[str, Prepare] = {
+    "transpose": layout.prepare_transpose,
+    "bitround": filters.prepare_bitround,
+    "packbits": filters.prepare_packbits,
+    **{name: filters.prepare_filter(name) for name in filters.FILTERS},
+}
+BYTES_TO_BYTES: dict[str, Prepare] = {
+    "raw": _prepare_raw,
+    "blosc": compressors.prepare_blosc,
+    "bz2": compressors.prepare_bz2,
+    "gzip": compressors.prepare_gzip,
+    "lz4": compressors.prepare_lz4,
+    "lzma": compressors.prepare_lzma,
+    "n5_lz4": n5.prepare_n5_lz4,
+    "zlib": compressors.prepare_zlib,
+    "zstd": compressors.prepare_zstd,
+    "adler32": checks.prepare_adler32,
+    "base64": checks.prepare_base64,
+    "crc32": checks.prepare_crc32,
+    "crc32c": checks.prepare_crc32c,
+    "fletcher32": checks.prepare_fletcher32,
+    "jenkins_lookup3": checks.prepare_jenkins,
+    "shuffle": checks.prepare_shuffle,
+    # Zarr v2 knows filters on bytes only
+    "bitround": filters.prepare_bitround,
+    "packbits": filters.prepare_packbits,
+    **{name: filters.prepare_filter(name) for name in filters.FILTERS},
+}
+
+# What is known and refused, and why; everything else that CODECS lacks is refused as unknown.
+REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        "pickle": "runs code that the data names",
+        "json2": "holds Python objects, which have no fixed size",
+        "msgpack2": "holds Python objects, which have no fixed size",
+        "vlen-utf8": "holds strings of variable length, which have no fixed size",
+        "vlen-bytes": "holds bytes of variable length, which have no fixed size",
+        "vlen-array": "holds arrays of variable length, which have no fixed size",
+    }
+)
+
+
+def _prepare_n5_block(config: Config, form: ArrayForm) -> tuple[Step, Form]:
+    """An N5 block (codecs/n5.py). `compression`: CodecSpecs of the elements behind the header."""
+    specs: Sequence[CodecSpec] = config.get("compression", ())
+    fill = config.get("fill", bytes(form.dtype.itemsize))
+
+    def decompress(nbytes: int) -> Step:
+        steps, _ = _chain(specs, BytesForm(nbytes, nbytes))
+        return lambda data: _run(steps, data)
+
+    return n5.block_decoder(form, fill, decompress)
+
+
+ARRAY_TO_BYTES["n5_block"] = _prepare_n5_block
+CODECS: Mapping[str, Prepare] = MappingProxyType(
+    {**ARRAY_TO_ARRAY, **ARRAY_TO_BYTES, **BYTES_TO_BYTES}
+)
+
+
+def _chain(specs: Sequence[CodecSpec], form: Form) -> tuple[list[tuple[str, Step]], Form]:
+    """The steps that undo `specs`, in the order of decoding, and the form of what is stored."""
+    steps: list[tuple[str, Step]] = []
+    for spec in specs:
+        if spec.name not in CODECS:
+            raise Unsupported(f"codec {spec.name!r} {REFUSED.get(spec.name, 'is unknown')}")
+        arrays = isinstance(form, ArrayForm)
+        tables = (ARRAY_TO_ARRAY, ARRAY_TO_BYTES) if arrays else (BYTES_TO_BYTES,)
+        prepare = next((t[spec.name] for t in tables if spec.name in t), None)
+        if prepare is None:
+            kind = "an array" if arrays else "bytes"
+            raise Unsupported(f"codec {spec.name!r} cannot be applied to {kind}")
+        step, form = prepare(spec.config, form)
+        steps.append((spec.name, step))
+    return steps[::-1], form
+
+
+def _run(steps: Sequence[tuple[str, Step]], data: Any) -> Any:
+    for name, step in steps:
+        try:
+            data = step(data)
+        except _FAILURES as error:
+            raise ChunkError(f"{name}: {error}") from error
+    return data
+
+
+class Decoder:
+    """Decodes the chunks of one array. Safe for many threads.
+
+    `specs` are in the order of encoding; `dtype` (little-endian) and `shape` are those of a
+    decoded chunk; `fill` is one element, for parts of a chunk that are not stored. Raises
+    Unsupported.
+    """
+
+    def __init__(
+        self, specs: Sequence[CodecSpec], dtype: np.dtype[Any], shape: Shape, fill: bytes
+    ) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        start = [
+            CodecSpec(s.name, {"fill": fill, **s.config}) if s.name == "n5_block" else s
+            for s in specs
+        ]
+        self._steps, form = _chain(start, ArrayForm(dtype, shape))
+        if not isinstance(form, BytesForm):
+            raise Unsupported("no codec turns the array into bytes")
+        self._limit = form.limit
+
+    def decode(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+        """The chunk: C-contiguous, read-only, exactly `shape` and `dtype`. Raises ChunkError.
+
+        Never produces much more than the declared size, whatever the data claims.
+        """
+        out = _run(self._steps, data)
+        block = np.ascontiguousarray(out, self.dtype).reshape(self.shape)
+        if isinstance(data, memoryview) and np.may_share_memory(block, octets(data)):
+            block = block.copy()  # a slice would keep the whole of a larger answer in memory
+        block.flags.writeable = False
+        return block
+
+
+def encoded_size(specs: Sequence[CodecSpec], dtype: np.dtype[Any], shape: Shape) -> int | None:
+    """Bytes of an array after `specs`, None where that depends on the data. Raises Unsupported."""
+    _, form = _chain(specs, ArrayForm(dtype, shape))
+    return form.size if isinstance(form, BytesForm) else None
+
+
+def unwrap(specs: Sequence[CodecSpec], data: bytes | memoryview, limit: int) -> bytes:
+    """Undo bytes-to-bytes codecs. Raises ChunkError, also beyond `limit` bytes; Unsupported."""
+    steps, _ = _chain(specs, BytesForm(None, limit))
+    out = octets(_run(steps, data))
+    if out.nbytes > limit:
+        raise ChunkError(f"decodes to more than the {limit} bytes there may be")
+    return out.tobytes()

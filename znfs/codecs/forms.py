@@ -1,0 +1,77 @@
+"""What goes into and comes out of one codec of a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from znfs.meta import Shape
+
+Buffer = (
+    bytes | bytearray | memoryview | np.ndarray[Any, Any]
+)  # arrays of bytes are 1-D, contiguous uint8
+Config = Mapping[str, Any]
+
+# What a codec's library raises for data it cannot decode. Anything else is a defect of znfs.
+FAILURES: tuple[type[Exception], ...] = (
+    ValueError,  # numpy, base64, numcodecs; binascii.Error is one
+    RuntimeError,  # numcodecs' C codecs
+    TypeError,
+    EOFError,
+    OSError,  # bz2
+    IndexError,
+    OverflowError,
+    BufferError,
+)
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """An array: the side of a codec that faces the array."""
+
+    dtype: np.dtype[Any]
+    shape: Shape
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class BytesForm:
+    """Bytes: exactly `size` of them where the metadata says so, in any case at most `limit`."""
+
+    size: int | None
+    limit: int
+
+    def encoded(self) -> BytesForm:
+        """The form after a compressor: what cannot be compressed grows a little."""
+        return BytesForm(None, self.limit + self.limit // 8 + 4096)
+
+    def grown(self, count: int) -> BytesForm:
+        """The form after a codec that adds `count` bytes (a checksum)."""
+        return BytesForm(None if self.size is None else self.size + count, self.limit + count)
+
+
+Form = ArrayForm | BytesForm
+Step = Callable[[Any], Any]  # decodes: from the codec's encoded side to its decoded side
+Prepare = Callable[[Config, Any], tuple[Step, Form]]
+
+
+def octets(data: Buffer) -> np.ndarray[Any, Any]:
+    """`data` as a 1-D array of uint8, not copied where it is contiguous."""
+    if isinstance(data, np.ndarray):
+        return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    return np.frombuffer(data, np.uint8)
+
+
+def check_size(have: int, form: BytesForm) -> None:
+    """Raise ValueError unless `have` bytes are what the metadata declares."""
+    if form.size is not None and have != form.size:
+        raise ValueError(f"decodes to {have} bytes where {form.size} belong")
+    if have > form.limit:
+        raise ValueError(f"decodes to more than the {form.limit} bytes there may be")

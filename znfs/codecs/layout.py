@@ -1,0 +1,58 @@
+"""How elements lie in memory: the `bytes` and `transpose` codecs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, check_size, octets
+from znfs.errors import Unsupported
+
+ENDIAN: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
+
+
+def stored_dtype(dtype: np.dtype[Any], config: Config) -> np.dtype[Any]:
+    """The element type as stored: `stored` (a dtype of its own), or `endian` applied to `dtype`."""
+    if "stored" in config:
+        stored = np.dtype(config["stored"])
+        if stored.itemsize != dtype.itemsize:
+            raise Unsupported(f"bytes: {stored} does not decode to {dtype}")
+        return stored
+    endian = config.get("endian", "little")
+    if endian not in ENDIAN:
+        raise Unsupported(f"bytes: no endian {endian!r}")
+    return dtype.newbyteorder(ENDIAN[endian])
+
+
+def prepare_bytes(config: Config, form: ArrayForm) -> tuple[Step, Form]:
+    """The elements in C order (Zarr v3, `bytes`); the machine's byte order after decoding."""
+    stored = stored_dtype(form.dtype, config)
+    plain = BytesForm(form.nbytes, form.nbytes)
+
+    def decode(data: Buffer) -> np.ndarray[Any, Any]:
+        raw = octets(data)
+        check_size(raw.nbytes, plain)
+        return raw.view(stored).reshape(form.shape).astype(form.dtype, copy=False)
+
+    return decode, plain
+
+
+def prepare_transpose(config: Config, form: ArrayForm) -> tuple[Step, Form]:
+    """A permutation: axis k of what is encoded is axis order[k] of the array (Zarr v3)."""
+    order = config.get("order")
+    rank = len(form.shape)
+    if order in ("C", "F"):  # drafts of Zarr v3
+        order = list(range(rank)) if order == "C" else list(range(rank))[::-1]
+    if (
+        not isinstance(order, (list, tuple))
+        or any(type(k) is not int for k in order)
+        or sorted(order) != list(range(rank))
+    ):
+        raise Unsupported(f"transpose: order {order!r} is no permutation of {rank} axes")
+    back = tuple(np.argsort(order).tolist()) if rank else ()
+
+    def decode(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return data.transpose(back)
+
+    return decode, ArrayForm(form.dtype, tuple(form.shape[k] for k in order))

@@ -1,0 +1,34 @@
+"""The last step of reading an array's metadata, for all formats."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from znfs.codecs import Decoder, encoded_size
+from znfs.errors import MetadataError, Unsupported
+from znfs.formats.document import MAX_CHUNKS_PER_SHARD, check_chunk_nbytes
+from znfs.meta import ArrayMeta
+
+
+def checked(name: str, meta: ArrayMeta) -> ArrayMeta:
+    """`meta`, once its chunks are known to be decodable. Raises Unsupported or MetadataError."""
+    check_chunk_nbytes(name, meta.chunks, meta.dtype.itemsize)
+    try:
+        Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
+        for shard in meta.shards:
+            grid = shard.grid
+            count = 1
+            for n in grid:
+                count *= n
+            if count > MAX_CHUNKS_PER_SHARD:
+                raise Unsupported(
+                    f"a shard of {count} chunks; znfs reads up to {MAX_CHUNKS_PER_SHARD}"
+                )
+            index = tuple(grid[k] for k in shard.order)
+            if encoded_size(shard.index_codecs, np.dtype("<u8"), (*index, 2)) is None:
+                raise Unsupported("a shard index that is compressed")
+    except Unsupported as error:
+        raise Unsupported(f"{name}: {error}") from None
+    except MetadataError as error:
+        raise MetadataError(f"{name}: {error}") from None
+    return meta

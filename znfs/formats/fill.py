@@ -1,0 +1,165 @@
+"""Fill values: every spelling of the formats, as the bytes of one little-endian element."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import numpy as np
+
+from znfs.errors import MetadataError
+from znfs.formats.document import shown
+
+DType = np.dtype[Any]
+_WORDS = {
+    "NaN": np.nan, "nan": np.nan, "Infinity": np.inf, "inf": np.inf, "+Infinity": np.inf,
+    "-Infinity": -np.inf, "-inf": -np.inf,
+}  # fmt: skip
+_NAT = -(1 << 63)
+
+
+class _Bad(Exception):
+    """The value does not fit the type; the reason."""
+
+
+def parse(name: str, value: Any, dtype: DType, stored: DType | None = None) -> bytes:
+    """`value`, as JSON has it, as one element of `dtype`. Raises MetadataError.
+
+    `stored` is the type as it lies in the store, where that differs: base64 spells its bytes.
+    """
+    try:
+        if value is None:
+            return bytes(dtype.itemsize)
+        return _element(value, dtype, dtype if stored is None else stored)
+    except (_Bad, ValueError, TypeError, OverflowError, UnicodeError, RecursionError) as error:
+        reason = f": {error}" if isinstance(error, _Bad) else ""
+        raise MetadataError(
+            f"{name}: no fill value of type {dtype}: {shown(value)}{reason}"
+        ) from None
+
+
+def _element(value: Any, dtype: DType, stored: DType) -> bytes:
+    if dtype.names is not None or dtype.subdtype is not None:
+        return _structured(value, dtype, stored)
+    return _KINDS[dtype.kind](value, dtype, stored)
+
+
+def _bool(value: Any, dtype: DType, stored: DType) -> bytes:
+    if isinstance(value, bool) or value in (0, 1):
+        return bytes([bool(value)])
+    if value in ("true", "false", "True", "False"):
+        return bytes([value in ("true", "True")])
+    raise _Bad("neither true nor false")
+
+
+def _int(value: Any, dtype: DType, stored: DType) -> bytes:
+    if isinstance(value, str):
+        value = int(value, 0) if value.startswith("0x") else int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int):
+        raise _Bad("no integer")
+    return value.to_bytes(dtype.itemsize, "little", signed=dtype.kind == "i")
+
+
+def _float(value: Any, dtype: DType, stored: DType) -> bytes:
+    if isinstance(value, str):
+        if re.fullmatch(r"0[xX][0-9a-fA-F]+", value):
+            return int(value, 16).to_bytes(dtype.itemsize, "little")
+        if value in _WORDS:
+            value = _WORDS[value]
+        elif re.fullmatch(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?", value):
+            value = float(value)
+        else:
+            return _exactly(_unbase64(value), stored, dtype)
+    if not isinstance(value, (int, float)):
+        raise _Bad("no number")
+    with np.errstate(over="ignore"):
+        return np.array(float(value), dtype).tobytes()
+
+
+def _complex(value: Any, dtype: DType, stored: DType) -> bytes:
+    half = np.dtype(f"<f{dtype.itemsize // 2}")
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2:
+            raise _Bad("no pair")
+        return b"".join(_float(part, half, half) for part in value)
+    if isinstance(value, str) and value not in _WORDS:
+        return _exactly(_unbase64(value), stored, dtype)
+    return _float(value, half, half) + bytes(half.itemsize)
+
+
+def _time(value: Any, dtype: DType, stored: DType) -> bytes:
+    if value in ("NaT", "nat", ""):
+        value = _NAT
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str):
+        return np.array(np.datetime64(value) if dtype.kind == "M" else int(value), dtype).tobytes()
+    if not isinstance(value, int):
+        raise _Bad("no integer")
+    return value.to_bytes(8, "little", signed=True)
+
+
+def _bytes(value: Any, dtype: DType, stored: DType) -> bytes:
+    if value == 0:
+        return bytes(dtype.itemsize)
+    if isinstance(value, list):
+        raw = bytes(value)
+    elif isinstance(value, str):
+        raw = _unbase64(value)
+    else:
+        raise _Bad("neither base64 nor a list of bytes")
+    return _padded(raw, dtype)
+
+
+def _text(value: Any, dtype: DType, stored: DType) -> bytes:
+    if value == 0:
+        return bytes(dtype.itemsize)
+    if not isinstance(value, str):
+        raise _Bad("no text")
+    return _padded(value.encode("utf-32-le"), dtype)
+
+
+def _structured(value: Any, dtype: DType, stored: DType) -> bytes:
+    if value == 0:
+        return bytes(dtype.itemsize)
+    if isinstance(value, str):
+        return _exactly(_unbase64(value), stored, dtype)
+    if dtype.subdtype is not None or dtype.names is None:
+        raise _Bad("no base64")
+    if isinstance(value, dict):
+        value = [value.get(field) for field in dtype.names]
+    if not isinstance(value, list) or len(value) != len(dtype.names):
+        raise _Bad(f"not {len(dtype.names)} values")
+    parts = []
+    for field, part in zip(dtype.names, value, strict=True):
+        kind = dtype[field]
+        parts.append(bytes(kind.itemsize) if part is None else _element(part, kind, stored[field]))
+    return b"".join(parts)
+
+
+def _unbase64(value: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError:
+        raise _Bad("no base64") from None
+
+
+def _padded(raw: bytes, dtype: DType) -> bytes:
+    if len(raw) > dtype.itemsize:
+        raise _Bad(f"{len(raw)} bytes are too long")
+    return raw.ljust(dtype.itemsize, b"\0")
+
+
+def _exactly(raw: bytes, stored: DType, dtype: DType) -> bytes:
+    if len(raw) != stored.itemsize:
+        raise _Bad(f"{len(raw)} bytes where {stored.itemsize} belong")
+    return np.frombuffer(raw, stored).astype(dtype).tobytes()
+
+
+_KINDS = {
+    "b": _bool, "i": _int, "u": _int, "f": _float, "c": _complex, "m": _time, "M": _time,
+    "S": _bytes, "V": _bytes, "U": _text,
+}  # fmt: skip

@@ -1,0 +1,233 @@
+"""Zarr v3: `zarr.json` (Zarr core specification, version 3; sharding codec, version 1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from znfs.errors import MetadataError, Unsupported
+from znfs.formats import axes, dtypes, fill
+from znfs.formats.arrays import checked
+from znfs.formats.document import (
+    chunk_shape,
+    load,
+    mapping,
+    require,
+    safe_path,
+    shape,
+    shown,
+)
+from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta, Shape, Shard
+
+DOCUMENT = "zarr.json"
+DOCUMENTS = (DOCUMENT,)
+_GROUP_MEMBERS = {"zarr_format", "node_type", "attributes", "consolidated_metadata"}
+_ARRAY_MEMBERS = {
+    "zarr_format", "node_type", "attributes", "shape", "data_type", "chunk_grid",
+    "chunk_key_encoding", "fill_value", "codecs", "dimension_names", "storage_transformers",
+}  # fmt: skip
+_KEYS = {"default": ("c", "/"), "v2": ("", ".")}  # name: prefix, default separator
+_SHARDING = "sharding_indexed"
+_MAX_SHARD_LEVELS = 8
+_ALIASES = {"endian": "bytes"}  # drafts of the specification
+_NUMCODECS = "numcodecs."
+
+
+def parse(docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:
+    """The node that `zarr.json` describes. Raises MetadataError or Unsupported."""
+    if DOCUMENT not in docs:
+        return None
+    document = load(DOCUMENT, docs[DOCUMENT])
+    version = require(DOCUMENT, document, "zarr_format")
+    if version != 3:
+        raise MetadataError(f"{DOCUMENT}: zarr_format is {shown(version)}, not 3")
+    kind = require(DOCUMENT, document, "node_type")
+    if kind == "group":
+        return _group(document)
+    if kind == "array":
+        return _array(document)
+    raise MetadataError(f"{DOCUMENT}: no node_type {shown(kind)}")
+
+
+def _check_members(document: dict[str, Any], known: set[str]) -> None:
+    """Members that the specification lacks may be ignored only if they say so."""
+    for key in document.keys() - known:
+        value = document[key]
+        if not isinstance(value, dict) or value.get("must_understand") is not False:
+            raise Unsupported(f"{DOCUMENT}: member {shown(key)} must be understood and is unknown")
+
+
+def _group(document: dict[str, Any]) -> GroupMeta:
+    _check_members(document, _GROUP_MEMBERS)
+    return GroupMeta(
+        "zarr3",
+        mapping(DOCUMENT, "attributes", document.get("attributes")),
+        _consolidated(document.get("consolidated_metadata")),
+    )
+
+
+def _consolidated(value: Any) -> dict[str, dict[str, bytes]] | None:
+    if not isinstance(value, dict) or value.get("kind", "inline") != "inline":
+        return None  # may be ignored: must_understand is false by definition
+    nodes = mapping(DOCUMENT, "consolidated metadata", value.get("metadata"))
+    return {
+        path: {DOCUMENT: json.dumps(node).encode()}
+        for path, node in nodes.items()
+        if safe_path(path)
+    }
+
+
+def _named(what: str, value: Any) -> tuple[str, dict[str, Any]]:
+    """Name and configuration of an extension point; a bare string is a name."""
+    if isinstance(value, str):
+        return value, {}
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise MetadataError(f"{DOCUMENT}: no {what}: {shown(value)}")
+    return value["name"], mapping(DOCUMENT, what, value.get("configuration"))
+
+
+def _array(document: dict[str, Any]) -> ArrayMeta:
+    name = DOCUMENT
+    _check_members(document, _ARRAY_MEMBERS)
+    _check_transformers(document.get("storage_transformers"))
+    extents = shape(name, "shape", require(name, document, "shape"))
+    spelled = require(name, document, "data_type")
+    kind = dtypes.parse_v3(name, spelled)
+    outer = _grid(require(name, document, "chunk_grid"), extents)
+    codecs = _codecs(require(name, document, "codecs"))
+    chunks, shards, codecs = _unshard(codecs, outer, tuple(range(len(extents))), 0)
+    codecs = tuple(_endian(c, kind.dtype) for c in codecs)
+    value = require(name, document, "fill_value")
+    names = _dimension_names(document.get("dimension_names"), len(extents))
+    return checked(
+        name,
+        ArrayMeta(
+            format="zarr3",
+            shape=extents,
+            chunks=chunks,
+            dtype=kind.dtype,
+            fill=fill.parse(name, value, kind.dtype),
+            keys=_keys(require(name, document, "chunk_key_encoding")),
+            codecs=(*kind.before, *codecs),
+            shards=shards,
+            axes=axes.choose(len(extents), axes.named(names)),
+            dimension_names=names,
+            attributes=mapping(name, "attributes", document.get("attributes")),
+            stored_dtype=spelled if isinstance(spelled, str) else json.dumps(spelled),
+            fill_given=value is not None,
+        ),
+    )
+
+
+def _check_transformers(value: Any) -> None:
+    for item in value if isinstance(value, list) else [value] if value else []:
+        if not isinstance(item, dict) or item.get("must_understand") is not False:
+            raise Unsupported(f"{DOCUMENT}: storage transformer {shown(item)} is unknown")
+
+
+def _grid(value: Any, extents: Shape) -> Shape:
+    kind, config = _named("chunk grid", value)
+    if kind != "regular":
+        raise Unsupported(f"{DOCUMENT}: chunk grid {shown(kind)}; znfs reads regular grids")
+    return chunk_shape(DOCUMENT, "chunk_shape", config.get("chunk_shape"), extents)
+
+
+def _keys(value: Any) -> ChunkKeys:
+    kind, config = _named("chunk key encoding", value)
+    if kind not in _KEYS:
+        raise Unsupported(f"{DOCUMENT}: chunk key encoding {shown(kind)} is unknown")
+    prefix, separator = _KEYS[kind]
+    separator = config.get("separator", separator)
+    if separator not in (".", "/"):
+        raise MetadataError(f"{DOCUMENT}: no separator {shown(separator)}")
+    return ChunkKeys(separator, prefix)
+
+
+def _dimension_names(value: Any, ndim: int) -> tuple[str | None, ...] | None:
+    if value is None:
+        return None
+    if (
+        not isinstance(value, list)
+        or len(value) != ndim
+        or not all(n is None or isinstance(n, str) for n in value)
+    ):
+        raise MetadataError(f"{DOCUMENT}: dimension_names are {shown(value)}")
+    return tuple(value)
+
+
+def _codecs(value: Any) -> tuple[CodecSpec, ...]:
+    if not isinstance(value, list):
+        raise MetadataError(f"{DOCUMENT}: codecs are no list but {shown(value)}")
+    return tuple(_codec(*_named("codec", item)) for item in value)
+
+
+def _codec(name: str, config: dict[str, Any]) -> CodecSpec:
+    name = _ALIASES.get(name, name)
+    return CodecSpec(name.removeprefix(_NUMCODECS), config)
+
+
+def _endian(codec: CodecSpec, dtype: np.dtype[Any]) -> CodecSpec:
+    """`bytes` may leave out the byte order only where there is none."""
+    if codec.name != "bytes" or codec.config.get("endian"):
+        return codec
+    if dtype.newbyteorder(">") != dtype:
+        raise MetadataError(f"{DOCUMENT}: codec 'bytes' has no endian")
+    return CodecSpec("bytes", {"endian": "little"})
+
+
+def _unshard(
+    codecs: tuple[CodecSpec, ...], outer: Shape, order: tuple[int, ...], depth: int
+) -> tuple[Shape, tuple[Shard, ...], tuple[CodecSpec, ...]]:
+    """Split a chain at its sharding codecs: the innermost chunk's shape, the shards, its codecs.
+
+    `outer` is the shape of what the chain encodes, in array axes; axis k of what it sees is axis
+    order[k] of the array.
+    """
+    places = [k for k, c in enumerate(codecs) if c.name == _SHARDING]
+    if not places:
+        if order != tuple(range(len(order))):
+            codecs = (CodecSpec("transpose", {"order": list(order)}), *codecs)
+        return outer, (), codecs
+    if depth == _MAX_SHARD_LEVELS:
+        raise Unsupported(f"{DOCUMENT}: shards nested more than {_MAX_SHARD_LEVELS} deep")
+    before, sharding, after = codecs[: places[0]], codecs[places[0]], codecs[places[0] + 1 :]
+    for codec in before:
+        if codec.name != "transpose":
+            raise Unsupported(f"{DOCUMENT}: codec {codec.name!r} before sharding")
+        order = _permute(order, codec.config.get("order"))
+    config = sharding.config
+    inner = shape(DOCUMENT, "chunk_shape of a shard", config.get("chunk_shape"), 1)
+    if len(inner) != len(outer):
+        raise MetadataError(f"{DOCUMENT}: chunk_shape of a shard has {len(inner)} dimensions")
+    chunks = list(inner)
+    for k, axis in enumerate(order):
+        chunks[axis] = inner[k]
+    if any(s % c for s, c in zip(outer, chunks, strict=True)):
+        raise MetadataError(
+            f"{DOCUMENT}: a shard of {outer} does not divide into chunks of {tuple(chunks)}"
+        )
+    place = config.get("index_location", "end")
+    if place not in ("start", "end"):
+        raise MetadataError(f"{DOCUMENT}: no index_location {shown(place)}")
+    shard = Shard(
+        shape=outer,
+        chunks=tuple(chunks),
+        index_codecs=tuple(
+            _endian(c, np.dtype("<u8")) for c in _codecs(config.get("index_codecs"))
+        ),
+        index_at_end=place == "end",
+        order=order,
+        outer=after,
+    )
+    found, deeper, rest = _unshard(_codecs(config.get("codecs")), tuple(chunks), order, depth + 1)
+    return found, (shard, *deeper), rest
+
+
+def _permute(order: tuple[int, ...], by: Any) -> tuple[int, ...]:
+    whole = isinstance(by, list) and all(type(k) is int for k in by)
+    if not whole or sorted(by) != list(range(len(order))):
+        raise MetadataError(f"{DOCUMENT}: transpose: order {shown(by)}")
+    return tuple(order[k] for k in by)
