@@ -29,7 +29,7 @@ from znfs.meta import ArrayMeta, GroupMeta
 from znfs.node import File, Node
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.stores import open_store
-from znfs.views import NOT_OF_GROUPS, VIEWS, View
+from znfs.views import NOT_OF_GROUPS, VIEWS, View, hdf5
 
 # Names that desktops and their daemons look for in every folder (contract: no request for them).
 _OS_JUNK = frozenset(
@@ -223,7 +223,12 @@ class NodeDir:
 
     def names(self, start: int = 0) -> Iterator[str]:
         names = set(self._store_names())
-        names.update(entry for entry, view in self._entries().items() if self._shows(view))
+        if isinstance(self.node, Array | Group):
+            names.update(
+                view.entry.format(self.node.name)
+                for view in self._tree._listed
+                if view.refuse(self.node) is None and self._shows(view)
+            )
         if not self.node.path:
             names.add(".znfs")
         yield from sorted(name for name in names if _is_listable(name))[start:]
@@ -241,7 +246,7 @@ class NodeDir:
             return object_file(self._hierarchy, path)
         if isinstance(node, Array) and (raw := self._chunk_object(name)) is not None:
             return raw
-        view = self._entries().get(name)
+        view = self._view(name)
         if view is not None and isinstance(node, Array) and not self._may_hide(name):
             return self._open(view)
         child = self._hierarchy.node(path)
@@ -269,6 +274,8 @@ class NodeDir:
         if isinstance(node, Group):
             refused.pop(NOT_OF_GROUPS, None)  # goes without saying
         remarks = [f"no {', '.join(entries)}: {why}" for why, entries in refused.items()]
+        if any(view.key == "h5" for view in self._tree._views):
+            remarks += hdf5.remarks(node)
         remarks += [f"{n!r} cannot be listed" for n in store_names if not _is_listable(n)]
         return tuple(shown), tuple(remarks)
 
@@ -285,22 +292,19 @@ class NodeDir:
     def _below(self, name: str) -> str:
         return f"{self.node.path}/{name}" if self.node.path else name
 
-    def _entries(self) -> dict[str, View]:
-        """Names of the views this node has."""
+    def _view(self, name: str) -> View | None:
+        """The view this node has under that name."""
         node = self.node
         if not isinstance(node, Array | Group):
-            return {}
-        return {
-            view.entry.format(node.name): view
-            for view in self._tree._views
-            if view.refuse(node) is None
-        }
+            return None
+        for view in self._tree._views:
+            if view.entry.format(node.name) == name:
+                return view if view.refuse(node) is None else None
+        return None
 
     def _shows(self, view: View) -> bool:
-        """Whether the view is listed: it is not too large, nor unlisted by default."""
+        """Whether the view is not too large to be listed."""
         assert isinstance(self.node, Array | Group)
-        if view not in self._tree._listed:
-            return False
         if isinstance(self.node, Group) or self.node.meta.nbytes < _MOST_FILE_BYTES >> 4:
             return True  # too small to be too large, whatever the view adds
         return self._open(view) is not None

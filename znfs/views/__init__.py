@@ -8,7 +8,7 @@ from typing import Any
 
 from znfs.array import Array, Group
 from znfs.node import Dir, File
-from znfs.views import npy
+from znfs.views import hdf5, npy
 from znfs.views.chunks import ChunksDir
 from znfs.views.tiff import planes, stacks
 
@@ -49,6 +49,15 @@ def _needs_3d(array: Array) -> str | None:
     return planes.refuse(array) or (None if array.meta.ndim >= 3 else "needs three dimensions")
 
 
+def _hdf5(node: Array | Group, name: str) -> File:
+    make = hdf5.array_file if isinstance(node, Array) else hdf5.group_file
+    return make(node, name)  # type: ignore[operator, no-any-return]
+
+
+def _netcdf(node: Array | Group) -> str | None:
+    return None if hdf5.is_netcdf(node) else "its dimensions have no names"
+
+
 VIEWS: tuple[View, ...] = (
     View("chunks", "chunks", lambda array, name: ChunksDir(array), _always),
     View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _always),
@@ -57,4 +66,6 @@ VIEWS: tuple[View, ...] = (
     View("tiff.yz", "tiff.yz", _planes("yz"), _needs_3d),
     View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
     View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
+    View("h5", "{}.h5", _hdf5, hdf5.refuse, hdf5.refuse),
+    View("nc", "{}.nc", _hdf5, _netcdf, _netcdf),
 )
