@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from znfs.errors import UsageError
 from znfs.options import Options
 from znfs.stores.base import Blob, Entry, Stat, Store
 from znfs.stores.urls import Location, parse, redact, refuse_secrets
@@ -30,12 +30,63 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
     SourceError where the library for it is not installed.
     """
     location = parse(source)
-    return _open_base(location, options), SourceInfo(location.name, location.format, redact(source))
+    store = _OPENERS.get(location.scheme, _open_fsspec)(location, options)
+    for path in location.zips:
+        from znfs.stores.zip import ZipStore
+
+        store = ZipStore(store, path)
+    return store, SourceInfo(location.name, location.format, redact(source))
 
 
-def _open_base(location: Location, options: Options) -> Store:
-    if location.scheme == "file":
-        from znfs.stores.local import LocalStore
+def _open_local(location: Location, options: Options) -> Store:
+    from znfs.stores.local import LocalStore
 
-        return LocalStore(location.path)
-    raise UsageError(f"{location.scheme}: no such store")
+    return LocalStore(location.path)
+
+
+def _open_s3(location: Location, options: Options) -> Store:
+    from znfs.stores import cloud
+    from znfs.stores.s3fs import S3fsStore
+
+    def by_s3fs() -> Store:
+        return S3fsStore(location, options)
+
+    return by_s3fs() if options.backend == "fsspec" else cloud.open_s3(location, options, by_s3fs)
+
+
+def _open_gs(location: Location, options: Options) -> Store:
+    from znfs.stores import cloud
+
+    if options.backend == "fsspec":
+        return _open_fsspec(location, options)
+    return cloud.open_gs(location, options, lambda: _open_fsspec(location, options))
+
+
+def _open_az(location: Location, options: Options) -> Store:
+    from znfs.stores import cloud
+
+    if options.backend == "fsspec":
+        return _open_fsspec(location, options)
+    return cloud.open_az(location, options, lambda: _open_fsspec(location, options))
+
+
+def _open_http(location: Location, options: Options) -> Store:
+    from znfs.stores.http import HttpStore
+
+    return HttpStore(location, options)
+
+
+def _open_fsspec(location: Location, options: Options) -> Store:
+    from znfs.stores.generic import FsspecStore
+
+    return FsspecStore(location, options)
+
+
+_OPENERS: dict[str, Callable[[Location, Options], Store]] = {
+    "file": _open_local,
+    "s3": _open_s3,
+    "gs": _open_gs,
+    "az": _open_az,
+    "http": _open_http,
+    "https": _open_http,
+}

@@ -117,7 +117,7 @@ def _parse_chain(text: str, quoted: bool) -> Location:
     for link in links[:-1]:
         if not _LINK.fullmatch(link):
             raise UsageError(
-                f"{redact(text)!r}: {redact(link)!r} is no protocol; a path with '::' begins with ./"
+                f"{redact(text)!r}: {redact(link)!r} is no protocol; such a path starts with ./"
             )
     inner = next((p for p in (_LINK.fullmatch(x) for x in links[:-1]) if p and p[2]), None)
     path = inner[2].strip("/") if inner else _parse_base(links[-1], quoted).path

@@ -1,0 +1,61 @@
+"""Calls into fsspec file systems that return, or raise StoreError, within a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from znfs.errors import StoreError
+
+T = TypeVar("T")
+
+
+def run_async(
+    loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T], deadline: float, what: str
+) -> T:
+    """The result of a coroutine on another thread's loop; it is cancelled when time is up."""
+
+    async def bounded() -> T:
+        return await asyncio.wait_for(call, deadline)
+
+    try:
+        return asyncio.run_coroutine_threadsafe(bounded(), loop).result()
+    except TimeoutError as error:
+        raise StoreError(f"{what}: no answer in time") from error
+
+
+class Threads:
+    """Runs blocking calls aside, so that a hung one costs its caller no more than the deadline.
+
+    The threads are daemons: one that hangs for good does not keep the process from ending. At most
+    `limit` run at once, hung ones included.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._free = threading.Semaphore(limit)
+
+    def run(self, call: Callable[[], T], deadline: float, what: str) -> T:
+        over = time.monotonic() + deadline
+        if not self._free.acquire(timeout=deadline):
+            raise StoreError(f"{what}: too many calls hang")
+        future: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                result = call()
+            except BaseException as error:  # it is raised again in the caller's thread
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            finally:
+                self._free.release()
+
+        threading.Thread(target=work, name="znfs-store", daemon=True).start()
+        try:
+            return future.result(max(0.0, over - time.monotonic()))
+        except TimeoutError as error:
+            raise StoreError(f"{what}: no answer in time") from error

@@ -1,0 +1,203 @@
+"""Options as obstore and s3fs want them, for S3, Google Cloud Storage and Azure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from znfs.errors import SourceError, UsageError
+from znfs.options import Options
+from znfs.stores.aws import Credentials, Settings
+from znfs.stores.base import Store
+from znfs.stores.objects import ObjectStore
+from znfs.stores.trust import Budget, ca_pem
+from znfs.stores.urls import Location
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Client
+
+# fsspec's names of a storage option, and obstore's.
+_FSSPEC_NAMES = {
+    "key": "access_key_id",
+    "secret": "secret_access_key",
+    "token": "session_token",
+    "anon": "skip_signature",
+    "endpoint_url": "endpoint",
+    "requester_pays": "request_payer",
+    "region_name": "region",
+}
+# These are for obstore's HTTP client, all others for the kind of store.
+_CLIENT_OPTIONS = frozenset(
+    {
+        "allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only",
+        "pool_idle_timeout", "pool_max_idle_per_host", "proxy_ca_certificate", "proxy_excludes",
+        "proxy_url", "randomize_addresses", "read_timeout", "root_certificate", "timeout",
+        "user_agent",
+    }
+)
+_TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+def client_settings(options: Options) -> dict[str, Any]:
+    """obstore's `client_options` and `retry_config`."""
+    budget = Budget.of(options.deadline)
+    client: dict[str, Any] = {
+        "timeout": timedelta(seconds=budget.attempt),
+        "connect_timeout": timedelta(seconds=budget.connect),
+        "user_agent": "znfs",
+    }
+    if pem := ca_pem():
+        client["root_certificate"] = pem
+    for key, value in (options.storage_option or {}).items():
+        if key in _CLIENT_OPTIONS:
+            client[key] = value
+    retry = {
+        "retry_timeout": timedelta(seconds=budget.retry),
+        "backoff": {"max_backoff": timedelta(seconds=max(0.2, budget.retry / 4))},
+    }
+    return {"client_options": client, "retry_config": retry}
+
+
+def store_settings(options: Options, kind: str) -> dict[str, Any]:
+    """The storage options that are the store's own, by obstore's names."""
+    names = _FSSPEC_NAMES if kind == "s3" else {"anon": "skip_signature"}
+    return {
+        names.get(key, key): value
+        for key, value in (options.storage_option or {}).items()
+        if key not in _CLIENT_OPTIONS and key != "profile"
+    }
+
+
+def profile_of(options: Options) -> str | None:
+    return options.profile or (options.storage_option or {}).get("profile")
+
+
+def endpoint_of(location: Location, options: Options) -> str | None:
+    """The S3 endpoint: of the URL, the option, or AWS's environment and configuration."""
+    given = options.storage_option or {}
+    return (
+        location.endpoint
+        or options.endpoint_url
+        or given.get("endpoint_url")
+        or given.get("endpoint")
+        or Settings(profile_of(options)).endpoint()
+    )
+
+
+def open_s3(location: Location, options: Options, fallback: Callable[[], Store]) -> Store:
+    """An S3 bucket through obstore; requests are path-style."""
+    config: Any = store_settings(options, "s3")
+    settings = client_settings(options)
+    profile = profile_of(options)
+    if endpoint := endpoint_of(location, options):
+        config["endpoint"] = endpoint
+        if endpoint.startswith("http://"):
+            settings["client_options"]["allow_http"] = True
+    region = options.region or config.get("region") or Settings(profile).region()
+    config["region"] = region or "us-east-1"
+    if options.requester_pays:
+        config["request_payer"] = True
+    if location.user:
+        config["access_key_id"], _, config["secret_access_key"] = location.user.partition(":")
+    credentials: Any = None
+    if options.anon or str(config.get("skip_signature", "")).lower() in _TRUE:
+        config["skip_signature"] = True
+    elif "access_key_id" not in config:
+        credentials = Credentials(profile)
+
+    def connect() -> Client:
+        from obstore.store import S3Store
+
+        return _made(
+            lambda: S3Store(
+                location.host, config=config, credential_provider=credentials, **settings
+            )
+        )
+
+    return ObjectStore(
+        f"s3://{location.host}/{location.path}".rstrip("/"), location.path, connect, fallback,
+        credentials.find if credentials else None,
+    )
+
+
+def open_gs(location: Location, options: Options, fallback: Callable[[], Store]) -> Store:
+    """A bucket of Google Cloud Storage through obstore, which reads Google's own files."""
+    config: Any = store_settings(options, "gs")
+    settings = client_settings(options)
+    if options.anon:
+        config["skip_signature"] = True
+    if options.requester_pays:
+        raise UsageError("--requester-pays: for S3 only")
+
+    def connect() -> Client:
+        from obstore.store import GCSStore
+
+        return _made(lambda: GCSStore(location.host, config=config, **settings))
+
+    url = f"gs://{location.host}/{location.path}".rstrip("/")
+    return ObjectStore(url, location.path, connect, fallback)
+
+
+def open_az(location: Location, options: Options, fallback: Callable[[], Store]) -> Store:
+    """An Azure container through obstore: `az://CONTAINER/…`, `abfss://CONTAINER@ACCOUNT.…/…`."""
+    config: Any = store_settings(options, "az")
+    settings = client_settings(options)
+    if location.endpoint:
+        config.setdefault("account_name", location.endpoint.partition(".")[0])
+    if options.anon:
+        config["skip_signature"] = True
+    if str(config.get("endpoint", "")).startswith("http://"):
+        settings["client_options"]["allow_http"] = True
+
+    def connect() -> Client:
+        from obstore.store import AzureStore
+
+        return _made(lambda: AzureStore(location.host, config=config, **settings))
+
+    url = f"az://{location.host}/{location.path}".rstrip("/")
+    return ObjectStore(url, location.path, connect, fallback)
+
+
+def _made(make: Callable[[], Client]) -> Client:
+    """A client of obstore's, or why its options do not make one."""
+    from obstore.exceptions import BaseError, UnknownConfigurationKeyError
+
+    try:
+        return make()
+    except UnknownConfigurationKeyError as error:
+        raise UsageError(f"--storage-option: {str(error).partition(chr(10))[0]}") from error
+    except (BaseError, ValueError, TypeError) as error:
+        raise SourceError(f"cannot be opened: {str(error).partition(chr(10))[0]}") from error
+
+
+def s3fs_settings(location: Location, options: Options) -> dict[str, Any]:
+    """The arguments of s3fs's file system for the same options."""
+    budget = Budget.of(options.deadline)
+    back = {ours: theirs for theirs, ours in _FSSPEC_NAMES.items()}
+    given: Mapping[str, str] = options.storage_option or {}
+    arguments: dict[str, Any] = {back.get(k, k): v for k, v in given.items()}
+    anon = options.anon or str(arguments.get("anon", "")).lower() in _TRUE
+    arguments["anon"] = anon
+    if endpoint := endpoint_of(location, options):
+        arguments["endpoint_url"] = endpoint
+    client: dict[str, Any] = {}
+    if region := options.region or arguments.pop("region_name", None):
+        client["region_name"] = region
+    if profile := profile_of(options):
+        arguments["profile"] = profile
+    if location.user:
+        arguments["key"], _, arguments["secret"] = location.user.partition(":")
+    arguments["requester_pays"] = (
+        options.requester_pays or str(arguments.get("requester_pays", "")).lower() in _TRUE
+    )
+    return {
+        **arguments,
+        "client_kwargs": client,
+        "config_kwargs": {
+            "connect_timeout": budget.connect,
+            "read_timeout": budget.attempt,
+            "retries": {"max_attempts": 2, "mode": "standard"},
+            "max_pool_connections": 64,
+        },
+    }

@@ -1,0 +1,233 @@
+"""Web servers: objects by ranged GET, names from the pages that servers make of folders."""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import zlib
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote, urlsplit
+
+from znfs.errors import Denied, NotListable, Stale, StoreError, UsageError
+from znfs.options import Options
+from znfs.stores.autoindex import entries
+from znfs.stores.base import Blob, Entry, Stat
+from znfs.stores.httpclient import Answer, HttpClient
+from znfs.stores.ranges import check, empty, matching, resolve
+from znfs.stores.trust import Budget
+from znfs.stores.urls import Location, redact
+
+_CONCURRENCY = 64
+_ABSENT = frozenset({404, 410})
+_DENIED = frozenset({401, 403})
+_NO_LISTING = frozenset({400, 401, 403, 405, 406, 501})
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_DECODED_LIMIT = 1 << 31
+_OPTIONS = ("username", "password", "token", "cookie")
+# In a path, what need not be quoted (RFC 3986, 3.3).
+_SAFE = "/!$&'()*+,;=:@~"
+
+
+class HttpStore:
+    """Objects below a URL. A URL's query goes with every request (an Azure SAS, say)."""
+
+    concurrency = _CONCURRENCY
+    local = False
+
+    def __init__(self, location: Location, options: Options) -> None:
+        self._base = f"{location.scheme}://{location.host}/{location.path}".rstrip("/")
+        self._query = f"?{location.query}" if location.query else ""
+        self.url = redact(self._base + self._query)
+        self._headers = _headers(location, options)
+        self._budget = Budget.of(options.deadline)
+        self._lock = threading.Lock()
+        self._client: HttpClient | None = None
+        self._heads = True  # the server answers HEAD
+        self._lists = False  # it was seen to list a folder
+
+    def get(
+        self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
+    ) -> Blob | None:
+        if not _valid(key):
+            return None
+        if stop is not None and 0 <= start >= stop:
+            return empty(key, self.stat(key), start, stop, if_match)
+        answer = self._fetch(key, range_=_range(start, stop), limit=stop if start >= 0 else None)
+        if self._absent(key, answer):
+            return None
+        if answer.status == 416:
+            return empty(key, self.stat(key), start, stop, if_match)
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            return self._decoded(key, start, stop, if_match)
+        if answer.status == 206:
+            found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            if not found:
+                raise StoreError(f"{key}: a part without Content-Range")
+            lo, hi = int(found[1]), int(found[2]) + 1
+            # Without the size, only a range answered in full is known to be right.
+            size = int(found[3]) if found[3] != "*" else hi
+            data = answer.data
+        else:
+            size = len(answer.data) if answer.length is None else answer.length
+            lo, hi = resolve(start, stop, size)
+            data = answer.data[lo:hi]
+        check(key, data, start, stop, lo, hi, size)
+        return matching(key, Blob(data, _version(answer, size), _mtime(answer)), if_match)
+
+    def stat(self, key: str) -> Stat | None:
+        if not _valid(key):
+            return None
+        if self._heads:
+            answer = self._fetch(key, "HEAD")
+            plain = "Content-Encoding" not in answer.headers
+            if answer.status == 200 and answer.length is not None and plain:
+                if self._absent(key, answer):
+                    return None
+                return Stat(answer.length, _version(answer, answer.length), _mtime(answer))
+            if answer.status in _ABSENT:
+                return None
+        return self._stat_by_get(key)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        if prefix and not _valid(prefix):
+            return
+        answer = self._fetch(prefix, folder=True)
+        if answer.status in _ABSENT:
+            if not self._lists and not (prefix and self._root_lists()):
+                raise NotListable(f"{self.url}: the server lists no folders")
+            return
+        found = None
+        if answer.status == 200:
+            found = entries(answer.data.decode("utf-8", "surrogateescape"), answer.url)
+        elif answer.status not in _NO_LISTING:
+            raise StoreError(f"{prefix or self.url}: {answer.cause}")
+        if found is None:
+            raise NotListable(f"{prefix or self.url}: the server lists no folders")
+        self._lists = True
+        yield from found
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _stat_by_get(self, key: str) -> Stat | None:
+        """For servers that refuse HEAD, or do not tell the size with it."""
+        answer = self._fetch(key, range_="bytes=0-0", limit=1)
+        if self._absent(key, answer):
+            return None
+        found = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", answer.headers.get("Content-Range", ""))
+        size = int(found[1]) if found and answer.status in (206, 416) else None
+        if answer.status == 200:
+            size = answer.length
+        if size is None or "Content-Encoding" in answer.headers or answer.status == 416:
+            # Only the whole object tells; a 416 (of an empty one) need not name its version.
+            blob = self.get(key)
+            return None if blob is None else Stat(len(blob.data), blob.version, blob.mtime)
+        self._heads = False
+        return Stat(size, _version(answer, size), _mtime(answer))
+
+    def _decoded(
+        self, key: str, start: int, stop: int | None, if_match: str | None
+    ) -> Blob | None:
+        """A range of an object that the server sends compressed, though not asked to."""
+        answer = self._fetch(key)
+        if self._absent(key, answer):
+            return None
+        encoding = answer.headers.get("Content-Encoding", "identity").lower()
+        data = answer.data
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            try:
+                inflate = zlib.decompressobj(wbits=47)
+                data = inflate.decompress(data, _DECODED_LIMIT)
+            except zlib.error as error:
+                raise StoreError(f"{key}: damaged Content-Encoding {encoding}") from error
+            if not inflate.eof or inflate.unused_data:
+                raise StoreError(f"{key}: damaged Content-Encoding {encoding}")
+        elif encoding != "identity":
+            raise StoreError(f"{key}: cannot read Content-Encoding {encoding}")
+        lo, hi = resolve(start, stop, len(data))
+        blob = Blob(data[lo:hi], _version(answer, len(data)), _mtime(answer))
+        return matching(key, blob, if_match)
+
+    def _root_lists(self) -> bool:
+        try:
+            for _ in self.list(""):
+                break
+        except NotListable:
+            return False
+        return True
+
+    def _absent(self, key: str, answer: Answer) -> bool:
+        """Whether there is no object; raises for what is neither an object nor its absence."""
+        if answer.status in _ABSENT:
+            return True
+        # A folder redirects to its own name with a slash, whatever is answered there.
+        if urlsplit(answer.url).path.endswith("/"):
+            return True
+        if answer.status in _DENIED:
+            raise Denied(f"{key}: {answer.cause}")
+        if answer.status == 412:
+            raise Stale(f"{key}: the object has changed")
+        if answer.status not in (200, 206, 416):
+            raise StoreError(f"{key}: {answer.cause}")
+        return False
+
+    def _fetch(
+        self, key: str, method: str = "GET", range_: str = "", limit: int | None = None,
+        folder: bool = False,
+    ) -> Answer:
+        url = f"{self._base}/{quote(key, _SAFE, errors='surrogateescape')}" if key else self._base
+        if folder:
+            url += "/"
+        with self._lock:
+            if self._client is None:
+                self._client = HttpClient(self._base, self._headers, self._budget, _CONCURRENCY)
+            client = self._client
+        return client.fetch(key or self.url, url + self._query, method, range_, limit)
+
+
+def _headers(location: Location, options: Options) -> dict[str, str]:
+    """What the storage options say of who we are. Raises UsageError for others."""
+    given = dict(options.storage_option or {})
+    if unknown := sorted(set(given) - set(_OPTIONS)):
+        raise UsageError(f"--storage-option {unknown[0]}: of http there are {', '.join(_OPTIONS)}")
+    headers = {}
+    user = location.user
+    if "username" in given:
+        user = f"{given['username']}:{given.get('password', '')}"
+    if user:
+        headers["Authorization"] = "Basic " + base64.b64encode(user.encode()).decode("ascii")
+    if "token" in given:
+        headers["Authorization"] = f"Bearer {given['token']}"
+    if "cookie" in given:
+        headers["Cookie"] = given["cookie"]
+    return headers
+
+
+def _valid(key: str) -> bool:
+    """Clients resolve dot segments themselves: such a key would leave the root."""
+    return all(segment not in (".", "..") for segment in key.split("/"))
+
+
+def _range(start: int, stop: int | None) -> str:
+    if start < 0:
+        return f"bytes={start}"
+    if stop is not None:
+        return f"bytes={start}-{stop - 1}"
+    return f"bytes={start}-" if start else ""
+
+
+def _version(answer: Answer, size: int) -> str:
+    """The ETag, else Last-Modified (if any) and size."""
+    return answer.headers.get("ETag") or f"{answer.headers.get('Last-Modified', '')}-{size}"
+
+
+def _mtime(answer: Answer) -> float:
+    try:
+        return max(0.0, parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp())
+    except (KeyError, ValueError):
+        return 0.0

@@ -1,0 +1,184 @@
+"""HTTP GET and HEAD within a deadline, retries included, by urllib3.
+
+obstore's HTTP store is not used: it hides redirects (a folder's page then passes for an object),
+takes 405 for 404, and refuses answers without Content-Length.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from znfs.errors import StoreError, UsageError
+from znfs.stores.trust import Budget, ca_file
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+
+_RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_REDIRECTS = 10
+_PIECE = 1 << 20  # bytes read between two looks at the clock
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A final answer (redirects followed); `url` is where it came from."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]  # names in any case
+    data: bytes
+    url: str
+
+    @property
+    def length(self) -> int | None:
+        """Content-Length, or None."""
+        text = self.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
+    def cause(self) -> str:
+        return f"{self.status} {self.reason}".strip()
+
+
+class HttpClient:
+    """A pool of connections for many threads."""
+
+    def __init__(self, url: str, headers: Mapping[str, str], budget: Budget, connections: int):
+        self._url = url
+        self._headers = {"User-Agent": "znfs", "Accept-Encoding": "identity", **headers}
+        self._budget = budget
+        self._connections = connections
+        self._pool = self._open_pool()
+
+    def _open_pool(self) -> PoolManager:
+        import urllib3
+
+        context = None
+        if self._url.startswith("https:"):
+            context = ssl.create_default_context()
+            if path := ca_file():
+                try:
+                    context.load_verify_locations(path)
+                except OSError as error:
+                    raise UsageError(f"{path} (certificate authorities): {error}") from error
+        host = urlsplit(self._url).hostname or ""
+        proxy = urllib.request.getproxies().get(urlsplit(self._url).scheme)
+        if proxy and not urllib.request.proxy_bypass(host):
+            return urllib3.ProxyManager(proxy, maxsize=self._connections, ssl_context=context)
+        return urllib3.PoolManager(maxsize=self._connections, ssl_context=context)
+
+    def fetch(
+        self, key: str, url: str, method: str = "GET", range_: str = "", limit: int | None = None
+    ) -> Answer:
+        """The answer to one request; any status but those that pass and are retried until the
+        deadline. Of a body that begins at byte 0, at most about `limit` bytes are read.
+
+        Raises StoreError.
+        """
+        from urllib3.exceptions import HTTPError
+
+        begun = time.monotonic()
+        pause = 0.1
+        while True:
+            wait = pause * random.uniform(0.5, 1.0)
+            try:
+                answer = self._attempt(url, method, range_, limit)
+                if answer.status not in _RETRIED:
+                    return answer
+                cause, failure = answer.cause, None
+                after = answer.headers.get("Retry-After", "")
+                wait = max(wait, float(after)) if after.isascii() and after.isdigit() else wait
+            except (HTTPError, OSError) as error:
+                cause, failure = _cause(error), error
+            if time.monotonic() - begun + wait > self._budget.retry or _hopeless(failure):
+                raise StoreError(f"{key}: {cause}") from failure
+            time.sleep(wait)
+            pause *= 2
+
+    def _attempt(self, url: str, method: str, range_: str, limit: int | None) -> Answer:
+        from urllib3 import Retry, Timeout
+
+        over = time.monotonic() + self._budget.attempt
+        headers = {**self._headers, "Range": range_} if range_ else self._headers
+        response = self._pool.request(
+            method,
+            url,
+            headers=headers,
+            # The read timeout is for each wait on the socket: `_body` minds the sum.
+            timeout=Timeout(connect=self._budget.connect, read=self._budget.attempt),
+            retries=Retry(total=_REDIRECTS, connect=0, read=0, status=0, other=0,
+                          redirect=_REDIRECTS, raise_on_redirect=True),
+            preload_content=False,
+            decode_content=False,
+        )
+        try:
+            # Only an answer that ignored the range begins at 0, and may be cut if its size is said.
+            sized = response.status == 200 and "Content-Length" in response.headers
+            cut = limit if sized else None
+            data = b"" if method == "HEAD" else _body(response, over, cut)
+        except BaseException:
+            response.close()  # what is left of the body must not be the next answer
+            raise
+        response.release_conn()
+        return Answer(
+            response.status, response.reason or "", response.headers, data,
+            urljoin(url, response.geturl() or url),
+        )
+
+    def close(self) -> None:
+        self._pool.clear()
+
+
+def _body(response: BaseHTTPResponse, over: float, limit: int | None) -> bytes:
+    """The body, whole or its first `limit` bytes and some. Raises OSError when it breaks off."""
+    pieces: list[bytes] = []
+    have = 0
+    while piece := response.read1(_PIECE, decode_content=False):
+        pieces.append(piece)
+        have += len(piece)
+        if limit is not None and have >= limit:
+            response.close()
+            return b"".join(pieces)
+        if time.monotonic() > over:
+            raise TimeoutError("the answer took too long")
+    promised = response.headers.get("Content-Length", "")
+    if promised.isdigit() and int(promised) != have:
+        raise ConnectionError(f"the answer broke off after {have} of {promised} bytes")
+    return b"".join(pieces)
+
+
+def _hopeless(error: Exception | None) -> bool:
+    """Whether trying again cannot help: a certificate that is not trusted, endless redirects."""
+    from urllib3.exceptions import LocationValueError, MaxRetryError, SSLError
+
+    reason = error.reason if isinstance(error, MaxRetryError) else error
+    if isinstance(reason, SSLError):
+        return "certificate" in str(reason).lower()
+    return isinstance(reason, LocationValueError) or "redirect" in str(reason).lower()
+
+
+def _cause(error: Exception) -> str:
+    """One line that says what went wrong."""
+    from urllib3 import exceptions as e
+
+    reason: object = error.reason if isinstance(error, e.MaxRetryError) else error
+    for kind, text in (
+        (e.NameResolutionError, "the server's name cannot be resolved"),
+        (e.ConnectTimeoutError, "no connection in time"),
+        (e.ReadTimeoutError, "no answer in time"),
+        (e.ProxyError, "the proxy refuses"),
+    ):
+        if isinstance(reason, kind):
+            return text
+    inner = reason.__cause__ if isinstance(reason, BaseException) else None
+    if isinstance(inner, OSError) and inner.strerror:
+        return inner.strerror
+    text = str(reason).replace("\n", " ")
+    return text.rpartition(">: ")[2][:200] or type(reason).__name__

@@ -1,0 +1,267 @@
+"""S3, Google Cloud Storage and Azure by obstore, whose exceptions are translated here."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from znfs.errors import Denied, NotListable, Stale, StoreError, ZnfsError
+from znfs.stores.base import Blob, Entry, Stat, Store
+from znfs.stores.ranges import check, empty, matching, resolve
+from znfs.stores.urls import redact
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+    from obstore.store import ObjectStore as Client
+
+_CONCURRENCY = 64
+_RENEWAL = 10.0  # seconds between two looks for other credentials while the store refuses
+_STATUS = re.compile(r"status code: (\d{3})(?: ([A-Za-z \-]+))?")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CAUSE = re.compile(r'message: "([^"]+)"')
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_LISTABLE = frozenset({401, 403, 405, 501})
+_DENIED = frozenset({401, 403})
+
+
+class ObjectStore:
+    """The objects of a bucket below a prefix.
+
+    `connect` makes obstore's client, at the first request. `identity` tells with which credentials
+    it would (None: unsigned, or not known): the client is made anew when a refusal comes and they
+    have changed. `fallback` opens the same store by another library, for the keys that obstore
+    cannot ask for (`a//b`, `.` or `..` as a segment, control characters).
+    """
+
+    concurrency = _CONCURRENCY
+    local = False
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str,
+        connect: Callable[[], Client],
+        fallback: Callable[[], Store],
+        identity: Callable[[], object] | None = None,
+    ) -> None:
+        self.url = url
+        self._prefix = prefix
+        self._connect = connect
+        self._identity = identity
+        self._open_fallback = fallback
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._fallback: Store | None = None
+        self._known: object = None
+        self._renewed = 0.0
+
+    def get(
+        self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
+    ) -> Blob | None:
+        if not _plain(path := self._path(key)):
+            return self._other().get(key, start, stop, if_match=if_match)
+        options: GetOptions = {}
+        if start < 0:
+            options["range"] = {"suffix": -start}
+        elif stop is not None and start >= stop:
+            return empty(key, self.stat(key), start, stop, if_match)
+        elif stop is not None:
+            options["range"] = (start, stop)
+        elif start:
+            options["range"] = {"offset": start}
+        if if_match is not None and _strong(if_match):
+            options["if_match"] = if_match
+        try:
+            result = self._request(key, lambda client: client.get(path, options=options))
+            data = memoryview(self._request(key, lambda client: result.bytes()))
+        except _Absent:
+            return None
+        except _OutOfRange:
+            return empty(key, self.stat(key), start, stop, if_match)
+        except _RangeIgnored:
+            return self._slice(key, start, stop, if_match)
+        lo, hi = result.range
+        meta = result.meta
+        check(key, data, start, stop, lo, hi, meta["size"])
+        return matching(key, Blob(data, _version(meta), _mtime(meta["last_modified"])), if_match)
+
+    def stat(self, key: str) -> Stat | None:
+        if not _plain(path := self._path(key)):
+            return self._other().stat(key)
+        try:
+            meta = self._request(key, lambda client: client.head(path))
+        except _Absent:
+            return None
+        return Stat(meta["size"], _version(meta), _mtime(meta["last_modified"]))
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        path = self._path(prefix)
+        if path and not _plain(path):
+            yield from self._other().list(prefix)
+            return
+        try:
+            found = self._request(
+                prefix or "the root",
+                lambda client: client.list_with_delimiter(path or None),
+                refused=NotListable,
+            )
+        except _Absent:
+            return
+        except _OddKey:
+            yield from self._other().list(prefix)
+            return
+        cut = len(path) + 1 if path else 0
+        for name in found["common_prefixes"]:
+            yield Entry(name[cut:].rstrip("/"), True)
+        for meta in found["objects"]:
+            # An object at the prefix itself marks a folder; it is no name below it.
+            if name := meta["path"][cut:]:
+                yield Entry(name, False, meta["size"])
+
+    def close(self) -> None:
+        with self._lock:
+            self._client = None
+            if self._fallback is not None:
+                self._fallback.close()
+                self._fallback = None
+
+    def _path(self, key: str) -> str:
+        return f"{self._prefix}/{key}".strip("/") if key else self._prefix
+
+    def _slice(
+        self, key: str, start: int, stop: int | None, if_match: str | None
+    ) -> Blob | None:
+        """A range cut from the whole object, for servers that know no ranges."""
+        whole = self.get(key, if_match=if_match)
+        if whole is None:
+            return None
+        lo, hi = resolve(start, stop, len(whole.data))
+        return Blob(whole.data[lo:hi], whole.version, whole.mtime)
+
+    def _request(
+        self, key: str, call: Callable[[Client], Any], refused: type[ZnfsError] = Denied
+    ) -> Any:
+        """`call`'s result; its exceptions as ours or as one of the three below."""
+        from obstore.exceptions import BaseError
+
+        try:
+            return call(self._connected())
+        # A missing object is the builtin FileNotFoundError, a path obstore cannot parse ValueError.
+        except (BaseError, OSError, ValueError) as error:
+            translated = _translate(key, error, refused)
+            if isinstance(translated, Denied | NotListable):
+                self._renew()
+            raise translated from (None if isinstance(translated, _Signal) else error)
+
+    def _connected(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def _other(self) -> Store:
+        with self._lock:
+            if self._fallback is None:
+                self._fallback = self._open_fallback()
+            return self._fallback
+
+    def _renew(self) -> None:
+        """Forget the client if other credentials are to be had by now."""
+        if self._identity is None:
+            return
+        with self._lock:
+            if time.monotonic() - self._renewed < _RENEWAL:
+                return
+            self._renewed = time.monotonic()
+        identity = self._identity()
+        with self._lock:
+            if self._known is not None and self._known != identity:
+                self._client = None
+            self._known = identity
+
+
+class _Signal(ZnfsError):
+    """An answer that is no failure; never leaves this module."""
+
+
+class _Absent(_Signal):
+    """404 of an object."""
+
+
+class _OutOfRange(_Signal):
+    """416."""
+
+
+class _RangeIgnored(_Signal):
+    """200 with the whole object where a part was asked for."""
+
+
+class _OddKey(_Signal):
+    """A listing holds a key that obstore cannot express."""
+
+
+def _translate(key: str, error: Exception, refused: type[ZnfsError]) -> ZnfsError:
+    from obstore import exceptions as e
+
+    text = str(error)
+    found = _STATUS.search(text)
+    status = int(found[1]) if found else 0
+    code = _CODE.search(text)
+    cause = _short_cause(text, error)
+    if status == 416:
+        return _OutOfRange()
+    if status in (_NOT_LISTABLE if refused is NotListable else _DENIED) or isinstance(
+        error, e.PermissionDeniedError | e.UnauthenticatedError
+    ):
+        return refused(f"{key}: {cause}")
+    if status == 412 or isinstance(error, e.PreconditionError):
+        return Stale(f"{key}: the object has changed")
+    if status == 404:
+        # A bucket that is not there must never look like a chunk that is not.
+        if code and code[1] == "NoSuchBucket":
+            return StoreError(f"{key}: there is no such bucket")
+        return _Absent()
+    if isinstance(error, e.NotSupportedError) and "Range request" in text:
+        return _RangeIgnored()
+    if isinstance(error, e.InvalidPathError):
+        return _OddKey()
+    return StoreError(f"{key}: {cause}")
+
+
+def _short_cause(text: str, error: Exception) -> str:
+    """One line without secrets that says what went wrong."""
+    if denied := re.search(r"Denied: ([^\n\"]+)", text):
+        return denied[1].strip()
+    if found := _STATUS.search(text):
+        code = _CODE.search(text)
+        return f"{found[1]} {(found[2] or '').strip()}".strip() + (f" ({code[1]})" if code else "")
+    if "kind: Timeout" in text or "TimedOut" in text:
+        return "no answer in time"
+    if found := _CAUSE.search(text):
+        return found[1]
+    if "dns error" in text:
+        return "the server's name cannot be resolved"
+    line = redact(text.partition("\n")[0].strip()) or type(error).__name__
+    return line if len(line) <= 200 else line[:199] + "…"
+
+
+def _plain(path: str) -> bool:
+    """Whether obstore can ask for the path: no empty or dot segment, no control character."""
+    return not _CONTROL.search(path) and all(s not in ("", ".", "..") for s in path.split("/"))
+
+
+def _strong(version: str) -> bool:
+    """An ETag that a server compares; a weak one never matches (RFC 9110, 13.1.1)."""
+    return version.startswith('"')
+
+
+def _version(meta: Any) -> str:
+    return meta["e_tag"] or f"{meta['last_modified'].isoformat()}-{meta['size']}"
+
+
+def _mtime(when: datetime | None) -> float:
+    return max(0.0, when.timestamp()) if when else 0.0

@@ -1,0 +1,198 @@
+"""S3 by s3fs (botocore): `--backend fsspec`, and the keys that obstore cannot ask for.
+
+Its calls go to S3's own operations: s3fs's file methods give neither an ETag nor If-Match.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from znfs.errors import Denied, NotListable, Stale, StoreError, ZnfsError
+from znfs.options import Options
+from znfs.stores import cloud
+from znfs.stores.base import Blob, Entry, Stat
+from znfs.stores.calls import run_async
+from znfs.stores.ranges import check, empty, matching, resolve
+from znfs.stores.urls import Location, redact
+
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
+
+T = TypeVar("T")
+_CONCURRENCY = 64
+_ATTEMPTS = 3  # at a body that breaks off
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class S3fsStore:
+    """The objects of a bucket below a prefix."""
+
+    concurrency = _CONCURRENCY
+    local = False
+
+    def __init__(self, location: Location, options: Options) -> None:
+        self.url = f"s3://{location.host}/{location.path}".rstrip("/")
+        self._bucket = location.host
+        self._prefix = location.path
+        self._settings = cloud.s3fs_settings(location, options)
+        self._deadline = options.deadline
+        self._lock = threading.Lock()
+        self._fs: S3FileSystem | None = None
+
+    def get(
+        self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
+    ) -> Blob | None:
+        if stop is not None and 0 <= start >= stop:
+            return empty(key, self.stat(key), start, stop, if_match)
+        more: dict[str, Any] = {}
+        if start < 0:
+            more["Range"] = f"bytes={start}"
+        elif start or stop is not None:
+            more["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+        if if_match is not None and if_match.startswith('"'):
+            more["IfMatch"] = if_match
+        try:
+            answer, data = self._run(key, self._read(self._path(key), more))
+        except _Absent:
+            return None
+        except _OutOfRange:
+            return empty(key, self.stat(key), start, stop, if_match)
+        found = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
+        if found:
+            lo, hi, size = int(found[1]), int(found[2]) + 1, int(found[3])
+        else:
+            size = len(data)
+            lo, hi = resolve(start, stop, size)
+            data = data[lo:hi]
+        check(key, data, start, stop, lo, hi, size)
+        return matching(key, Blob(data, _version(answer, size), _mtime(answer)), if_match)
+
+    def stat(self, key: str) -> Stat | None:
+        if not key and not self._prefix:
+            return None
+        try:
+            answer = self._run(key, self._call("head_object", Key=self._path(key)))
+        except _Absent:
+            return None
+        size = answer["ContentLength"]
+        return Stat(size, _version(answer, size), _mtime(answer))
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        path = f"{self._path(prefix)}/" if self._path(prefix) else ""
+        more: dict[str, str] = {}
+        while True:
+            try:
+                page = self._run(
+                    prefix or self.url,
+                    self._call("list_objects_v2", Prefix=path, Delimiter="/", **more),
+                    NotListable,
+                )
+            except _Absent:
+                return
+            for found in page.get("CommonPrefixes", ()):
+                if name := found["Prefix"][len(path) : -1]:
+                    yield Entry(name, True)
+            for found in page.get("Contents", ()):
+                # An object at the prefix itself marks a folder; it is no name below it.
+                if name := found["Key"][len(path) :]:
+                    yield Entry(name, False, found["Size"])
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def close(self) -> None:
+        with self._lock:
+            self._fs = None
+
+    def _path(self, key: str) -> str:
+        return f"{self._prefix}/{key}" if self._prefix and key else key or self._prefix
+
+    def _opened(self) -> S3FileSystem:
+        with self._lock:
+            if self._fs is None:
+                from s3fs import S3FileSystem
+
+                self._fs = S3FileSystem(**self._settings, skip_instance_cache=True)
+            return self._fs
+
+    def _call(self, method: str, **arguments: Any) -> Coroutine[Any, Any, Any]:
+        fs = self._opened()
+        # Not named by s3fs as public, but what its subclasses use.
+        return fs._call_s3(method, Bucket=self._bucket, **arguments, **fs.req_kw)  # type: ignore[no-any-return]
+
+    async def _read(self, path: str, more: dict[str, Any]) -> tuple[Any, bytes]:
+        from botocore.exceptions import HTTPClientError
+
+        for left in reversed(range(_ATTEMPTS)):
+            answer = await self._call("get_object", Key=path, **more)
+            try:
+                async with answer["Body"] as body:
+                    data = await body.read()
+            except (HTTPClientError, OSError) as error:
+                if not left:
+                    raise StoreError(f"{path}: the answer broke off") from error
+                continue
+            if len(data) == answer["ContentLength"]:
+                return answer, data
+        raise StoreError(f"{path}: the answer broke off")
+
+    def _run(
+        self, key: str, call: Coroutine[Any, Any, T], refused: type[ZnfsError] = Denied
+    ) -> T:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return run_async(self._opened().loop, call, self._deadline, key)
+        # s3fs turns botocore's errors into OSError, and keeps them as the cause.
+        except (OSError, BotoCoreError, ClientError, ValueError) as error:
+            _raise(key, error, refused)
+
+
+class _Absent(ZnfsError):
+    """404 of an object; never leaves this module."""
+
+
+class _OutOfRange(ZnfsError):
+    """416; never leaves this module."""
+
+
+def _raise(key: str, error: Exception, refused: type[ZnfsError]) -> NoReturn:
+    from botocore.exceptions import ClientError, NoCredentialsError
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ClientError):
+        if isinstance(cause, NoCredentialsError):
+            raise Denied("no AWS credentials found; a public bucket needs --anon") from error
+        cause = cause.__cause__
+    if cause is None:
+        line = redact(str(error).partition("\n")[0])[:200] or type(error).__name__
+        if isinstance(error, FileNotFoundError):
+            raise _Absent from None
+        raise StoreError(f"{key}: {line}") from error
+    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = cause.response.get("Error", {}).get("Code", "")
+    if code == "NoSuchBucket":
+        raise StoreError(f"{key}: there is no such bucket") from error
+    if status == 404:
+        raise _Absent from None
+    if status == 416:
+        raise _OutOfRange from None
+    if status == 412:
+        raise Stale(f"{key}: the object has changed") from error
+    if status in (401, 403) or (refused is NotListable and status in (405, 501)):
+        raise refused(f"{key}: {status} ({code})") from error
+    raise StoreError(f"{key}: {status} ({code})") from error
+
+
+def _version(answer: Any, size: int) -> str:
+    """obstore's version of the same object: its ETag, else time and size."""
+    etag = answer.get("ETag")
+    return str(etag) if etag else f"{answer['LastModified'].isoformat()}-{size}"
+
+
+def _mtime(answer: Any) -> float:
+    when = answer.get("LastModified")
+    return max(0.0, float(when.timestamp())) if when else 0.0
