@@ -340,9 +340,7 @@ class Hierarchy:
             at = _parent(at)
             with self._lock:
                 seen = self._seen.get(at)
-            if seen is None or not isinstance(seen.node, Group):
-                return None
-            if seen.node.meta.attributes:
+            if seen is not None and isinstance(seen.node, Group) and seen.node.meta.attributes:
                 axes = ome.level_axes(seen.node.meta.attributes).get(_relative(path, at))
                 if axes is not None:
                     return axes

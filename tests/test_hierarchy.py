@@ -1,0 +1,307 @@
+"""Nodes, versions, and what an absent chunk means, over a store that counts and fails."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from tests.memory_store import MemoryStore
+from znfs.array import Array, Group
+from znfs.cache import BlockCache
+from znfs.errors import Denied, NotListable, Stale, StoreError
+from znfs.hierarchy import Hierarchy, Prefix, Unreadable
+
+
+def array_v3(shape=(4,), chunks=(2,), **more) -> bytes:
+    return json.dumps(
+        {
+            "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": "uint8",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+            "chunk_key_encoding": {"name": "default"}, "fill_value": 9,
+            "codecs": [{"name": "bytes"}], **more,
+        }
+    ).encode()  # fmt: skip
+
+
+def group_v3(**more) -> bytes:
+    return json.dumps({"zarr_format": 3, "node_type": "group", **more}).encode()
+
+
+def hierarchy(store: MemoryStore, ttl: float = 0.0, **more) -> Hierarchy:
+    return Hierarchy(store, BlockCache(1 << 20, 1), root_name="root", ttl=ttl, **more)
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore(
+        {
+            "zarr.json": group_v3(),
+            "a/zarr.json": array_v3(),
+            "a/c/0": b"\1\2",
+            "README": b"hello",
+            "plain/x/zarr.json": array_v3(),
+        }
+    )
+
+
+def test_kinds_of_nodes(store):
+    h = hierarchy(store)
+    assert isinstance(h.node(""), Group)
+    assert isinstance(h.node("a"), Array)
+    assert isinstance(h.node("plain"), Prefix)
+    assert isinstance(h.node("plain/x"), Array)
+    assert h.node("README") is None
+    assert h.node("nothing") is None
+    assert h.node("nothing/below") is None
+    assert h.children("") == ["a", "plain"]
+    assert h.node("").child("a") is h.node("a")
+    assert h.node("").child("plain") is None
+
+
+def test_metadata_is_read_once_within_the_ttl(store):
+    h = hierarchy(store, ttl=60)
+    for _ in range(5):
+        h.node("a")
+    assert store.gets["a/zarr.json"] == 1
+
+
+def test_a_name_that_the_listing_lacks_costs_no_request(store):
+    h = hierarchy(store, ttl=60)
+    h.node("")
+    h.node("nothing")
+    before = sum(store.gets.values()) + sum(store.lists.values())
+    h.node("nothing else")
+    assert sum(store.gets.values()) + sum(store.lists.values()) == before
+
+
+@pytest.mark.parametrize("change", ["content", "only the ETag"])
+def test_a_changed_document_is_a_new_node(store, change):
+    h = hierarchy(store)
+    old = h.node("a")
+    assert h.node("a") is old
+    store.put("a/zarr.json", array_v3((8,)) if change == "content" else store.objects["a/zarr.json"])
+    new = h.node("a")
+    assert new is not old
+    assert new.version != old.version
+
+
+def test_a_higher_format_that_appears_takes_over():
+    zarray = {
+        "zarr_format": 2, "shape": [2], "chunks": [2], "dtype": "|u1", "compressor": None,
+        "fill_value": 0, "filters": None, "order": "C",
+    }  # fmt: skip
+    store = MemoryStore({".zarray": json.dumps(zarray).encode()})
+    h = hierarchy(store)
+    assert h.node("").meta.format == "zarr2"
+    store.put("zarr.json", array_v3())
+    assert h.node("").meta.format == "zarr3"
+
+
+def test_an_absent_chunk_is_fill_only_while_the_metadata_stands(store):
+    h = hierarchy(store, ttl=3600)
+    a = h.node("a")
+    assert a.block((1,)).tolist() == [9, 9]
+    a._cache.clear()
+    time_of_confirmation = time.monotonic()
+    h._seen["a"].checked = time_of_confirmation - 2  # the last look is too old to confirm by
+    for key in [k for k in store.objects if k.startswith("a/")]:
+        del store.objects[key]
+    with pytest.raises(Stale):
+        a.block((1,))
+    with pytest.raises(Stale):
+        a.block((0,))
+
+
+def test_a_confirmation_serves_many_absent_chunks(store):
+    store.objects["a/zarr.json"] = array_v3((1000,))
+    h = hierarchy(store, ttl=3600)
+    a = h.node("a")
+    h._seen["a"].checked -= 5
+    for i in range(1, 200):
+        assert a.block((i,)).tolist() == [9, 9]
+    assert store.gets["a/zarr.json"] <= 3
+
+
+def test_a_store_that_fails_keeps_what_is_known_but_confirms_nothing(store):
+    h = hierarchy(store)
+    a = h.node("a")
+
+    def fail(key: str) -> None:
+        raise StoreError("down")
+
+    store.fail = fail
+    assert h.node("a") is a
+    with pytest.raises(StoreError):
+        a.block((0,))
+    store.fail = lambda key: None
+    assert a.block((0,)).tolist() == [1, 2]
+
+
+def test_denied_chunks_are_errors_unless_told_otherwise(store):
+    def deny(key: str) -> None:
+        if "/c/" in key:
+            raise Denied(key)
+
+    store.fail = deny
+    with pytest.raises(Denied):
+        hierarchy(store).node("a").block((0,))
+    assert hierarchy(store, missing_403=True).node("a").block((0,)).tolist() == [9, 9]
+
+
+def deny_list(prefix: str):
+    raise NotListable(prefix)
+
+
+def test_while_probing_403_tries_the_next_document(store):
+    def deny(key: str) -> None:
+        if not key.endswith("zarr.json"):
+            raise Denied(key)
+
+    store.fail = deny
+    assert isinstance(hierarchy(store).node("a"), Array)
+    del store.objects["a/zarr.json"]
+    assert isinstance(hierarchy(store).node("a"), Prefix)  # a listing shows that it is one
+    store.list = deny_list
+    with pytest.raises(Denied):
+        hierarchy(store).node("a")
+
+
+def test_consolidated_metadata_saves_requests_and_is_not_believed_over_the_store():
+    inner = json.loads(array_v3())
+    root = group_v3(
+        consolidated_metadata={
+            "kind": "inline", "must_understand": False,
+            "metadata": {"g": json.loads(group_v3()), "g/a": inner},
+        }
+    )  # fmt: skip
+    store = MemoryStore({"zarr.json": root, "g/a/zarr.json": array_v3(), "g/a/c/0": b"\1\2"})
+    h = hierarchy(store, ttl=60)
+    a = h.node("g/a")
+    assert isinstance(a, Array)
+    assert h.children("g") == ["a"]
+    assert store.gets["g/a/zarr.json"] == 0
+    assert a.block((0,)).tolist() == [1, 2]
+    assert a.block((1,)).tolist() == [9, 9]
+    a._cache.clear()
+    h.refresh()
+    del store.objects["g/a/zarr.json"]
+    a = h.node("g/a")
+    with pytest.raises(Stale):
+        a.block((1,))
+
+
+def test_a_store_that_cannot_list_shows_what_metadata_promises():
+    ome = {
+        "multiscales": [
+            {
+                "version": "0.4",
+                "axes": [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}],
+                "datasets": [
+                    {
+                        "path": "levels/0",
+                        "coordinateTransformations": [{"type": "scale", "scale": [2, 3]}],
+                    }
+                ],
+            }
+        ]
+    }
+    store = MemoryStore(
+        {"zarr.json": group_v3(attributes=ome), "levels/0/zarr.json": array_v3((4, 4), (2, 2))}
+    )
+
+    def cannot(prefix: str):
+        raise NotListable(prefix)
+
+    store.list = cannot
+    h = hierarchy(store)
+    assert isinstance(h.node("levels"), Prefix)
+    assert h.children("") == ["levels"]
+    assert [a.scale for a in h.node("levels/0").meta.axes] == [2, 3]
+    h = hierarchy(store, manifest=["hidden/b"])
+    assert h.children("") == ["hidden", "levels"]
+
+
+def test_n5_folders_are_groups_and_arrays_may_have_children():
+    attrs = {"dimensions": [4, 6], "blockSize": [2, 2], "dataType": "uint8",
+             "compression": {"type": "raw"}}  # fmt: skip
+    store = MemoryStore(
+        {
+            "attributes.json": b'{"n5": "2.5.1"}',
+            "g/a/attributes.json": json.dumps(attrs).encode(),
+            "g/a/0/0": b"x",
+            "g/a/1/0": b"x",
+            "g/a/child/attributes.json": json.dumps(attrs).encode(),
+        }
+    )
+    h = hierarchy(store)
+    assert isinstance(h.node("g"), Group)
+    assert h.node("g/a").meta.shape == (6, 4)
+    assert h.children("g/a") == ["child"]
+    assert isinstance(h.node("g/a/child"), Array)
+
+
+def test_metadata_that_cannot_be_used_is_named():
+    h = hierarchy(MemoryStore({"zarr.json": group_v3(), "bad/zarr.json": b"{not JSON"}))
+    bad = h.node("bad")
+    assert isinstance(bad, Unreadable)
+    assert "zarr.json" in bad.reason
+
+
+def test_refresh_forgets(store):
+    h = hierarchy(store, ttl=3600)
+    old = h.node("a")
+    store.put("a/zarr.json", array_v3((6,)))
+    assert h.node("a") is old
+    h.refresh()
+    assert h.node("a").meta.shape == (6,)
+
+
+def test_values_through_shards_within_shards():
+    zarr = pytest.importorskip("zarr")
+    from zarr.storage import MemoryStore as ZarrMemoryStore
+
+    backing: dict = {}
+    zs = ZarrMemoryStore(backing)
+    data = np.arange(16 * 24, dtype="u2").reshape(16, 24)
+    from zarr.codecs import BytesCodec, ShardingCodec
+
+    inner = ShardingCodec(chunk_shape=(2, 2), codecs=[BytesCodec()], index_location="start")
+    a = zarr.create_array(
+        zs, shape=data.shape, chunks=(8, 8), dtype="u2",
+        serializer=ShardingCodec(chunk_shape=(4, 4), codecs=[inner]), compressors=None,
+        filters=None, fill_value=3,
+    )  # fmt: skip
+    a[:12] = data[:12]
+    store = MemoryStore({k: v.to_bytes() for k, v in backing.items()})
+    node = hierarchy(store).node("")
+    assert len(node.meta.shards) == 2
+    for i in range(8):
+        for j in range(12):
+            want = np.asarray(a[2 * i : 2 * i + 2, 2 * j : 2 * j + 2])
+            assert (node.block((i, j)) == want).all(), (i, j)
+
+
+def test_a_shard_rewritten_after_its_index_was_read():
+    zarr = pytest.importorskip("zarr")
+    from zarr.storage import MemoryStore as ZarrMemoryStore
+
+    def write(data: np.ndarray) -> dict[str, bytes]:
+        backing: dict = {}
+        a = zarr.create_array(
+            ZarrMemoryStore(backing), shape=(8,), chunks=(2,), shards=(8,), dtype="u1",
+            compressors=None,
+        )  # fmt: skip
+        a[:] = data
+        return {k: v.to_bytes() for k, v in backing.items()}
+
+    store = MemoryStore(write(np.arange(8)))
+    node = hierarchy(store).node("")
+    assert node.block((0,)).tolist() == [0, 1]
+    half = np.arange(100, 108)
+    half[:4] = 0  # two chunks fewer: every offset moves
+    store.put("c/0", write(half)["c/0"])
+    assert node.block((3,)).tolist() == [106, 107]  # of the new shard, by the new index
+    assert store.gets["c/0"] == 5  # index, chunk; chunk refused, index, chunk
