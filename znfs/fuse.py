@@ -42,16 +42,6 @@ MUTATING = (
     "copy_file_range",
 )  # fmt: skip
 
-# Names that desktops and crawlers ask for in every directory: absent, without asking the store.
-JUNK = frozenset({
-    ".DS_Store", ".Spotlight-V100", ".Trash", ".Trashes", ".TemporaryItems", ".VolumeIcon.icns",
-    ".apdisk", ".autorun", ".com.apple.timemachine.donotpresent", ".directory", ".fseventsd",
-    ".hidden", ".metadata_never_index", ".metadata_never_index_unless_rootfs", ".xdg-volume-info",
-    "AUTORUN.INF", "Autorun.inf", "autorun.inf", "Desktop.ini", "desktop.ini", "Thumbs.db",
-    "ehthumbs.db", "thumbs.db",
-})  # fmt: skip
-JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
-
 MAX_THREADS = 128  # each may wait for a store; an idle one costs little
 FIRST_THREADS = 4
 MAX_BACKGROUND = 128  # read-ahead requests under way; the kernel's default of 12 stalls others
@@ -116,11 +106,6 @@ def load_binding(name: str | None = None) -> Binding:
     if loaded != major:
         raise MountError(f"{name} loaded libfuse {loaded}, not {major}; is {package} installed?")
     return Binding(name, module, lib, major)
-
-
-def is_junk(name: str) -> bool:
-    """Whether `name` is one of those that only desktops and crawlers ask for."""
-    return name in JUNK or name.startswith(JUNK_PREFIXES)
 
 
 @lru_cache(maxsize=4096)
@@ -254,8 +239,6 @@ class Operations:
 
     def getattr(self, raw: bytes | None, out: Any, info: Any = None) -> int:
         path = _text(raw) if raw is not None else self._path(info.contents.fh)
-        if is_junk(path[path.rfind("/") + 1 :]):
-            return -errno.ENOENT
         node = self._tree.resolve(path)
         st = out.contents
         st.st_ino = inode(path)
@@ -333,8 +316,6 @@ class Operations:
         more = (0,) * len(flags)  # libfuse3's filler takes flags, libfuse2's does not
 
         def add(name: bytes, following: int) -> int:
-            if name[0] == 46 and is_junk(name.decode("utf-8", "surrogateescape")):
-                return 0
             full: int = filler(buffer, name, None, following, *more)
             return full
 
@@ -407,22 +388,23 @@ class Session:
         args = _Args(len(words), ctypes.cast(argv, pointer), 0)
         self._mountpoint = os.fsencode(mountpoint)
         table, size = ctypes.byref(self._table), ctypes.c_size_t(ctypes.sizeof(self._table))
-        new = getattr(lib, "fuse_new_31", None) or lib.fuse_new
-        for function in (new, lib.fuse_mount, lib.fuse_get_session):
-            function.restype = pointer
+        lib.fuse_get_session.restype = pointer
+        mounted = False
         with _Stderr() as said:
             if self._binding.major == 2:
-                self._channel = lib.fuse_mount(self._mountpoint, ctypes.byref(args))
+                attach = _symbol(lib, "fuse_mount", "FUSE_2.6", pointer)
+                new = _symbol(lib, "fuse_new", "FUSE_2.6", pointer)
+                self._channel = attach(self._mountpoint, ctypes.byref(args))
                 if self._channel:
+                    mounted = True
                     channel = pointer(self._channel)
-                    self._fuse = lib.fuse_new(channel, ctypes.byref(args), table, size, None)
-                mounted = bool(self._channel)
+                    self._fuse = new(channel, ctypes.byref(args), table, size, None)
             else:
+                attach = _symbol(lib, "fuse_mount", "FUSE_3.0", ctypes.c_int)
+                new = _symbol(lib, "fuse_new", "FUSE_3.1", pointer)
                 self._fuse = new(ctypes.byref(args), table, size, None)
-                lib.fuse_mount.restype = ctypes.c_int
-                mounted = bool(self._fuse) and lib.fuse_mount(
-                    pointer(self._fuse), self._mountpoint
-                ) == 0  # fmt: skip
+                if self._fuse:
+                    mounted = attach(pointer(self._fuse), self._mountpoint) == 0
         if not (mounted and self._fuse):
             why = " ".join(said.text.split()) or "libfuse gave no reason"
             raise MountError(f"{mountpoint}: cannot mount: {why}")
@@ -473,6 +455,17 @@ class Session:
                     self._busy -= 1
 
         return call
+
+
+def _symbol(lib: ctypes.CDLL, name: str, version: str, result: Any) -> Any:
+    """The function `name` of that symbol version: plain look-up may find an older one."""
+    find = ctypes.CDLL(None).dlvsym
+    find.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p)
+    find.restype = ctypes.c_void_p
+    address = find(lib._handle, name.encode(), version.encode())
+    if not address:
+        raise MountError(f"{lib._name} has no {name} of version {version}")
+    return ctypes.CFUNCTYPE(result)(address)
 
 
 class _Args(ctypes.Structure):

@@ -1,0 +1,118 @@
+"""The commands, for Python."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from znfs.errors import MountError
+
+if TYPE_CHECKING:
+    from znfs.options import Options
+    from znfs.tree import Tree
+
+_STOP_SECONDS = 10.0
+
+
+def open_tree(source: str, options: Options | None = None, **overrides: Any) -> Tree:
+    """The tree of files of `source`, without FUSE.
+
+    Keyword arguments are options (`anon=True`); they win over `ZNFS_…` variables and the
+    configuration file, which are not read if `options` is given. Raises ZnfsError.
+    """
+    from znfs import config, tree
+
+    if options is None:
+        options = config.load(source, overrides)
+        overrides = {}
+    return tree.open_tree(source, options, **overrides)
+
+
+@contextmanager
+def mount(source: str, mountpoint: str | Path | None = None, **options: Any) -> Iterator[Path]:
+    """A mount while the block runs: yields its path, by default a temporary directory.
+
+    Options are as for `open_tree`. They may hold secrets: they reach the daemon through its
+    environment, which only its user can read. The daemon ends with the block, and if this process
+    dies. Raises MountError with the reason why there is no mount.
+    """
+    with tempfile.TemporaryDirectory(prefix="znfs-") as own:
+        path = Path(mountpoint) if mountpoint is not None else Path(own, "mount")
+        if mountpoint is None:
+            path.mkdir()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            ready.bind(os.path.join(own, "ready"))
+            said = Path(own, "said")
+            daemon = _start(source, path, options, ready.getsockname(), said)
+            try:
+                _await(daemon, ready, said)
+                yield path
+            finally:
+                _stop(daemon)
+
+
+def status() -> list[dict[str, Any]]:
+    """What the daemon of each znfs mount on this machine says of itself. Raises MountError."""
+    from znfs import mounts
+
+    return [mounts.status(m.mountpoint) | {"mountpoint": m.mountpoint} for m in mounts.mounts()]
+
+
+def _start(
+    source: str, path: Path, options: dict[str, Any], ready: str, said: Path
+) -> subprocess.Popen[bytes]:
+    environ = dict(os.environ, NOTIFY_SOCKET=ready)
+    environ.pop("WATCHDOG_USEC", None)
+    for name, value in options.items():
+        environ["ZNFS_" + name.upper()] = _text(name, value)
+    command = [sys.executable, "-m", "znfs", "mount", "--foreground", "--stop-on-eof"]
+    with said.open("wb") as log:
+        return subprocess.Popen(
+            [*command, "--", source, str(path)],
+            env=environ,
+            stdin=subprocess.PIPE,  # its end is the daemon's sign to unmount
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C in this process is not meant for it
+        )
+
+
+def _text(name: str, value: Any) -> str:
+    """An option's value as its environment variable spells it."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    return f"{value:o}" if name == "umask" and isinstance(value, int) else str(value)
+
+
+def _await(daemon: subprocess.Popen[bytes], ready: socket.socket, said: Path) -> None:
+    """Until the daemon says that it is ready; MountError with its words if it ends instead."""
+    ended = os.pidfd_open(daemon.pid)
+    try:
+        while ready in select.select([ready, ended], [], [])[0]:
+            if b"READY=1" in ready.recv(4096):
+                return
+    finally:
+        os.close(ended)
+    words = said.read_text(errors="replace").strip().rpartition("\n")[2]
+    raise MountError(words.removeprefix("znfs mount: ") or "the daemon died before it had mounted")
+
+
+def _stop(daemon: subprocess.Popen[bytes]) -> None:
+    assert daemon.stdin is not None
+    daemon.stdin.close()
+    try:
+        daemon.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()

@@ -1,0 +1,316 @@
+"""The commands `znfs` and `mount.znfs`.
+
+Exit status: 0 done, 1 failed, 2 wrong usage; `mount.znfs` has mount(8)'s 1, 2 and 32. An error is
+one line on standard error. Nothing is imported before it is needed: `znfs --help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from znfs import __version__
+from znfs.errors import UsageError, ZnfsError
+
+if TYPE_CHECKING:
+    from znfs.options import Options
+    from znfs.tree import Tree
+
+_READING = ("source", "cache", "views")
+_PIPE_CLOSED = 141  # as a shell reports SIGPIPE
+
+# mount(8): what fstab may say that is no concern of a file system's.
+_IGNORED = frozenset({
+    "async", "atime", "auto", "comment", "defaults", "diratime", "group", "lazytime", "noatime",
+    "noauto", "nodiratime", "nofail", "norelatime", "nostrictatime", "nouser", "nousers", "owner",
+    "relatime", "rw", "strictatime", "sync", "user", "users", "_netdev",
+})  # fmt: skip
+_ALWAYS = frozenset({"ro", "nosuid", "nodev"})  # so every mount is
+_KERNEL = frozenset({"noexec"})
+_MOUNT_USAGE, _MOUNT_SYSTEM, _MOUNT_FAILED = 1, 2, 32
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors of one line."""
+
+    usage_status = 2
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(self.usage_status, f"{self.prog}: {message} (see '{self.prog} --help')\n")
+
+
+class _MountParser(Parser):
+    usage_status = _MOUNT_USAGE
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: what it is for, its arguments, and what it does."""
+
+    help: str
+    add_arguments: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`znfs`: returns its exit status."""
+    parser = Parser(prog="znfs", description="Mount Zarr and N5 stores as files.")
+    parser.add_argument("--version", action="version", version=f"znfs {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run, command=name)
+    args = parser.parse_args(argv)
+    return _run(f"znfs {args.command}", lambda: args.run(args), usage=2, failed=1)
+
+
+def mount_main(argv: Sequence[str] | None = None) -> int:
+    """`mount.znfs`, as mount(8) calls it: returns its exit status."""
+    parser = _MountParser(prog="mount.znfs", description="Mount a Zarr or N5 store (for mount(8)).")
+    parser.add_argument("source")
+    parser.add_argument("mountpoint")
+    parser.add_argument("-o", action="append", default=[], metavar="OPTIONS", dest="items")
+    parser.add_argument("-f", "--fake", action="store_true", help="do all but mount")
+    parser.add_argument("-s", "--sloppy", action="store_true", help="ignore unknown options")
+    parser.add_argument("-v", "--verbose", action="store_true")
+    parser.add_argument("-n", "--no-mtab", action="store_true")
+    parser.add_argument("-N", "--namespace", metavar="NS")
+    parser.add_argument("-t", "--types", metavar="TYPE")
+    args = parser.parse_args(argv)
+    return _run("mount.znfs", lambda: _fstab_mount(args), usage=_MOUNT_USAGE, failed=_MOUNT_FAILED)
+
+
+def _run(name: str, action: Callable[[], None], *, usage: int, failed: int) -> int:
+    """Do it; say in one line what went wrong, if anything did."""
+    try:
+        action()
+        sys.stdout.flush()
+    except UsageError as exc:
+        return _fail(name, str(exc), usage)
+    except ZnfsError as exc:
+        return _fail(name, str(exc), failed)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        return 130
+    except OSError as exc:
+        return _fail(name, str(exc), failed)
+    except Exception as exc:
+        if os.environ.get("ZNFS_LOG_LEVEL") == "debug":
+            raise
+        why = f"{type(exc).__name__}: {exc}".replace("\n", " ")
+        return _fail(name, f"internal error, please report it: {why}", failed)
+    return 0
+
+
+def _fail(name: str, text: str, status: int) -> int:
+    sys.stdout.flush()
+    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+# Options
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says of options: flags, and the items of `-o` below them."""
+    from znfs.config import FIELDS, split_items
+
+    given: dict[str, Any] = dict(split_items(getattr(args, "items", [])))
+    for name in (*FIELDS, "config"):
+        if name in vars(args):
+            given[name] = getattr(args, name)
+    return given
+
+
+def _options(source: str, given: dict[str, Any]) -> Options:
+    """The options for `source`; secrets on the command line are refused."""
+    from znfs.config import load, pairs
+    from znfs.stores.urls import refuse_secrets
+
+    named = {n.replace("-", "_"): v for n, v in given.items()}
+    extra = pairs(named.get("storage_option") or {}, "--storage-option")
+    refuse_secrets(source, extra, named.get("endpoint_url"))
+    return load(source, named)
+
+
+def _tree(args: argparse.Namespace) -> Tree:
+    from znfs import logs
+    from znfs.tree import open_tree
+
+    options = _options(args.source, _given(args))
+    logs.to_stderr(options.log_level)
+    return open_tree(args.source, options)
+
+
+def _reading(parser: Parser) -> None:
+    from znfs.config import add_flags
+
+    parser.add_argument("source", metavar="SOURCE", help="path or URL of a store")
+    add_flags(parser, _READING)
+
+
+# Commands
+
+
+def _mount_arguments(parser: Parser) -> None:
+    from znfs.config import add_flags
+
+    parser.add_argument("source", metavar="SOURCE", help="path or URL of a store")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="an existing directory")
+    parser.add_argument(
+        "-o", action="append", default=[], metavar="NAME=VALUE,…", dest="items",
+        help="options by name, as in fstab",
+    )  # fmt: skip
+    add_flags(parser, (*_READING, "mount"))
+    parser.add_argument("--stop-on-eof", action="store_true", help=argparse.SUPPRESS)
+
+
+def _mount(args: argparse.Namespace) -> None:
+    given, flags = _kernel_flags(_given(args))
+    _mount_with(args.source, args.mountpoint, given, flags, stop_on_eof=args.stop_on_eof)
+
+
+def _mount_with(
+    source: str, mountpoint: str, given: dict[str, Any], flags: tuple[str, ...], *,
+    stop_on_eof: bool = False,
+) -> None:  # fmt: skip
+    options = _options(source, given)
+    from znfs import daemon
+
+    daemon.mount(daemon.MountRequest(source, mountpoint, options, flags, stop_on_eof))
+    if options.foreground:
+        daemon.leave(0)
+
+
+def _kernel_flags(given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Znfs's own options, and those of mount(8) that the kernel is told. Raises UsageError."""
+    own: dict[str, Any] = {}
+    flags = []
+    for name, value in given.items():
+        if name == "remount":
+            raise UsageError("remount: a mount's options are fixed; unmount it and mount it anew")
+        if name in _KERNEL:
+            flags.append(name)
+        elif not (name in _IGNORED or name in _ALWAYS or name.startswith("x-")):
+            own[name] = value
+    return own, tuple(flags)
+
+
+def _fstab_mount(args: argparse.Namespace) -> None:
+    from znfs.config import FIELDS
+
+    given, flags = _kernel_flags(_given(args))
+    if args.sloppy:
+        given = {n: v for n, v in given.items() if n.replace("-", "_") in (*FIELDS, "config")}
+    if args.fake:
+        _options(args.source, given)
+        return
+    _mount_with(args.source, args.mountpoint, given, flags)
+
+
+def _umount(args: argparse.Namespace) -> None:
+    from znfs.mounts import unmount
+
+    unmount(args.mountpoint, lazy=args.lazy)
+
+
+def _umount_arguments(parser: Parser) -> None:
+    _mountpoint(parser)
+    parser.add_argument("-l", "--lazy", action="store_true", help="even if files are open")
+
+
+def _status(args: argparse.Namespace) -> None:
+    from znfs import monitor
+
+    monitor.show(args.mountpoint, as_json=args.json)
+
+
+def _status_arguments(parser: Parser) -> None:
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?")
+    _json(parser)
+
+
+def _info(args: argparse.Namespace) -> None:
+    tree = _tree(args)
+    from znfs import info
+
+    info.show(tree, as_json=args.json)
+
+
+def _info_arguments(parser: Parser) -> None:
+    _reading(parser)
+    _json(parser)
+
+
+def _ls(args: argparse.Namespace) -> None:
+    from znfs.browse import list_directory
+
+    list_directory(_tree(args), args.path, long=args.long)
+
+
+def _ls_arguments(parser: Parser) -> None:
+    _reading(parser)
+    parser.add_argument("path", metavar="PATH", nargs="?", default="")
+    parser.add_argument("-l", "--long", action="store_true", help="with sizes and times")
+
+
+def _cat(args: argparse.Namespace) -> None:
+    from znfs.browse import copy_file
+
+    copy_file(_tree(args), args.path)
+
+
+def _cat_arguments(parser: Parser) -> None:
+    _reading(parser)
+    parser.add_argument("path", metavar="PATH")
+
+
+def _refresh(args: argparse.Namespace) -> None:
+    from znfs.mounts import refresh
+
+    refresh(args.mountpoint)
+
+
+def _mountpoint(parser: Parser) -> None:
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    from znfs import doctor
+
+    options = _options(args.source, _given(args)) if args.source else None
+    doctor.show(args.source, options)
+
+
+def _doctor_arguments(parser: Parser) -> None:
+    from znfs.config import add_flags
+
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help="path or URL of a store")
+    add_flags(parser, _READING)
+
+
+def _json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+COMMANDS = {
+    "mount": Command("mount a store; returns when the mount answers", _mount_arguments, _mount),
+    "umount": Command("unmount; also clears a dead mount", _umount_arguments, _umount),
+    "status": Command("show the mounts of this machine", _status_arguments, _status),
+    "info": Command("show what a store holds, and how it will appear", _info_arguments, _info),
+    "ls": Command("list a directory of the tree, without a mount", _ls_arguments, _ls),
+    "cat": Command("write a file of the tree to standard output", _cat_arguments, _cat),
+    "refresh": Command("have a mount forget what it has cached", _mountpoint, _refresh),
+    "doctor": Command("find what would stop a mount, and the mend", _doctor_arguments, _doctor),
+}

@@ -1,0 +1,217 @@
+"""Options from where they are given: a flag wins over the environment over the file.
+
+Everything derives from the fields of `Options`: flags, `-o` names, `ZNFS_<OPTION>` variables and
+keys of the configuration file. Secrets come from the environment or the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any
+
+from znfs.errors import UsageError
+from znfs.options import Options
+
+FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Options)}
+GROUPS = {
+    "source": "the source", "cache": "cache", "views": "what is shown", "mount": "the mount",
+}  # fmt: skip
+_ALIASES = {"anon": ("--no-sign-request",), "foreground": ("-f",)}  # as mount-s3 and others spell it
+_SIDES = {"1": True, "true": True, "yes": True, "on": True,
+          "0": False, "false": False, "no": False, "off": False, "": False}  # fmt: skip
+
+
+def add_flags(parser: argparse.ArgumentParser, groups: Iterable[str]) -> None:
+    """Give `parser` the flags of those groups, and --config."""
+    for group in groups:
+        section = parser.add_argument_group(GROUPS[group])
+        for field in FIELDS.values():
+            about = field.metadata
+            if about["group"] != group:
+                continue
+            more: dict[str, Any] = {"help": about["help"], "default": argparse.SUPPRESS}
+            if _is_switch(field):
+                more["action"] = "store_true"
+            else:
+                more["metavar"] = about.get("metavar")
+                if about.get("repeat"):
+                    more["action"] = "append"
+                if about.get("choices"):
+                    more["metavar"] = "{" + ",".join(about["choices"]) + "}"
+                if isinstance(field.default, int | float | str) and field.default is not None:
+                    more["help"] += f" ({_spelt(field)})"
+            flag = "--" + field.name.replace("_", "-")
+            section.add_argument(flag, *_ALIASES.get(field.name, ()), dest=field.name, **more)
+        if group == "source":
+            section.add_argument(
+                "--config", metavar="FILE", default=argparse.SUPPRESS,
+                help="configuration file ($XDG_CONFIG_HOME/znfs/config.toml); secrets go here",
+            )  # fmt: skip
+
+
+def split_items(texts: Iterable[str]) -> dict[str, str | bool]:
+    r"""The items of `-o a=b,c`: names with `_`, True for those without a value.
+
+    A comma in a value is written `\,`.
+    """
+    items: dict[str, str | bool] = {}
+    for text in texts:
+        for item in re.split(r"(?<!\\),", text):
+            name, equals, value = item.replace("\\,", ",").partition("=")
+            if name.strip():
+                items[name.strip()] = value if equals else True
+    return items
+
+
+def load(
+    source: str,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+) -> Options:
+    """The Options for `source`. `given` (flags, `-o`) wins over the environment over the file.
+
+    Raises UsageError, which names the option and where it was given.
+    """
+    environ = os.environ if environ is None else environ
+    given = dict(given)
+    named = given.pop("config", None) or environ.get("ZNFS_CONFIG")
+    values: dict[str, Any] = {}
+    variables = {n: environ[_variable(n)] for n in FIELDS if _variable(n) in environ}
+    for spell, layer in (
+        *_file_layers(source, named, environ),
+        (_variable, variables),
+        (_flag, given),
+    ):
+        for name, raw in layer.items():
+            field = FIELDS.get(name.replace("-", "_"))
+            if field is None:
+                raise UsageError(f"{spell(name)}: no such option")
+            value = _parsed(field, raw, spell(name))
+            if field.metadata.get("repeat"):
+                value = {**values.get(field.name, {}), **value}
+            values[field.name] = value
+    return Options(**values)
+
+
+def _file_layers(
+    source: str, named: str | None, environ: Mapping[str, str]
+) -> list[tuple[Callable[[str], str], Mapping[str, Any]]]:
+    """What the configuration file says: [defaults], then the section of the longest prefix.
+
+    With each table comes how to name one of its keys in a message.
+    """
+    path, data = read(named, environ)
+    if unknown := [key for key in data if key not in ("defaults", "source")]:
+        raise UsageError(f"{path}: no section [{unknown[0]}]; there are [defaults] and [source.…]")
+    tables = {"[defaults]": data.get("defaults", {})}
+    sections = data.get("source", {})
+    parts = [source, *re.split(r"::|\|", source), os.path.abspath(source)]
+    if matching := [p for p in sections if any(part.startswith(p) for part in parts)]:
+        longest = max(matching, key=len)
+        tables[f'[source."{longest}"]'] = sections[longest]
+    layers: list[tuple[Callable[[str], str], Mapping[str, Any]]] = []
+    for title, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(f"{path}: {title} is not a table")
+        layers.append((f"{path}: {title} {{}}".format, table))
+    return layers
+
+
+def read(named: str | None, environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """The configuration file and where it is: the one named, else the first there is, else none.
+
+    Raises UsageError.
+    """
+    if named:
+        paths = [Path(named)]
+    else:
+        home = environ.get("XDG_CONFIG_HOME") or Path(environ.get("HOME", "/")) / ".config"
+        shared = environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
+        paths = [Path(d) / "znfs/config.toml" for d in (home, *shared.split(":"))]
+    for path in paths:
+        try:
+            return str(path), tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            if named:
+                raise UsageError(f"--config {named}: no such file") from None
+        except OSError as exc:
+            raise UsageError(f"{path}: {exc.strerror}") from exc
+        except ValueError as exc:  # of TOML, or of UTF-8
+            raise UsageError(f"{path}: {exc}") from exc
+    return "", {}
+
+
+def _parsed(field: Field[Any], raw: Any, where: str) -> Any:
+    """The value of an option from text (or what TOML made of it). Raises UsageError."""
+    about = field.metadata
+    if about.get("repeat"):
+        return pairs(raw, where)
+    if _is_switch(field):
+        if isinstance(raw, bool):
+            return raw
+        side = _SIDES.get(str(raw).lower())
+        if side is None:
+            raise UsageError(f"{where}: {raw!r} is neither true nor false")
+        return side
+    if raw is True:
+        raise UsageError(f"{where} needs a value")
+    if isinstance(raw, list):
+        raw = ",".join(map(str, raw))
+    if (choices := about.get("choices")) and raw not in choices:
+        raise UsageError(f"{where}: {raw!r} is none of {', '.join(choices)}")
+    parse = about.get("parse", str)
+    if field.name == "umask" and isinstance(raw, int):
+        return raw  # TOML writes 0o022 itself
+    try:
+        return parse(str(raw))
+    except ValueError:
+        raise UsageError(f"{where}: {raw!r} is not a number") from None
+
+
+def pairs(raw: Any, where: str) -> dict[str, str]:
+    """KEY=VALUE of flags (many), of `-o` or a variable (a line each, or JSON), or a table."""
+    if isinstance(raw, Mapping):
+        return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in raw.items()}
+    if isinstance(raw, str):
+        if raw.lstrip().startswith("{"):
+            try:
+                return pairs(json.loads(raw), where)
+            except ValueError as exc:
+                raise UsageError(f"{where}: not JSON: {exc}") from exc
+        raw = raw.splitlines()
+    pairs = {}
+    for item in raw if isinstance(raw, list) else [str(raw)]:
+        key, equals, value = str(item).partition("=")
+        if not equals or not key:
+            raise UsageError(f"{where}: {key!r} is not KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def _is_switch(field: Field[Any]) -> bool:
+    return isinstance(field.default, bool)
+
+
+def _variable(name: str) -> str:
+    return "ZNFS_" + name.upper()
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _spelt(field: Field[Any]) -> str:
+    """A default as people write it."""
+    value = field.default
+    if field.metadata.get("metavar") == "SIZE":
+        return f"{value >> 30}GiB"
+    if field.name == "umask":
+        return f"{value:03o}"
+    return value if isinstance(value, str) else f"{value:g}"

@@ -1,0 +1,251 @@
+"""A mount from its first look at the source to its end.
+
+The daemon forks before any store is opened: obstore and fsspec's loops do not survive a fork.
+The command that started it waits for its word, and returns when the mount answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from znfs import logs, mounts
+from znfs.errors import MountError, StoreError, ZnfsError
+from znfs.fuse import Operations, Session, load_binding, mount_options
+from znfs.options import Options
+
+log = logging.getLogger(__name__)
+
+_ENDED = 0  # byte in the wake-up pipe: the mount has gone. Others are signal numbers.
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_REFRESHING = (signal.SIGUSR1, signal.SIGHUP)
+_LAST_REQUESTS = 2.0  # seconds that requests under way may still take when asked to stop
+_READY = b"\0"
+
+
+@dataclass(frozen=True)
+class MountRequest:
+    """What to mount where. `flags` are the kernel's own, such as noexec."""
+
+    source: str
+    mountpoint: str
+    options: Options
+    flags: tuple[str, ...] = ()
+    stop_on_eof: bool = False  # end when standard input ends: for a parent that may die
+
+
+def mount(request: MountRequest) -> None:
+    """Mount, and return when the mount answers; in the foreground, when it has ended.
+
+    Raises MountError, SourceError, NotFound, Denied or UsageError: why there is no mount.
+    """
+    prepare(request)
+    if request.options.foreground:
+        logs.to_stderr(request.options.log_level)
+        serve(request, lambda: None)
+        return
+    _detach(request)
+
+
+def prepare(request: MountRequest) -> None:
+    """Check the mount point, and clear what a dead daemon left there. Raises MountError."""
+    mountpoint = request.mountpoint
+    mounts.clear_dead(mountpoint)
+    if not os.path.isdir(mountpoint):
+        what = "not a directory" if os.path.exists(mountpoint) else "no such directory"
+        raise MountError(f"{mountpoint}: {what}")
+    source = _local_path(request.source)
+    if source is None:
+        return
+    source, mountpoint = os.path.realpath(source), os.path.realpath(mountpoint)
+    if os.path.commonpath((source, mountpoint)) == source:
+        raise MountError(f"{request.mountpoint}: a mount point inside its source is refused")
+    if os.path.commonpath((source, mountpoint)) == mountpoint:
+        raise MountError(f"{request.mountpoint}: a mount point above its source would hide it")
+
+
+def _local_path(source: str) -> str | None:
+    from znfs.stores.urls import parse
+
+    location = parse(source)
+    return location.path if location.scheme == "file" else None
+
+
+def serve(request: MountRequest, ready: Callable[[], None]) -> None:
+    """Open the source, mount it, call `ready`, and serve until unmounted or told to stop."""
+    from znfs.tree import Tree
+
+    options = request.options
+    tree = Tree(request.source, options)
+    try:
+        try:
+            tree.probe()
+        except StoreError as exc:  # it may come up later; the mount recovers by itself
+            log.warning("%s; mounted all the same, and tried again when read", exc)
+        _serve(request, tree, ready)
+    finally:
+        tree.close()
+
+
+def _serve(request: MountRequest, tree: Any, ready: Callable[[], None]) -> None:
+    options = request.options
+    mountpoint = os.path.realpath(request.mountpoint)
+    binding = load_binding()
+    operations = Operations(
+        tree, uid=options.uid, gid=options.gid, umask=options.umask, ttl=options.ttl
+    )
+    wake, wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    session = Session(operations, binding, ended=lambda: _write(wakes, bytes([_ENDED])))
+    for number in (*_STOPPING, *_REFRESHING):
+        signal.signal(number, lambda *_: None)  # the number arrives through the wake-up pipe
+    signal.set_wakeup_fd(wakes)
+    flags = mount_options(
+        tree.url, binding, allow_other=options.allow_other, ttl=options.ttl
+    )  # fmt: skip
+    session.mount(mountpoint, [*flags, *request.flags])
+    session.start()
+    log.info("%s: mounted at %s by %s", tree.url, mountpoint, binding)
+    try:
+        os.statvfs(mountpoint)  # answered by the daemon's threads: the mount works
+    except OSError as exc:
+        mounts.detach(mountpoint, lazy=True)
+        raise MountError(f"{mountpoint}: the mount does not answer: {exc.strerror}") from exc
+    ready()
+    notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={tree.url} at {mountpoint}")
+    inputs = [wake, *([0] if request.stop_on_eof else [])]
+    _wait(inputs, tree, operations)
+    notify("STOPPING=1")
+    if any(m.mountpoint == mountpoint for m in mounts.mounts()):
+        mounts.detach(mountpoint, lazy=True)
+        _drain(wake)
+    log.info("%s: unmounted from %s", tree.url, mountpoint)
+
+
+def _wait(inputs: list[int], tree: Any, operations: Operations) -> None:
+    """Serve until the mount has gone or a signal says stop; refresh when a signal says so."""
+    beat = _watchdog_seconds()
+    while True:
+        readable, _, _ = select.select(inputs, [], [], beat)
+        notify("WATCHDOG=1")
+        if 0 in readable and not os.read(0, 4096):
+            return
+        if inputs[0] not in readable:
+            continue
+        happened = set(os.read(inputs[0], 4096))
+        if _ENDED in happened or happened & set(_STOPPING):
+            return
+        if happened & set(_REFRESHING):
+            notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            tree.refresh()
+            operations.forget_pages()
+            notify("READY=1")
+
+
+def _drain(wake: int) -> None:
+    """Let requests under way be answered: then the last thread says that the mount has gone."""
+    end = time.monotonic() + _LAST_REQUESTS
+    while (left := end - time.monotonic()) > 0:
+        if select.select([wake], [], [], left)[0] and _ENDED in os.read(wake, 4096):
+            return
+
+
+def _detach(request: MountRequest) -> None:
+    """Serve in a child process; return when it says that the mount answers."""
+    incoming, outgoing = os.pipe2(os.O_CLOEXEC)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if not child:
+        os.close(incoming)
+        _child(request, outgoing)
+    os.close(outgoing)
+    with os.fdopen(incoming, "rb") as pipe:
+        said = pipe.read()
+    if said == _READY:
+        return
+    _, status = os.waitpid(child, 0)
+    reason = said.decode(errors="replace")
+    if not reason:
+        code = os.waitstatus_to_exitcode(status)
+        reason = f"{request.mountpoint}: the daemon ended before it had mounted ({code})"
+    raise MountError(reason)
+
+
+def _child(request: MountRequest, outgoing: int) -> None:
+    """The daemon's life. Does not return."""
+    os.setsid()
+    logs.to_stderr(request.options.log_level)
+
+    def ready() -> None:
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+        logs.to_syslog(request.options.log_level)
+        _write(outgoing, _READY)
+        os.close(outgoing)
+
+    code = 0
+    try:
+        serve(request, ready)
+    except ZnfsError as exc:
+        code = 1
+        _say(outgoing, str(exc))
+    except BaseException as exc:
+        code = 1
+        log.critical("%s: %s", type(exc).__name__, exc, exc_info=exc)
+        _say(outgoing, f"{request.mountpoint}: {type(exc).__name__}: {exc}")
+    finally:
+        leave(code)
+
+
+def leave(code: int) -> None:
+    """End the process at once: threads that wait for a store or the kernel hold nothing up."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _say(outgoing: int, text: str) -> None:
+    try:
+        os.write(outgoing, text.encode())
+    except OSError:
+        log.error("%s", text)  # after `ready`: nobody waits any more
+
+
+def _write(fd: int, data: bytes) -> None:
+    os.write(fd, data)
+
+
+def notify(message: str) -> None:
+    """Tell the service manager, if one asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if message == "WATCHDOG=1" and _watchdog_seconds() is None:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        try:
+            out.sendto(message.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+        except OSError as exc:
+            log.debug("%s: %s", address, exc)
+
+
+def _watchdog_seconds() -> float | None:
+    """Half the service manager's patience, or None if it does not watch this process."""
+    usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
+    if not usec.isdigit() or (pid and pid != str(os.getpid())):
+        return None
+    return int(usec) / 2e6
+
+

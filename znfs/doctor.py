@@ -1,0 +1,219 @@
+"""`znfs doctor`: what on this machine would stop a mount or spoil it, and the mend."""
+
+from __future__ import annotations
+
+import email.utils
+import os
+import re
+import resource
+import shutil
+import stat
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from znfs import config, mounts
+from znfs.errors import MountError, SourceError, UsageError, ZnfsError
+from znfs.fuse import is_dead, load_binding
+from znfs.options import Options
+from znfs.tables import print_table
+
+_FEW_FILES = 1024
+_SKEW = 300.0  # seconds; S3 refuses signatures 15 minutes off
+_TIMEOUT = 10.0  # seconds
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found. `level` is ok, warn (something is lost) or fail (no mount)."""
+
+    level: str
+    what: str
+    mend: str = ""
+
+
+def show(source: str | None, options: Options | None) -> None:
+    """Check, and print what was found. Raises SourceError if something would stop a mount."""
+    findings = [f for check in CHECKS for f in check()]
+    if source is not None and options is not None:
+        findings += [*disk_cache(options), *clock(source, options), *reach(source, options)]
+    print_table(("", "", "Mend"), [(f.level, f.what, f.mend) for f in findings])
+    sys.stdout.flush()
+    if failed := sum(f.level == "fail" for f in findings):
+        raise SourceError(f"{failed} of these would stop a mount")
+
+
+def device() -> Iterator[Finding]:
+    """/dev/fuse."""
+    if not os.path.exists("/dev/fuse"):
+        yield Finding(
+            "fail", "there is no /dev/fuse",
+            "modprobe fuse; in a container: --device /dev/fuse --cap-add SYS_ADMIN",
+        )  # fmt: skip
+    elif not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        yield Finding("fail", "/dev/fuse may not be opened", "chmod 666 /dev/fuse")
+    else:
+        yield Finding("ok", "/dev/fuse")
+
+
+def binding() -> Iterator[Finding]:
+    """The FUSE binding and its library."""
+    try:
+        yield Finding("ok", str(load_binding()))
+    except MountError as exc:
+        yield Finding("fail", str(exc), "apt install fuse3")
+
+
+def fusermount() -> Iterator[Finding]:
+    """The setuid helper by which users mount."""
+    helper = shutil.which("fusermount3")
+    if helper is None:
+        level = "warn" if os.geteuid() == 0 else "fail"
+        yield Finding(level, "fusermount3 is not in the PATH", "apt install fuse3")
+    elif os.geteuid() and not os.stat(helper).st_mode & stat.S_ISUID:
+        yield Finding("fail", f"{helper} is not setuid root", f"chmod u+s {helper}")
+    else:
+        yield Finding("ok", helper)
+
+
+def allow_other() -> Iterator[Finding]:
+    """Whether users may let others read their mounts."""
+    text = _read("/etc/fuse.conf")
+    if os.geteuid() and not re.search(r"^\s*user_allow_other\b", text, re.MULTILINE):
+        yield Finding(
+            "warn", "--allow-other is for root alone", "user_allow_other in /etc/fuse.conf"
+        )
+
+
+def apparmor() -> Iterator[Finding]:
+    """Ubuntu's profile of fusermount3 names the places where users may mount."""
+    enabled = _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
+    if os.geteuid() and enabled and os.path.exists("/etc/apparmor.d/fusermount3"):
+        yield Finding(
+            "warn", "AppArmor lets users mount in some places only (home, /mnt, /media, /tmp)",
+            "elsewhere: a rule in /etc/apparmor.d/local/fusermount3",
+        )  # fmt: skip
+
+
+def dead_mounts() -> Iterator[Finding]:
+    """Mounts whose daemon has died."""
+    for mount in mounts.mounts():
+        if is_dead(mount.mountpoint):
+            yield Finding(
+                "warn", f"{mount.mountpoint}: its daemon has died", f"znfs umount {mount.mountpoint}"
+            )
+
+
+def crawlers() -> Iterator[Finding]:
+    """updatedb reads every file system that its configuration does not exclude."""
+    text = _read("/etc/updatedb.conf")
+    found = re.search(r'^\s*PRUNEFS\s*=\s*"([^"]*)"', text, re.MULTILINE)
+    if text and not (found and mounts.FSTYPE in found[1].split()):
+        yield Finding(
+            "warn", "updatedb will read every mount it can",
+            f"add {mounts.FSTYPE} to PRUNEFS in /etc/updatedb.conf",
+        )  # fmt: skip
+
+
+def helpers() -> Iterator[Finding]:
+    """What mount(8) needs for fstab."""
+    if missing := [p for p in ("/sbin/mount.znfs", "/sbin/mount.fuse.znfs") if not _exists(p)]:
+        yield Finding("warn", f"fstab: there is no {' nor '.join(missing)}", "make install")
+
+
+def configuration() -> Iterator[Finding]:
+    """The configuration file: readable, right, and private if it holds secrets."""
+    try:
+        path, data = config.read(os.environ.get("ZNFS_CONFIG"), os.environ)
+        config.load("", {})
+    except UsageError as exc:
+        yield Finding("fail", str(exc), "correct the file")
+        return
+    if path and "storage_option" in str(data) and os.stat(path).st_mode & 0o077:
+        yield Finding("warn", f"{path}: others may read it", f"chmod 600 {path}")
+    elif path:
+        yield Finding("ok", path)
+
+
+def descriptors() -> Iterator[Finding]:
+    """Each connection and each open local chunk takes a descriptor."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < _FEW_FILES:
+        yield Finding("warn", f"only {soft} files may be open", "ulimit -n 4096")
+
+
+def disk_cache(options: Options) -> Iterator[Finding]:
+    """The folder of the disk cache."""
+    folder = options.disk_cache
+    if folder is None:
+        return
+    try:
+        found = os.stat(folder)
+    except FileNotFoundError:
+        return  # it will be made
+    except OSError as exc:
+        yield Finding("warn", f"{folder}: {exc.strerror}", "another --disk-cache")
+        return
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        yield Finding("warn", f"{folder}: is not yours alone", f"chown and chmod 700 {folder}")
+    elif not os.access(folder, os.W_OK):
+        yield Finding("warn", f"{folder}: cannot be written", "another --disk-cache")
+    elif shutil.disk_usage(folder).free < options.disk_cache_size:
+        yield Finding("warn", f"{folder}: less is free than --disk-cache-size", "a smaller one")
+
+
+def clock(source: str, options: Options) -> Iterator[Finding]:
+    """This machine's clock against the server's: signatures hold for minutes only."""
+    url = options.endpoint_url or (source if source.startswith(("http://", "https://")) else None)
+    if url is None:
+        return
+    began = time.time()
+    request = urllib.request.Request(url.partition("|")[0].partition("?")[0], method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            said = answer.headers.get("Date")
+    except urllib.error.HTTPError as exc:
+        said = exc.headers.get("Date")
+    except (OSError, ValueError):
+        return  # `reach` says more
+    date = email.utils.parsedate_to_datetime(said).timestamp() if said else began
+    if abs(date - began) > _SKEW:
+        yield Finding(
+            "fail", f"the clock is {abs(date - began):.0f} s off the server's",
+            "timedatectl set-ntp true",
+        )  # fmt: skip
+
+
+def reach(source: str, options: Options) -> Iterator[Finding]:
+    """Whether the source answers, and is something to show."""
+    from znfs.tree import open_tree
+
+    began = time.monotonic()
+    try:
+        tree = open_tree(source, options)
+    except ZnfsError as exc:
+        yield Finding("fail", str(exc))
+        return
+    yield Finding("ok", f"{tree.url}: answered in {time.monotonic() - began:.2f} s")
+    tree.close()
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    device, binding, fusermount, allow_other, apparmor, dead_mounts, crawlers, helpers,
+    configuration, descriptors,
+)  # fmt: skip
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

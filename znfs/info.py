@@ -1,0 +1,102 @@
+"""`znfs info`: what a source holds, for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from znfs.meta import ArrayMeta, Axis, GroupMeta
+from znfs.tables import print_table, size_text
+
+if TYPE_CHECKING:
+    from znfs.tree import Description, Tree
+
+COLUMNS = ("Path", "Kind", "Axes", "Shape", "Chunks", "Type", "Codecs", "Size", "Views")
+RIGHT = ("Shape", "Chunks", "Size")
+
+
+def show(tree: Tree, *, as_json: bool) -> None:
+    """Print every node below the root of `tree`, then what is hidden or unreadable, and why."""
+    nodes = tree.describe()
+    if as_json:
+        found = {"source": tree.url, "name": tree.root_name, "nodes": [node_json(n) for n in nodes]}
+        json.dump(found, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return
+    rows, notes = [], []
+    for node in nodes:
+        rows.append(row(node))
+        notes += [f"  {node.path or '/'}: {remark}" for remark in node.remarks]
+    print(tree.url)
+    print_table(COLUMNS, rows, right=RIGHT)
+    if notes:
+        print("\nNotes")
+        print("\n".join(notes))
+
+
+def row(node: Description) -> tuple[str, ...]:
+    """The node's line in the table; one cell for each of COLUMNS."""
+    meta = node.meta
+    path, views = node.path or "/", " ".join(_short(node))
+    if not isinstance(meta, ArrayMeta):
+        kind = f"{meta.format} {node.kind}" if isinstance(meta, GroupMeta) else node.kind
+        return (path, kind, "", "", "", "", "", "", views)
+    chunks = _by(meta.chunks)
+    if meta.shards:
+        chunks += " in " + " in ".join(_by(s.shape) for s in reversed(meta.shards))
+    return (
+        path,
+        f"{meta.format} {node.kind}",
+        " ".join(map(axis_text, meta.axes)),
+        _by(meta.shape),
+        chunks,
+        meta.stored_dtype or str(meta.dtype),
+        " ".join(c.name for c in meta.codecs) or "none",
+        size_text(meta.nbytes),
+        views,
+    )
+
+
+def node_json(node: Description) -> dict[str, Any]:
+    """The node for `--json`."""
+    found: dict[str, Any] = {"path": node.path, "kind": node.kind, "name": node.name}
+    if node.meta is not None:
+        found["format"] = node.meta.format
+    if isinstance(meta := node.meta, ArrayMeta):
+        found |= {
+            "shape": meta.shape,
+            "chunks": meta.chunks,
+            "shards": [s.shape for s in meta.shards],
+            "dtype": meta.dtype.name,
+            "stored_dtype": meta.stored_dtype,
+            "codecs": [{"name": c.name, "configuration": dict(c.config)} for c in meta.codecs],
+            "axes": [
+                {k: v for k, v in vars(axis).items() if v is not None} for axis in meta.axes
+            ],
+            "nbytes": meta.nbytes,
+        }  # fmt: skip
+    return found | {"views": node.views, "remarks": node.remarks}
+
+
+def axis_text(axis: Axis) -> str:
+    """An axis with its pixel size: `z:40nm`."""
+    if axis.scale is None:
+        return axis.name
+    return f"{axis.name}:{axis.scale:g}{_UNITS.get(axis.unit or '', axis.unit or '')}"
+
+
+_UNITS = {
+    "angstrom": "Å", "nanometer": "nm", "micrometer": "µm", "millimeter": "mm",
+    "centimeter": "cm", "meter": "m", "second": "s", "millisecond": "ms", "minute": "min",
+    "hour": "h",
+}  # fmt: skip
+
+
+def _by(shape: Iterable[int]) -> str:
+    return "×".join(map(str, shape)) or "scalar"
+
+
+def _short(node: Description) -> list[str]:
+    return [v.removeprefix(node.name + ".") for v in node.views]

@@ -1,0 +1,153 @@
+"""The mounts of this machine: finding them, reading their status, taking them away."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from znfs.errors import MountError
+from znfs.fuse import is_dead
+
+FSTYPE = "fuse.znfs"
+STATUS = ".znfs/status.json"
+_MOUNTINFO = "/proc/self/mountinfo"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A line of the mount table. `device` is MAJOR:MINOR, as in /sys/class/bdi."""
+
+    source: str
+    mountpoint: str
+    device: str
+    options: str
+
+
+def mounts(table: str = _MOUNTINFO) -> list[Mount]:
+    """Every znfs mount, in the order of the mount table (proc(5))."""
+    found = []
+    for line in Path(table).read_text(errors="surrogateescape").splitlines():
+        fields, _, rest = line.partition(" - ")
+        _, _, device, _, mountpoint, options, *_ = fields.split(" ")
+        fstype, source, *_ = rest.split(" ")
+        if fstype == FSTYPE:
+            found.append(Mount(_unescape(source), _unescape(mountpoint), device, options))
+    return found
+
+
+def find(mountpoint: str) -> Mount:
+    """The topmost znfs mount at that directory. Raises MountError if there is none."""
+    wanted = os.path.realpath(mountpoint)
+    for mount in reversed(mounts()):
+        if mount.mountpoint == wanted:
+            return mount
+    raise MountError(f"{mountpoint}: no znfs mount there")
+
+
+def status(mountpoint: str) -> dict[str, Any]:
+    """What the mount's daemon says of itself. Raises MountError."""
+    try:
+        found = json.loads(Path(mountpoint, STATUS).read_bytes())
+    except OSError as exc:
+        if is_dead(mountpoint):
+            raise MountError(
+                f"{mountpoint}: its daemon has died; 'znfs umount' clears the mount"
+            ) from exc
+        raise MountError(f"{mountpoint}: no status ({exc.strerror})") from exc
+    except ValueError as exc:
+        raise MountError(f"{mountpoint}: {STATUS} is not a status of znfs") from exc
+    if not isinstance(found, dict):
+        raise MountError(f"{mountpoint}: {STATUS} is not a status of znfs")
+    return found
+
+
+def refresh(mountpoint: str, wait: float = 30.0) -> None:
+    """Have the daemon forget metadata and blocks; returns once it has. Raises MountError.
+
+    The daemon takes SIGUSR1 for this, which its user and root may send.
+    """
+    find(mountpoint)
+    before = status(mountpoint)
+    try:
+        os.kill(before["pid"], signal.SIGUSR1)
+    except (KeyError, ProcessLookupError) as exc:
+        raise MountError(f"{mountpoint}: its daemon is not on this machine") from exc
+    except PermissionError as exc:
+        raise MountError(f"{mountpoint}: only its user and root may refresh it") from exc
+    end = time.monotonic() + wait
+    while status(mountpoint)["refreshed"] == before["refreshed"]:
+        if time.monotonic() > end:
+            raise MountError(f"{mountpoint}: its daemon did not refresh within {wait:.0f} s")
+        time.sleep(0.02)
+
+
+def unmount(mountpoint: str, *, lazy: bool = False, wait: float = 10.0) -> None:
+    """Take the mount away and wait until its daemon has ended; also clears a dead mount.
+
+    Raises MountError: nothing mounted there, files still open (unless `lazy`), no permission.
+    """
+    mount = find(mountpoint)
+    pid = None
+    if is_dead(mount.mountpoint):
+        lazy = True
+    elif not lazy:
+        try:
+            pid = status(mount.mountpoint).get("pid")
+        except MountError:
+            pid = None  # it can be unmounted none the less
+    detach(mount.mountpoint, lazy=lazy)
+    if isinstance(pid, int):
+        _await_exit(pid, wait)
+
+
+def detach(mountpoint: str, *, lazy: bool) -> None:
+    """Unmount by fusermount, which users may, or umount. Raises MountError with its reason."""
+    helper = shutil.which("fusermount3") or shutil.which("fusermount")
+    if helper:
+        command = [helper, "-u", *(["-z"] if lazy else []), "--", mountpoint]
+    else:
+        command = ["umount", *(["-l"] if lazy else []), "--", mountpoint]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as exc:
+        raise MountError(f"{mountpoint}: cannot run {command[0]}: {exc.strerror}") from exc
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise MountError(f"{mountpoint}: cannot unmount: {said.removeprefix('fusermount3: ')}")
+
+
+def clear_dead(mountpoint: str) -> bool:
+    """Unmount what a dead daemon left at `mountpoint`; whether there was anything."""
+    try:
+        mount = find(mountpoint)
+    except MountError:
+        return False
+    if not is_dead(mount.mountpoint):
+        return False
+    detach(mount.mountpoint, lazy=True)
+    return True
+
+
+def _await_exit(pid: int, wait: float) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return  # it has ended, or is not ours to see
+    try:
+        select.select([fd], [], [], wait)
+    finally:
+        os.close(fd)
+
+
+def _unescape(field: str) -> str:
+    """A field of the mount table: octal escapes of space, tab, newline and backslash."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
