@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.codecs import checks, compressors, filters, layout, n5
+from znfs.codecs import checks, compressors, filters, layout, n5, promote
 from znfs.codecs.forms import (
     FAILURES,
     ArrayForm,
@@ -45,6 +45,7 @@ def _prepare_raw(config: Config, form: BytesForm) -> tuple[Step, Form]:
 ARRAY_TO_BYTES: dict[str, Prepare] = {"bytes": layout.prepare_bytes}
 ARRAY_TO_ARRAY: dict[str, Prepare] = {
     "transpose": layout.prepare_transpose,
+    "promote": promote.prepare_promote,
     "bitround": filters.prepare_bitround,
     "packbits": filters.prepare_packbits,
     **{name: filters.prepare_filter(name) for name in filters.FILTERS},
@@ -76,6 +77,7 @@ BYTES_TO_BYTES: dict[str, Prepare] = {
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         "pickle": "runs code that the data names",
+        "json": "holds Python objects, which have no fixed size",
         "json2": "holds Python objects, which have no fixed size",
         "msgpack2": "holds Python objects, which have no fixed size",
         "vlen-utf8": "holds strings of variable length, which have no fixed size",

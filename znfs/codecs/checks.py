@@ -9,7 +9,7 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs import fletcher32, jenkins
+from numcodecs import fletcher32, jenkins, shuffle
 
 from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets
 from znfs.errors import Unsupported
@@ -86,16 +86,17 @@ def prepare_fletcher32(config: Config, form: BytesForm) -> tuple[Step, Form]:
 def prepare_shuffle(config: Config, form: BytesForm) -> tuple[Step, Form]:
     """HDF5's byte shuffle: byte k of every element, for each k; a ragged tail stays as it is."""
     width = config.get("elementsize", 4)
-    if type(width) is not int or not 1 <= width <= 1 << 20:
+    if type(width) is not int or not 0 <= width <= 1 << 20:
         raise Unsupported(f"shuffle: elementsize {width!r}")
+    codec = shuffle.Shuffle(width)
 
     def decode(data: Buffer) -> Buffer:
         raw = octets(data)
         check_size(raw.nbytes, form)
-        count = raw.nbytes // width
+        body = raw.nbytes // width * width if width > 1 else 0
         out = np.empty_like(raw)
-        body = count * width
-        out[:body].reshape(count, width)[...] = raw[:body].reshape(width, count).T
+        if body:
+            codec.decode(raw[:body], out[:body])
         out[body:] = raw[body:]
         return out
 

@@ -46,11 +46,20 @@ def parse_header(raw: np.ndarray[Any, Any], rank: int) -> tuple[tuple[int, ...],
 
 
 def decode_lz4(raw: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    """Both framings in use: lz4-java's block stream (n5-java), one bare LZ4 block (z5)."""
+    """The framings in use: lz4-java's block stream (n5-java), one bare LZ4 block (z5).
+
+    zarr 2 wrote numcodecs' own, a bare block behind its size.
+    """
     if raw[:8].tobytes() == _LZ4_MAGIC:
         return _decode_lz4_java(raw, size)
     out = np.empty(size, np.uint8)
-    lz4.decompress(struct.pack("<I", size) + raw.tobytes(), out)
+    header = struct.pack("<I", size)
+    try:
+        lz4.decompress(header + raw.tobytes(), out)
+    except RuntimeError:
+        if raw[:4].tobytes() != header:
+            raise
+        lz4.decompress(raw, out)
     return out
 
 

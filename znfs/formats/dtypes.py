@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs.codecs.promote import SMALL
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats.document import integer, shown
 from znfs.meta import CodecSpec
@@ -83,6 +84,12 @@ class DataType:
 
     dtype: DType
     before: tuple[CodecSpec, ...] = ()
+    small: str | None = None  # the name of a type that numpy lacks, decoded as a larger one
+
+    @property
+    def stored(self) -> DType:
+        """The type that the first codec of the document sees."""
+        return np.dtype(f"<u{SMALL[self.small][0].itemsize}") if self.small else self.dtype
 
 
 _CORE = {
@@ -122,6 +129,8 @@ def parse_v3(name: str, value: Any, depth: int = 0) -> DataType:
         raise MetadataError(f"{name}: no data type {shown(value)}")
     if kind in _CORE:
         return DataType(np.dtype(_CORE[kind]))
+    if kind in SMALL:
+        return DataType(SMALL[kind][1], (CodecSpec("promote", {"from": kind}),), kind)
     if re.fullmatch(r"r[1-9]\d{0,9}", kind):
         bits = int(kind[1:])
         if bits % 8:

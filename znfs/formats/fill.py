@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs.codecs.promote import SMALL, widen
 from znfs.errors import MetadataError
 from znfs.formats.document import shown
 
@@ -39,6 +40,17 @@ def parse(name: str, value: Any, dtype: DType, stored: DType | None = None) -> b
         ) from None
 
 
+def parse_small(name: str, value: Any, small: str) -> bytes:
+    """`value` as a type that numpy lacks, then as one element of the type blocks have."""
+    stored, dtype = SMALL[small]
+    bits = np.dtype(f"<u{stored.itemsize}")
+    if isinstance(value, str) and value.lower().startswith("0x"):
+        return widen(small, np.frombuffer(parse(name, value, bits), bits)).tobytes()
+    exact = np.frombuffer(parse(name, value, dtype), dtype)
+    with np.errstate(all="ignore"):
+        return exact.astype(stored).astype(dtype).tobytes()
+
+
 def _element(value: Any, dtype: DType, stored: DType) -> bytes:
     if dtype.names is not None or dtype.subdtype is not None:
         return _structured(value, dtype, stored)
@@ -55,7 +67,7 @@ def _bool(value: Any, dtype: DType, stored: DType) -> bytes:
 
 def _int(value: Any, dtype: DType, stored: DType) -> bytes:
     if isinstance(value, str):
-        value = int(value, 0) if value.startswith("0x") else int(value)
+        value = int(value, 16 if value.lower().startswith("0x") else 10)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int):

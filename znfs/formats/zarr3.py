@@ -99,7 +99,7 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
     outer = _grid(require(name, document, "chunk_grid"), extents)
     codecs = _codecs(require(name, document, "codecs"))
     chunks, shards, codecs = _unshard(codecs, outer, tuple(range(len(extents))), 0)
-    codecs = tuple(_endian(c, kind.dtype) for c in codecs)
+    codecs = tuple(_endian(c, kind.stored) for c in codecs)
     value = require(name, document, "fill_value")
     names = _dimension_names(document.get("dimension_names"), len(extents))
     return checked(
@@ -109,7 +109,9 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
             shape=extents,
             chunks=chunks,
             dtype=kind.dtype,
-            fill=fill.parse(name, value, kind.dtype),
+            fill=fill.parse_small(name, value, kind.small)
+            if kind.small
+            else fill.parse(name, value, kind.dtype),
             keys=_keys(require(name, document, "chunk_key_encoding")),
             codecs=(*kind.before, *codecs),
             shards=shards,
