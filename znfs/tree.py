@@ -8,6 +8,7 @@ that has a view's name therefore wins over the view.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from cachetools import LRUCache
 from znfs import __version__
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
-from znfs.errors import NotFound, SourceError, UsageError, ZnfsError
+from znfs.errors import NotFound, SourceError, StoreError, UsageError, ZnfsError
 from znfs.extents import Literal, Object
 from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
@@ -99,6 +100,7 @@ class Tree:
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
         self._lock = threading.Lock()
         self._started = time.time()
+        self._refreshed = 0
 
     def probe(self) -> None:
         """A first look at the source. Raises SourceError, Denied or StoreError: why it cannot be
@@ -115,7 +117,7 @@ class Tree:
         Raises NotFound; Denied, Stale, StoreError where the store has to be asked and fails.
         """
         path = path.strip("/")
-        if path.split("/", 1)[0] == ".znfs" and self._hierarchy.node(".znfs") is None:
+        if path.split("/", 1)[0] == ".znfs" and not self._store_has_control():
             return self._control(path)
         return self._resolve(path).node
 
@@ -158,6 +160,7 @@ class Tree:
         self._cache.clear()
         with self._lock:
             self._files.clear()
+            self._refreshed += 1
 
     def status(self) -> dict[str, Any]:
         """Counters and state, for status.json and `znfs status`."""
@@ -165,6 +168,8 @@ class Tree:
             "version": __version__,
             "source": self.url,
             "name": self.root_name,
+            "pid": os.getpid(),
+            "refreshed": self._refreshed,
             "started": self._started,
             "uptime": time.time() - self._started,
             "cache": self._cache.status(),
@@ -179,6 +184,13 @@ class Tree:
         self._hierarchy.close()
         self._cache.close()
         self._store.close()
+
+    def _store_has_control(self) -> bool:
+        """Whether a child of the store takes the place of `.znfs`; no, while the store is down."""
+        try:
+            return self._hierarchy.node(".znfs") is not None
+        except StoreError:
+            return False
 
     def _control(self, path: str) -> Node:
         node: Node | None = ControlDir(self)
