@@ -77,8 +77,8 @@ def _legal(name: str) -> str:
     text = name.replace("\0", "\\u0000")
     text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates
     if len(text.encode()) > _LONGEST_NAME:
-        digest = hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=8)
-        text = text.encode()[: _LONGEST_NAME - 64].decode(errors="ignore") + "~" + digest.hexdigest()
+        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        text = f"{text.encode()[: _LONGEST_NAME - 64].decode(errors='ignore')}~{digest}"
     return text or "_"
 
 

@@ -98,7 +98,7 @@ class SymbolTable:
         """Heap offset of the greatest name below the `child`-th entry of `level`: a key."""
         if child < 0:
             return 0  # the empty name, less than any
-        links = self.LEAF_ENTRIES * (2 * GROUP_INTERNAL_K) ** level
+        links: int = self.LEAF_ENTRIES * (2 * GROUP_INTERNAL_K) ** level
         return self._heap.offsets[min((child + 1) * links, self._count) - 1]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -231,21 +231,33 @@ def _encode(dtype: np.dtype[Any]) -> bytes:
     return encode(size)
 
 
+def _boolean(size: int) -> bytes:
+    return BOOLEAN
+
+
+def _integer(size: int) -> bytes:
+    return fixed_point(size, True)
+
+
+def _unsigned(size: int) -> bytes:
+    return fixed_point(size, False)
+
+
 def _complex(size: int) -> bytes:
     part = floating_point(size // 2)
     return compound([("r", 0, part), ("i", size // 2, part)], size, 1)
 
 
-_ENCODERS = {
-    "b": lambda size: BOOLEAN,
-    "i": lambda size: fixed_point(size, True),
-    "u": lambda size: fixed_point(size, False),
+_ENCODERS: Mapping[str, Callable[[int], bytes]] = {
+    "b": _boolean,
+    "i": _integer,
+    "u": _unsigned,
     "f": floating_point,
     "c": _complex,
     "S": string,
     "V": opaque,
-    "M": lambda size: fixed_point(size, True),
-    "m": lambda size: fixed_point(size, True),
+    "M": _integer,
+    "m": _integer,
 }
 
 

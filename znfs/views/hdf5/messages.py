@@ -72,8 +72,10 @@ def chunked_layout(address: Callable[[], int], chunk: Shape, itemsize: int) -> M
 def implicit_layout(address: Callable[[], int], chunk: Shape, itemsize: int) -> Message:
     """Data Layout message, version 4, class chunked, implicit index: the address is the data's."""
     dims = (*chunk, itemsize)
-    implicit, width = 2, 4
-    head = struct.pack(f"<BBBBB{len(dims)}IB", 4, 2, 0, len(dims), width, *dims, implicit)
+    implicit = 2
+    width = (max(dims).bit_length() + 7) // 8  # HDF5 2.0 refuses more bytes than needed
+    encoded = b"".join(n.to_bytes(width, "little") for n in dims)
+    head = struct.pack("<BBBBB", 4, 2, 0, len(dims), width) + encoded + bytes([implicit])
     return Message(DATA_LAYOUT, len(head) + 8, lambda: head + struct.pack("<Q", address()))
 
 

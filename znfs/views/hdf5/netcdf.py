@@ -88,6 +88,9 @@ def attach(
         shown = _dataset(group, name)
         shown.attributes.pop(_XARRAY_DIMENSIONS, None)
         _set_fill(shown, array.meta)
+        if array.meta.dtype.kind == "b":
+            # xarray's own mark: netCDF-C sees integers.
+            shown.attributes.setdefault("dtype", "bool")
         if names and names != (name,):
             _reserve(shown)
             scales = [find(n, size) for n, size in zip(names, array.meta.shape, strict=True)]

@@ -145,7 +145,8 @@ def storage(array: Array, dtype: np.dtype[Any], layout: Layout) -> Storage:
     if meta.size == 0:
         return NoStorage()
     if meta.ndim == 0:
-        return Contiguous(_blocks(array, Pieces((), (), 1, 0, dtype.itemsize), dtype, dtype.itemsize))
+        one = Pieces((), (), 1, 0, dtype.itemsize)
+        return Contiguous(_blocks(array, one, dtype, dtype.itemsize))
     clipped = prod(map(min, meta.chunks, meta.shape))
     if clipped * dtype.itemsize > MAX_CHUNK:
         if not np.can_cast(meta.dtype, dtype) and not datatypes.same_bytes(meta.dtype, dtype):
@@ -204,7 +205,7 @@ class ConvertedBlocks:
         self._dtype = dtype
         self._stride = stride
         axis, chunks = pieces.axis, array.meta.chunks
-        # What a chunk of the store gives to an HDF5 chunk: all of it but what lies beyond the shape.
+        # What a chunk of the store gives to an HDF5 chunk: all but what lies beyond the shape.
         self._part = tuple(
             min(c, p) if d != axis or pieces.merge == 1 else c
             for d, (c, p) in enumerate(zip(chunks, pieces.chunk, strict=True))
@@ -247,7 +248,7 @@ class ConvertedBlocks:
                 if index is None
                 else self._array.block(index)
             )
-            view = block[tuple(slice(n) for n in self._part)]
+            view = block[(*map(slice, self._part), ...)]
             _copy_converted(view, self._dtype, skip, target[at : at + n])
             at += n
 
@@ -271,7 +272,7 @@ def _copy_converted(
     values = np.empty(hi - lo, dtype)
     at = 0
     for box_lo, box_hi in boxes(view.shape, lo, hi):
-        part = view[tuple(map(slice, box_lo, box_hi))]
+        part = view[(*map(slice, box_lo, box_hi), ...)]
         values[at : at + part.size] = datatypes.convert(part, dtype).reshape(-1)
         at += part.size
     target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]

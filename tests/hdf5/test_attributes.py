@@ -1,0 +1,121 @@
+"""JSON attributes as h5py returns them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from tests.hdf5.support import Seekable, resolve, tree
+
+_TEXTS = ["", "plain", "é日本", "x" * 100_000, "a\nb"]
+
+# JSON value, and what h5py gives for it.
+_CASES: dict[str, tuple[Any, Any]] = {
+    **{f"text {i}": (text, text) for i, text in enumerate(_TEXTS)},
+    "int": (5, np.int64(5)),
+    "negative": (-(2**63), np.int64(-(2**63))),
+    "unsigned": (2**64 - 1, np.uint64(2**64 - 1)),
+    "huge": (2**70, str(2**70)),
+    "float": (1.5, np.float64(1.5)),
+    "nan": (math.nan, np.float64(math.nan)),
+    "inf": (-math.inf, np.float64(-math.inf)),
+    "true": (True, np.uint8(1)),
+    "null": (None, "null"),
+    "ints": ([1, 2, 3], np.array([1, 2, 3])),
+    "one": ([1], np.array([1])),
+    "big ints": ([0, 2**63], np.array([0, 2**63], np.uint64)),
+    "mixed signs": ([-1, 2**63], json.dumps([-1, 2**63])),
+    "floats": ([1.5, 2.5], np.array([1.5, 2.5])),
+    "numbers": ([1, 2.5], np.array([1.0, 2.5])),
+    "inexact": ([2**60 + 1, 0.5], json.dumps([2**60 + 1, 0.5])),
+    "flags": ([True, False], np.array([1, 0], np.uint8)),
+    "flag and number": ([True, 2], "[true, 2]"),
+    "texts": (["a", "é", ""], np.array(["a", "é", ""], object)),
+    "no list": ([], np.array([], np.float64)),
+    "nested": ([[1, 2], [3, 4]], "[[1, 2], [3, 4]]"),
+    "object": ({"a": [1, {"b": None}]}, '{"a": [1, {"b": null}]}'),
+    "mixed": ([1, "a"], '[1, "a"]'),
+    "long ints": (list(range(20_000)), np.arange(20_000)),
+    "long floats": ([i / 2 for i in range(20_000)], np.arange(20_000) / 2),
+    "many texts": ([f"t{i}" for i in range(9_000)], json.dumps([f"t{i}" for i in range(9_000)])),
+    "some texts": ([f"t{i}" for i in range(3_000)], np.array([f"t{i}" for i in range(3_000)], object)),
+    "NUL": ("a\0b", '"a\\u0000b"'),
+    "NUL in list": (["a\0b", "c"], '["a\\u0000b", "c"]'),
+    "surrogate": ("\ud800", '"\\ud800"'),
+    "é/name.": (1, np.int64(1)),
+    "a/b": (2, np.int64(2)),
+    ".": (3, np.int64(3)),
+    "n" * 3000: (4, np.int64(4)),
+}  # fmt: skip
+
+
+def _store(path: Path, attributes: dict[str, Any]) -> Path:
+    """A Zarr v2 group with an array, both with `attributes`."""
+    (path / "a").mkdir(parents=True)
+    (path / ".zgroup").write_text('{"zarr_format": 2}')
+    document = {
+        "zarr_format": 2, "shape": [3], "chunks": [3], "dtype": "<i4", "compressor": None,
+        "filters": None, "fill_value": 0, "order": "C",
+    }  # fmt: skip
+    (path / "a" / ".zarray").write_text(json.dumps(document))
+    for at in (path, path / "a"):
+        (at / ".zattrs").write_text(json.dumps(attributes))
+    return path
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Attributes of group and array by h5py."""
+    with tree(path) as opened, h5py.File(Seekable(resolve(opened, f"{path.name}.h5"))) as file:
+        return [dict(file.attrs), dict(file["a"].attrs)]
+
+
+def _same(got: Any, expected: Any) -> None:
+    if isinstance(expected, str):
+        assert got == expected
+    else:
+        assert np.asarray(got).dtype == np.asarray(expected).dtype
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_every_shape_of_json(tmp_path: Path) -> None:
+    path = _store(tmp_path / "s", {name: given for name, (given, _) in _CASES.items()})
+    for got in _read(path):
+        assert set(got) == set(_CASES)
+        for name, (_, expected) in _CASES.items():
+            _same(got[name], expected)
+
+
+def test_names_hdf5_cannot_have(tmp_path: Path) -> None:
+    path = _store(tmp_path / "s", {"": 1, "_": 2, "a\0b": 3, "\ud800": 4, "long" * 2000: 5})
+    with tree(path) as opened:
+        remarks = next(opened.describe()).remarks
+    assert any("attribute ''" in remark for remark in remarks)
+    for got in _read(path):
+        assert {k: v for k, v in got.items() if len(k) < 99} == {
+            "__": 1, "_": 2, "a\\u0000b": 3, "\\ud800": 4,
+        }  # fmt: skip
+        assert [v for k, v in got.items() if k.startswith("longlong")] == [5]
+
+
+@pytest.mark.parametrize("count", [3_000, 70_000])
+def test_many_attributes(tmp_path: Path, count: int) -> None:
+    path = _store(tmp_path / "s", {f"name {i}": i for i in range(count)})
+    for got in _read(path):
+        rest = json.loads(got.pop("znfs_further_attributes", "{}"))
+        assert got | rest == {f"name {i}": i for i in range(count)}
+        assert len(got) > min(count - 1, 65_000)
+
+
+def test_user_attributes_survive_dimension_scales(tmp_path: Path) -> None:
+    mine = {"CLASS": "mine", "NAME": "n", "DIMENSION_LIST": [1], "_ARRAY_DIMENSIONS": ["a"]}
+    path = _store(tmp_path / "s", mine)
+    group, array = _read(path)
+    assert group["CLASS"] == "mine"
+    assert array["CLASS_"] == "mine"
+    assert array["CLASS"] == b"DIMENSION_SCALE"
+    assert list(array["DIMENSION_LIST_"]) == [1]
