@@ -15,6 +15,9 @@ from znfs.views.hdf5.structures import MAX_FILE, PAGE
 from znfs.views.hdf5.walk import Branch
 
 
+_HEADERS = 1 << 40  # far more than the headers of a file take
+
+
 @dataclass
 class Built:
     """The root group of a file, and what is not as it was in the store."""
@@ -76,7 +79,7 @@ def _add_array(
 ) -> None:
     made = dataset(array, layout)
     size = made.storage.index_size + made.storage.data_size + PAGE
-    if built.size + size > MAX_FILE >> 1:  # the other half is far more than headers can take
+    if built.size + size > MAX_FILE - _HEADERS:
         raise Unsupported("an HDF5 file cannot be that large")
     built.size += size
     target.children[name] = made

@@ -1,0 +1,119 @@
+"""Files of groups too large to read at once: fixed slots."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from tests.hdf5.support import Seekable, resolve, tree
+
+from znfs.errors import Stale
+from znfs.tree import Tree
+from znfs.views import hdf5
+from znfs.views.hdf5 import slots
+
+_COUNT = 1200
+
+
+def _array(path: Path, values: np.ndarray[Any, Any], shape: list[int] | None = None) -> None:
+    path.mkdir(parents=True)
+    document = {
+        "zarr_format": 2, "shape": shape or list(values.shape), "chunks": list(values.shape),
+        "dtype": values.dtype.str, "compressor": None, "filters": None, "fill_value": 0,
+        "order": "C",
+    }  # fmt: skip
+    (path / ".zarray").write_text(json.dumps(document))
+    (path / ".".join("0" * values.ndim)).write_bytes(values.tobytes())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A group of many arrays, a nested group, and children that cannot be shown."""
+    root = tmp_path / "s.zarr"
+    for path in (root, root / "z group", root / "z group" / "inner"):
+        path.mkdir(parents=True)
+        (path / ".zgroup").write_text('{"zarr_format": 2}')
+    (root / ".zattrs").write_text('{"title": "many"}')
+    for i in range(_COUNT):
+        _array(root / f"a{i}", np.full((3, 4), i, "i4"))
+    _array(root / "z group" / "inner" / "x", np.arange(6, dtype="u1"))
+    _array(root / "z huge", np.full((64, 64, 64), 7, "u1"), [1 << 20, 1 << 20, 1 << 20])
+    (root / "z bad").mkdir()
+    (root / "z bad" / ".zarray").write_text("{}")
+    return root
+
+
+def _children_read(opened: Tree) -> set[str]:
+    return {path for path, seen in opened._hierarchy._seen.items() if path and seen.node}
+
+
+def test_children_are_read_when_their_slot_is(store: Path) -> None:
+    with tree(store, ttl=100.0) as opened:
+        file = resolve(opened, "s.h5")
+        assert file.size == 1 << 62
+        assert not _children_read(opened)
+        with h5py.File(Seekable(file)) as h5:
+            assert len(h5) == _COUNT + 3
+            assert h5.attrs["title"] == "many"
+            assert not _children_read(opened)
+            assert (h5["a77"][()] == 77).all()
+            assert (h5["a1199"][1, 2:] == 1199).all()
+            assert _children_read(opened) == {"a77", "a1199"}
+            np.testing.assert_array_equal(h5["z group/inner/x"][()], np.arange(6))
+            assert "error" in h5["z bad"].attrs[slots.LEFT_OUT] or h5["z bad"].attrs[slots.LEFT_OUT]
+            assert "slot" in h5["z huge"].attrs[slots.LEFT_OUT]
+            assert not len(h5["z huge"])
+
+
+def test_bytes_do_not_depend_on_the_order_of_access(store: Path) -> None:
+    places = [k << 51 for k in range(0, 1 << 11, 97)] + [0, 4096]
+    with tree(store) as opened:
+        one = resolve(opened, "s.h5")
+        forward = [one.read(at, 5000) for at in places]
+    with tree(store) as opened:
+        two = resolve(opened, "s.h5")
+        backward = [two.read(at, 5000) for at in reversed(places)]
+    assert forward == backward[::-1]
+
+
+def test_small_hierarchies_in_slots_read_the_same(store: Path) -> None:
+    with tree(store) as opened:
+        group = opened.resolve("z group").node  # type: ignore[union-attr]
+        exact = hdf5.group_file(group, "g")
+        lazy = slots.SlotFile(group, hdf5.Layout())
+        assert exact.size < 1 << 20
+        assert lazy.size == 1 << 62
+        for file in (exact, lazy):
+            with h5py.File(Seekable(file)) as h5:
+                np.testing.assert_array_equal(h5["inner/x"][()], np.arange(6))
+
+
+def test_remarks_say_what_a_slot_holds(store: Path) -> None:
+    with tree(store) as opened:
+        remarks = next(opened.describe()).remarks
+    assert any("fixed slots" in text and "2^51" in text for text in remarks)
+
+
+def test_a_changed_child_changes_the_version(store: Path) -> None:
+    with tree(store, ttl=0.0) as opened:
+        group = opened.resolve("").node  # type: ignore[union-attr]
+        file = slots.SlotFile(group, hdf5.Layout())
+        before = file.version
+        with h5py.File(Seekable(file)) as h5:
+            assert (h5["a5"][()] == 5).all()
+        document = json.loads((store / "a5" / ".zarray").read_text())
+        (store / "a5" / ".zarray").write_text(json.dumps(document | {"shape": [2, 2]}))
+        os.utime(store / "a5" / ".zarray", (1, 1))
+        region = next(e for e in file._extents if isinstance(e, slots._Slots))
+        region._open.cache_clear()
+        at = region._names.index("a5") << region._bits
+        with pytest.raises(Stale):
+            region.read_into(at, memoryview(bytearray(100)))
+        assert file.version != before
+        with h5py.File(Seekable(file)) as h5:
+            assert h5["a5"].shape == (2, 2)
