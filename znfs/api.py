@@ -99,7 +99,7 @@ def _await(daemon: subprocess.Popen[bytes], ready: socket.socket, said: Path) ->
     """Until the daemon says that it is ready; MountError with its words if it ends instead."""
     ended = os.pidfd_open(daemon.pid)
     try:
-        while ready in select.select([ready, ended], [], [])[0]:
+        while ready.fileno() in select.select([ready.fileno(), ended], [], [])[0]:
             if b"READY=1" in ready.recv(4096):
                 return
     finally:

@@ -23,7 +23,7 @@ FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Options)}
 GROUPS = {
     "source": "the source", "cache": "cache", "views": "what is shown", "mount": "the mount",
 }  # fmt: skip
-_ALIASES = {"anon": ("--no-sign-request",), "foreground": ("-f",)}  # as mount-s3 and others spell it
+_ALIASES = {"anon": ("--no-sign-request",), "foreground": ("-f",)}  # as in mount-s3
 _SIDES = {"1": True, "true": True, "yes": True, "on": True,
           "0": False, "false": False, "no": False, "off": False, "": False}  # fmt: skip
 
@@ -186,13 +186,13 @@ def pairs(raw: Any, where: str) -> dict[str, str]:
             except ValueError as exc:
                 raise UsageError(f"{where}: not JSON: {exc}") from exc
         raw = raw.splitlines()
-    pairs = {}
+    found = {}
     for item in raw if isinstance(raw, list) else [str(raw)]:
         key, equals, value = str(item).partition("=")
         if not equals or not key:
             raise UsageError(f"{where}: {key!r} is not KEY=VALUE")
-        pairs[key] = value
-    return pairs
+        found[key] = value
+    return found
 
 
 def _is_switch(field: Field[Any]) -> bool:
@@ -209,9 +209,9 @@ def _flag(name: str) -> str:
 
 def _spelt(field: Field[Any]) -> str:
     """A default as people write it."""
-    value = field.default
+    value: Any = field.default
     if field.metadata.get("metavar") == "SIZE":
         return f"{value >> 30}GiB"
     if field.name == "umask":
         return f"{value:03o}"
-    return value if isinstance(value, str) else f"{value:g}"
+    return str(value) if isinstance(value, str) else f"{value:g}"

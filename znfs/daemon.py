@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import signal
 import socket
@@ -88,20 +89,23 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     try:
         try:
             tree.probe()
+            down = False
         except StoreError as exc:  # it may come up later; the mount recovers by itself
-            log.warning("%s; mounted all the same, and tried again when read", exc)
-        _serve(request, tree, ready)
+            log.warning("%s: %s; mounted all the same, and tried again when read", tree.url, exc)
+            down = True
+        _serve(request, tree, ready, down)
     finally:
         tree.close()
 
 
-def _serve(request: MountRequest, tree: Any, ready: Callable[[], None]) -> None:
+def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bool) -> None:
     options = request.options
     mountpoint = os.path.realpath(request.mountpoint)
     binding = load_binding()
     operations = Operations(
-        tree, uid=options.uid, gid=options.gid, umask=options.umask, ttl=options.ttl
-    )
+        tree, uid=options.uid, gid=options.gid, umask=options.umask, ttl=options.ttl,
+        down=down,
+    )  # fmt: skip
     wake, wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     session = Session(operations, binding, ended=lambda: _write(wakes, bytes([_ENDED])))
     for number in (*_STOPPING, *_REFRESHING):
@@ -236,7 +240,7 @@ def notify(message: str) -> None:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
         try:
-            out.sendto(message.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+            out.sendto(message.encode(), re.sub("^@", "\0", address))
         except OSError as exc:
             log.debug("%s: %s", address, exc)
 

@@ -104,8 +104,9 @@ def dead_mounts() -> Iterator[Finding]:
     for mount in mounts.mounts():
         if is_dead(mount.mountpoint):
             yield Finding(
-                "warn", f"{mount.mountpoint}: its daemon has died", f"znfs umount {mount.mountpoint}"
-            )
+                "warn", f"{mount.mountpoint}: its daemon has died",
+                f"znfs umount {mount.mountpoint}",
+            )  # fmt: skip
 
 
 def crawlers() -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -46,6 +47,7 @@ MAX_THREADS = 128  # each may wait for a store; an idle one costs little
 FIRST_THREADS = 4
 MAX_BACKGROUND = 128  # read-ahead requests under way; the kernel's default of 12 stalls others
 SEEN = 1 << 16  # paths whose last version is remembered; forgetting one costs one look-up
+DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked for the root again
 KERNEL_TTL = 1.0  # seconds that the kernel may trust names and attributes, if --ttl is not less
 
 # Capabilities znfs has no use for: requests and replies are small or already in memory, and a
@@ -146,6 +148,12 @@ class Seen:
             self._versions.clear()
 
 
+class Unknown:
+    """What is shown of a root directory whose store does not answer."""
+
+    version, mtime = "", 0.0
+
+
 @dataclass(slots=True)
 class OpenFile:
     """An open file: it shows one version only."""
@@ -195,7 +203,7 @@ class Operations:
 
     def __init__(
         self, tree: Resolver, *, uid: int | None = None, gid: int | None = None,
-        umask: int = 0o222, ttl: float = KERNEL_TTL,
+        umask: int = 0o222, ttl: float = KERNEL_TTL, down: bool = False,
     ) -> None:  # fmt: skip
         self._tree = tree
         self._uid = os.getuid() if uid is None else uid
@@ -208,10 +216,12 @@ class Operations:
         self._files: dict[int, OpenFile] = {}
         self._dirs: dict[int, OpenDir] = {}
         self._numbers = count(1)
+        # When to ask for the root (monotonic seconds): later, if the store was down just now.
+        self._ask_root = time.monotonic() + DOWN_SECONDS if down else 0.0
 
     def callbacks(self) -> dict[str, Callable[..., int]]:
         """Every callback by libfuse's name for it."""
-        reading = {
+        reading: dict[str, Callable[..., int]] = {
             "init": self.init, "getattr": self.getattr, "fgetattr": self.getattr,
             "open": self.open, "read": self.read, "release": self.release,
             "opendir": self.opendir, "readdir": self.readdir, "releasedir": self.releasedir,
@@ -239,7 +249,7 @@ class Operations:
 
     def getattr(self, raw: bytes | None, out: Any, info: Any = None) -> int:
         path = _text(raw) if raw is not None else self._path(info.contents.fh)
-        node = self._tree.resolve(path)
+        node = self._tree.resolve(path) if path else self._root()
         st = out.contents
         st.st_ino = inode(path)
         st.st_nlink = 1
@@ -254,10 +264,20 @@ class Operations:
         else:
             st.st_mode = self._dir_mode
         seconds, nanoseconds = int(node.mtime), version_ns(node.version)
-        for time in (st.st_mtimespec, st.st_ctimespec, st.st_atimespec):
-            time.tv_sec = seconds
-            time.tv_nsec = nanoseconds
+        for stamp in (st.st_mtimespec, st.st_ctimespec, st.st_atimespec):
+            stamp.tv_sec = seconds
+            stamp.tv_nsec = nanoseconds
         return 0
+
+    def _root(self) -> Node | Unknown:
+        """The root is a directory even while its store is down: `.znfs` must stay in reach."""
+        if time.monotonic() > self._ask_root:
+            try:
+                return self._tree.resolve("")
+            except StoreError as exc:
+                log.debug("root: %s", exc)
+                self._ask_root = time.monotonic() + DOWN_SECONDS
+        return Unknown()
 
     def open(self, raw: bytes, info: Any) -> int:
         """ESTALE until getattr has shown the present version: Linux then looks it up and retries.
@@ -405,6 +425,8 @@ class Session:
                 self._fuse = new(ctypes.byref(args), table, size, None)
                 if self._fuse:
                     mounted = attach(pointer(self._fuse), self._mountpoint) == 0
+        if mounted and not self._fuse:
+            lib.fuse_unmount(self._mountpoint, pointer(self._channel))
         if not (mounted and self._fuse):
             why = " ".join(said.text.split()) or "libfuse gave no reason"
             raise MountError(f"{mountpoint}: cannot mount: {why}")
@@ -415,15 +437,6 @@ class Session:
         with self._mutex:
             for _ in range(FIRST_THREADS):
                 self._add_thread()
-
-    def unmount(self) -> None:
-        """Take the mount away, lazily where files are still open."""
-        lib, pointer = self._binding.lib, ctypes.c_void_p
-        lib.fuse_session_exit(pointer(self._session))
-        if self._binding.major == 2:
-            lib.fuse_unmount(self._mountpoint, pointer(self._channel))
-        else:
-            lib.fuse_unmount(pointer(self._fuse))
 
     def _add_thread(self) -> None:
         self._threads += 1

@@ -40,7 +40,7 @@ def size_text(size: float) -> str:
 
 def duration_text(seconds: float) -> str:
     """`3 d 4 h`, `5 min 6 s`: the two largest units."""
-    parts = []
+    parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         n, seconds = divmod(int(seconds), length)
         if n or (unit == "s" and not parts):

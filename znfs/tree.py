@@ -41,6 +41,7 @@ _OS_JUNK = frozenset(
 _OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
 
 _MOST_FILES = 4096
+_DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked about `.znfs` again
 _MOST_NAME_BYTES = 255
 _MOST_FILE_BYTES = 1 << 63
 
@@ -101,11 +102,17 @@ class Tree:
         self._lock = threading.Lock()
         self._started = time.time()
         self._refreshed = 0
+        self._own_control: bool | None = None
+        self._ask_control = 0.0  # when, if the store was down (monotonic seconds)
 
     def probe(self) -> None:
         """A first look at the source. Raises SourceError, Denied or StoreError: why it cannot be
         shown."""
-        node = self._hierarchy.node("")
+        try:
+            node = self._hierarchy.node("")
+        except StoreError:
+            self._ask_control = time.monotonic() + _DOWN_SECONDS
+            raise
         if node is None:
             raise SourceError(f"{self.url}: no Zarr or N5 metadata there, and nothing to list")
         if isinstance(node, Unreadable):
@@ -160,6 +167,7 @@ class Tree:
         self._cache.clear()
         with self._lock:
             self._files.clear()
+            self._own_control, self._ask_control = None, 0.0
             self._refreshed += 1
 
     def status(self) -> dict[str, Any]:
@@ -186,11 +194,16 @@ class Tree:
         self._store.close()
 
     def _store_has_control(self) -> bool:
-        """Whether a child of the store takes the place of `.znfs`; no, while the store is down."""
-        try:
-            return self._hierarchy.node(".znfs") is not None
-        except StoreError:
-            return False
+        """Whether a child of the store takes the place of `.znfs`; no, while the store is down.
+
+        Asked once, since status must answer at once, and above all when the store does not.
+        """
+        if self._own_control is None and time.monotonic() > self._ask_control:
+            try:
+                self._own_control = self._hierarchy.node(".znfs") is not None
+            except StoreError:
+                self._ask_control = time.monotonic() + _DOWN_SECONDS
+        return bool(self._own_control)
 
     def _control(self, path: str) -> Node:
         node: Node | None = ControlDir(self)
