@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from posixpath import normpath
 
 from cachetools import LRUCache
 
@@ -21,7 +22,7 @@ from znfs.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.errors import Denied, MetadataError, NotListable, Stale, StoreError
 from znfs.formats import FORMATS, Format, ome
-from znfs.meta import ArrayMeta, Axis, GroupMeta
+from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
 from znfs.stores.base import Blob, Entry, Store
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,14 @@ class _Seen:
     checked: float  # when the look at the store began
     scope: Group | None = None  # nearest group, this node or above it, with consolidated metadata
     documents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Inherited:
+    """What an array is told by a group above it."""
+
+    axes: tuple[Axis, ...] | None = None
+    channels: tuple[Channel, ...] = ()
 
 
 class Hierarchy:
@@ -150,6 +159,7 @@ class Hierarchy:
         elif (listing := self.listing(path)) is not None:
             names.update(listing.prefixes)
         else:
+            names.update(self._reserved(path, seen.node))
             names.update(self._promised(path))
         if isinstance(seen.node, Array):
             names = {name for name in names if not _is_chunk_part(seen.node.meta, name)}
@@ -198,7 +208,7 @@ class Hierarchy:
         if not blobs:
             node = self._without_documents(path, parent, denied)
             return _Seen(node, began, scope)
-        inherited = self._inherited_axes(path)
+        inherited = self._inherited(path)
         version = _version(blobs, inherited)
         if old is not None and old.node is not None and old.node.version == version:
             own_scope = old.scope is old.node
@@ -224,7 +234,7 @@ class Hierarchy:
         return found, next((a for a in answers if isinstance(a, Denied)), None)
 
     def _build(
-        self, path: str, blobs: Mapping[str, Blob], version: str, inherited: tuple[Axis, ...] | None
+        self, path: str, blobs: Mapping[str, Blob], version: str, inherited: _Inherited
     ) -> HierarchyNode | None:
         name = self.name(path)
         mtime = max(blob.mtime for blob in blobs.values())
@@ -233,8 +243,8 @@ class Hierarchy:
                 docs = {n: bytes(blobs[n].data) for n in fmt.documents if n in blobs}
                 meta = fmt.parse(docs) if docs else None
                 if isinstance(meta, ArrayMeta):
-                    if inherited is not None and len(inherited) == meta.ndim:
-                        meta = replace(meta, axes=inherited)
+                    if inherited.axes is not None and len(inherited.axes) == meta.ndim:
+                        meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
                     return Array(
                         path, name, meta, version, mtime, self.store, self._cache,
                         lambda: self._confirm(path, version), self._missing_403,
@@ -317,11 +327,21 @@ class Hierarchy:
         at = path
         while at:
             at = _parent(at)
-            with self._lock:
-                seen = self._seen.get(at)
-            if seen is not None and isinstance(seen.node, Group):
-                for child in ome.level_axes(seen.node.meta.attributes):
-                    yield f"{at}/{child}" if at else child
+            for near in (at, _join(at, ome.SERIES_GROUP)):
+                with self._lock:
+                    seen = self._seen.get(near)
+                if seen is not None and isinstance(seen.node, Group):
+                    for child in ome.children(seen.node.meta.attributes):
+                        promise = normpath(_join(near, child))
+                        if not promise.startswith("../"):
+                            yield promise
+
+    def _reserved(self, path: str, node: HierarchyNode | None) -> set[str]:
+        """Names that OME-Zarr reserves below a group, and that are there: it takes a look each."""
+        if not isinstance(node, Group):
+            return set()
+        names = ome.perhaps(node.meta.attributes)
+        return {name for name in names if self.node(_join(path, name)) is not None}
 
     def _promised(self, path: str) -> set[str]:
         """Names directly below `path` that metadata or the manifest promises."""
@@ -333,18 +353,19 @@ class Hierarchy:
             if promise.startswith(prefix)
         } - {""}
 
-    def _inherited_axes(self, path: str) -> tuple[Axis, ...] | None:
-        """The axes that a group above gives this array (OME-Zarr `multiscales`)."""
+    def _inherited(self, path: str) -> _Inherited:
+        """What a group above says of this array (OME-Zarr `multiscales` and `omero`)."""
         at = path
         while at:
             at = _parent(at)
             with self._lock:
                 seen = self._seen.get(at)
             if seen is not None and isinstance(seen.node, Group) and seen.node.meta.attributes:
-                axes = ome.level_axes(seen.node.meta.attributes).get(_relative(path, at))
+                attributes = seen.node.meta.attributes
+                axes = ome.level_axes(attributes).get(_relative(path, at))
                 if axes is not None:
-                    return axes
-        return None
+                    return _Inherited(axes, ome.channels(attributes))
+        return _Inherited()
 
     def _confirm(self, path: str, version: str) -> None:
         """Raise Stale unless the node at `path` still has `version`, by a look no older than 1 s."""
@@ -375,7 +396,7 @@ class Hierarchy:
 _OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray"})
 
 
-def _version(blobs: Mapping[str, Blob], inherited: tuple[Axis, ...] | None) -> str:
+def _version(blobs: Mapping[str, Blob], inherited: _Inherited) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(blobs):
         blob = blobs[name]
@@ -388,6 +409,10 @@ def _version(blobs: Mapping[str, Blob], inherited: tuple[Axis, ...] | None) -> s
 
 def _parent(path: str) -> str:
     return path.rpartition("/")[0]
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
 
 
 def _relative(path: str, above: str) -> str:

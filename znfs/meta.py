@@ -92,6 +92,18 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class Channel:
+    """How an image's author wants a channel shown (OME-Zarr `omero`), as far as it is known.
+
+    `color` is red, green, blue of 0 to 255; `window` the values shown black and in full colour.
+    """
+
+    name: str | None = None
+    color: tuple[int, int, int] | None = None
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class ArrayMeta:
     """An array as its metadata documents describe it.
 
@@ -113,6 +125,7 @@ class ArrayMeta:
     dimension_names: tuple[str | None, ...] | None = None  # as stored, for NetCDF
     attributes: Mapping[str, Any] = field(default_factory=dict)
     stored_dtype: str = ""  # as the document spells it, for people
+    channels: tuple[Channel, ...] = ()  # of the image this array is a level of
     fill_given: bool = True  # False: the document gave none (Zarr v2 null); `fill` is zeros
 
     @property

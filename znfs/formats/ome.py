@@ -7,6 +7,7 @@ raises for what attributes hold: what is broken is left out, and `remarks` says 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
@@ -14,7 +15,7 @@ from typing import Any
 
 from znfs.formats import axes as axis_rules
 from znfs.formats.document import shown
-from znfs.meta import Axis
+from znfs.meta import Axis, Channel
 
 Axes = tuple[Axis, ...]
 Remark = Callable[[str], None]
@@ -22,7 +23,10 @@ Remark = Callable[[str], None]
 _OLD_VERSIONS = ("0.1", "0.2")  # five axes, not named in the metadata
 _OLD_AXES = ("t", "c", "z", "y", "x")
 _KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+SERIES_GROUP = "OME"  # bioformats2raw: its attribute `series` lists the images beside it
 _MAX_LEVELS = 1000
+_MAX_CHANNELS = 1000
+_MAX_CHILDREN = 100_000
 
 
 def level_axes(attributes: Mapping[str, Any]) -> dict[str, Axes]:
@@ -30,11 +34,93 @@ def level_axes(attributes: Mapping[str, Any]) -> dict[str, Axes]:
     return _read(attributes, lambda text: None)
 
 
+def channels(attributes: Mapping[str, Any]) -> tuple[Channel, ...]:
+    """The channels of the image group with these `attributes`, by its `omero`."""
+    return _channels(_source(attributes).get("omero"), lambda text: None)
+
+
+def children(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paths from the group that its metadata says exist: levels, labels, wells, images, series.
+
+    They are what a store that cannot list is known to hold. The series of bioformats2raw are
+    named by its group `OME`, and stand beside it (`../0`).
+    """
+    source = _source(attributes)
+    return tuple(dict.fromkeys([
+        *level_axes(attributes),
+        *_paths(source.get("labels")),
+        *_paths(_inside(source, "plate", "wells")),
+        *_paths(_inside(source, "well", "images")),
+        *(f"../{path}" for path in _paths(source.get("series"))),
+    ]))  # fmt: skip
+
+
+def perhaps(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names below the group that OME-Zarr reserves, and whose groups may be there."""
+    source = _source(attributes)
+    if "bioformats2raw.layout" in {*attributes, *source}:
+        return (SERIES_GROUP,)
+    return ("labels",) if "multiscales" in source else ()
+
+
 def remarks(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """What of a group's image metadata is broken, in words for people."""
     found: list[str] = []
     _read(attributes, found.append)
+    _channels(_source(attributes).get("omero"), found.append)
     return tuple(found)
+
+
+def _source(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where OME-Zarr's keys are: below `ome` from 0.5 on, beside the others before."""
+    ome = attributes.get("ome")
+    return ome if isinstance(ome, dict) else attributes
+
+
+def _inside(source: Mapping[str, Any], outer: str, inner: str) -> Any:
+    value = source.get(outer)
+    return value.get(inner) if isinstance(value, dict) else None
+
+
+def _paths(value: Any) -> list[str]:
+    """The paths in a list of paths, or of objects with a `path`."""
+    if not isinstance(value, list):
+        return []
+    given = (v.get("path") if isinstance(v, dict) else v for v in value[:_MAX_CHILDREN])
+    paths = (_normal(path) for path in given if isinstance(path, str))
+    return [path for path in paths if path and ".." not in path.split("/")]
+
+
+def _channels(omero: Any, remark: Remark) -> tuple[Channel, ...]:
+    if omero is None:
+        return ()
+    given = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(given, list):
+        remark(f"omero: no list of channels but {shown(omero)}")
+        return ()
+    return tuple(_channel(value, remark) for value in given[:_MAX_CHANNELS])
+
+
+def _channel(value: Any, remark: Remark) -> Channel:
+    if not isinstance(value, dict):
+        remark(f"omero: a channel that is no object: {shown(value)}")
+        return Channel()
+    color, window = value.get("color"), value.get("window")
+    rgb = re.fullmatch(r"#?([0-9a-fA-F]{6})", color) if isinstance(color, str) else None
+    if color is not None and rgb is None:
+        remark(f"omero: no colour of the form RRGGBB: {shown(color)}")
+    limits = None
+    if window is not None:
+        ends = [window.get("start"), window.get("end")] if isinstance(window, dict) else None
+        limits = _numbers(ends, 2)
+        if limits is None or not limits[0] < limits[1]:
+            remark(f"omero: no window from start to end: {shown(window)}")
+            limits = None
+    return Channel(
+        _text(value.get("label")),
+        (int(rgb[1][:2], 16), int(rgb[1][2:4], 16), int(rgb[1][4:], 16)) if rgb else None,
+        (limits[0], limits[1]) if limits else None,
+    )
 
 
 def _read(attributes: Mapping[str, Any], remark: Remark) -> dict[str, Axes]:

@@ -1,0 +1,134 @@
+"""What OME-Zarr metadata promises, in stores that cannot list."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.memory_store import MemoryStore
+from znfs.array import Array, Group
+from znfs.cache import BlockCache
+from znfs.errors import NotListable
+from znfs.formats import ome
+from znfs.hierarchy import Hierarchy
+from znfs.meta import Channel
+
+
+class Unlistable(MemoryStore):
+    def list(self, prefix):
+        raise NotListable(prefix)
+
+
+def group(store, path, attributes, v3=False):
+    prefix = path + "/" if path else ""
+    if v3:
+        document = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}}
+        store.put(prefix + "zarr.json", json.dumps(document).encode())
+        return
+    store.put(prefix + ".zgroup", b'{"zarr_format": 2}')
+    store.put(prefix + ".zattrs", json.dumps(attributes).encode())
+
+
+def array(store, path, shape=(8, 8)):
+    document = {
+        "zarr_format": 2, "shape": shape, "chunks": shape, "dtype": "<u2", "fill_value": 0,
+        "order": "C", "filters": None, "compressor": None,
+    }  # fmt: skip
+    store.put(path + "/.zarray", json.dumps(document).encode())
+    store.put(path + "/0.0", np.arange(64, dtype="<u2").tobytes())
+
+
+def image(omero=None):
+    axes = [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
+    steps = [{"type": "scale", "scale": [0.5, 0.5]}]
+    levels = [{"path": "0", "coordinateTransformations": steps}]
+    found = {"multiscales": [{"version": "0.4", "axes": axes, "datasets": levels}]}
+    return found if omero is None else {**found, "omero": omero}
+
+
+def hierarchy(store):
+    return Hierarchy(store, BlockCache(1 << 20, 2), root_name="root", ttl=60)
+
+
+@pytest.mark.parametrize("v3", [False, True])
+def test_plates_show_rows_wells_and_fields(v3):
+    store = Unlistable()
+    wells = [{"path": p} for p in ("A/1", "A/2", "B/1")]
+    group(store, "", {"plate": {"wells": wells, "rows": [], "columns": []}}, v3)
+    group(store, "A/2", {"well": {"images": [{"path": "0"}, {"path": "1"}]}}, v3)
+    group(store, "A/2/0", image(), v3)
+    array(store, "A/2/0/0")
+    tree = hierarchy(store)
+    assert tree.children("") == ["A", "B"]
+    assert tree.children("A") == ["1", "2"]
+    assert tree.children("A/2") == ["0", "1"]
+    assert tree.children("A/2/0") == ["0"]  # no labels: asked for, and not there
+    found = tree.node("A/2/0/0")
+    assert isinstance(found, Array)
+    assert found.meta.axes[0].unit == "micrometer"
+
+
+def test_labels_of_an_image_are_found():
+    store = Unlistable()
+    group(store, "", image())
+    array(store, "0")
+    group(store, "labels", {"labels": ["cells", "nuclei"]})
+    group(store, "labels/cells", image())
+    array(store, "labels/cells/0")
+    tree = hierarchy(store)
+    assert tree.children("") == ["0", "labels"]
+    assert tree.children("labels") == ["cells", "nuclei"]
+    assert isinstance(tree.node("labels/cells/0"), Array)
+
+
+@pytest.mark.parametrize("v3", [False, True])
+def test_series_of_bioformats2raw_are_found(v3):
+    store = Unlistable()
+    group(store, "", {}, v3)
+    group(store, "in", {"bioformats2raw.layout": 3}, v3)
+    group(store, "in/OME", {"series": ["0", "1"]}, v3)
+    for series in ("0", "1"):
+        group(store, f"in/{series}", image(), v3)
+        array(store, f"in/{series}/0")
+    tree = hierarchy(store)
+    assert isinstance(tree.node("in"), Group)
+    assert tree.children("in") == ["0", "1", "OME"]
+    assert tree.children("in/1") == ["0"]
+    assert tree.children("in/OME") == []
+
+
+def test_paths_that_leave_the_store_promise_nothing():
+    attributes = {"series": ["0"], "labels": ["../../x", "", 3, "a"], "well": {"images": 7}}
+    assert ome.children(attributes) == ("a", "../0")
+    store = Unlistable()
+    group(store, "", attributes)
+    assert hierarchy(store).children("") == ["a"]
+
+
+def test_an_array_has_the_channels_of_its_image():
+    store = MemoryStore()
+    channels = [
+        {"label": "DAPI", "color": "0000FF", "window": {"start": 10, "end": 900, "min": 0}},
+        {"label": 7, "color": "green", "window": {"start": 5, "end": 5}},
+        "x",
+    ]
+    group(store, "", image({"channels": channels}))
+    array(store, "0")
+    tree = hierarchy(store)
+    first = tree.node("0")
+    assert first.meta.channels == (
+        Channel("DAPI", (0, 0, 255), (10.0, 900.0)), Channel(), Channel()
+    )  # fmt: skip
+    said = ome.remarks(tree.node("").meta.attributes)
+    assert [text.split(":")[0] for text in said] == ["omero"] * 3
+    group(store, "", image({"channels": channels[:1]}))
+    tree.refresh()
+    assert tree.node("0").version != first.version
+
+
+def test_broken_omero_is_left_out():
+    assert ome.channels({"omero": {"channels": {}}}) == ()
+    assert ome.channels({"omero": [1]}) == ()
+    assert ome.channels({}) == ()
