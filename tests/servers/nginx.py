@@ -14,7 +14,15 @@ import tempfile
 from pathlib import Path
 from typing import Self
 
-from tests.servers.process import NotAvailable, find, free_ports, require, start, stop, wait_for_http
+from tests.servers.process import (
+    NotAvailable,
+    find,
+    free_ports,
+    require,
+    start,
+    stop,
+    wait_for_http,
+)
 
 _FLAKY = "location / { if ($flaky) { return %s; } }"
 # name -> what its `server` block holds. %(s3)s is the upstream's host:port.
@@ -29,8 +37,8 @@ TEMPERS = {
     "unavailable": "location / { return 503; }",
     "flaky-503": "autoindex on; " + _FLAKY % "503",
     "flaky-reset": "autoindex on; " + _FLAKY % "444",
-    "retry-after": "autoindex on; error_page 503 @later; location / { if ($flaky) { return 503; } } "
-                   "location @later { add_header Retry-After 1 always; return 503; }",
+    "retry-after": "autoindex on; error_page 503 @later; " + _FLAKY % "503" +
+                   " location @later { add_header Retry-After 1 always; return 503; }",
     "rate-limited": "autoindex on; limit_req zone=five; limit_req_status 429;",
     "slow": "autoindex on; limit_rate 64k;",
     "redirect": "location / { return 302 http://127.0.0.1:%(plain)s$request_uri; }",
@@ -48,6 +56,7 @@ S3_TEMPERS = {
     "s3-https": "location / { proxy_pass http://%(s3)s; proxy_http_version 1.1; "
                 "proxy_set_header Host $http_host; proxy_buffering off; }",
 }
+_TLS = "ssl_certificate cert.pem; ssl_certificate_key key.pem;"
 _CONF = """\
 worker_processes 1; daemon off; pid %(dir)s/pid; error_log %(dir)s/error.log warn; %(user)s
 events { worker_connections 512; }
@@ -108,19 +117,15 @@ class Nginx:
         hashed = self._openssl("passwd", "-apr1", self.password).strip()
         (self._dir / "htpasswd").write_text(f"{self.user}:{hashed}\n")
         self._certify()
-        values = {"s3": self._upstream or "", "plain": self.ports["plain"]}
-        servers = []
-        for name, block in self._tempers.items():
-            tls = name.endswith("https")
-            extra = f"ssl_certificate {self._dir}/cert.pem; ssl_certificate_key {self._dir}/key.pem;"
-            servers.append(
-                f"  server {{ listen 127.0.0.1:{self.ports[name]}{' ssl' if tls else ''}; "
-                f"{extra if tls else ''} "
-                f"{block.replace('%(s3)s', values['s3']).replace('%(plain)s', str(values['plain']))}"
-                " }"
-            )
+        servers = "\n".join(
+            f"  server {{ listen 127.0.0.1:{self.ports[name]}{' ssl' if 'https' in name else ''}; "
+            f"{_TLS if 'https' in name else ''} {block} }}"
+            for name, block in self._tempers.items()
+        )
+        for mark, value in (("%(s3)s", self._upstream), ("%(plain)s", self.ports["plain"])):
+            servers = servers.replace(mark, str(value))
         (self._dir / "nginx.conf").write_text(_CONF % {
-            "dir": self._dir, "root": self._root, "servers": "\n".join(servers),
+            "dir": self._dir, "root": self._root, "servers": servers,
             # As root, nginx would serve as www-data, who may not read the tests' folders.
             "user": "user root;" if os.geteuid() == 0 else "",
         })

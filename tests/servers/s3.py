@@ -17,7 +17,15 @@ import uuid
 from pathlib import Path
 from typing import Any, Self
 
-from tests.servers.process import NotAvailable, find, free_ports, require, start, stop, wait_for_http
+from tests.servers.process import (
+    NotAvailable,
+    find,
+    free_ports,
+    require,
+    start,
+    stop,
+    wait_for_http,
+)
 
 _CONF = """\
 [global]

@@ -150,6 +150,8 @@ class ObjectStore:
 
         try:
             return call(self._connected())
+        except UnicodeEncodeError:
+            raise _Absent from None  # keys are UTF-8
         # A missing object is the builtin FileNotFoundError, a path obstore cannot parse ValueError.
         except (BaseError, OSError, ValueError) as error:
             translated = _translate(key, error, refused)

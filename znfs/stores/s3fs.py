@@ -146,6 +146,8 @@ class S3fsStore:
 
         try:
             return run_async(self._opened().loop, call, self._deadline, key)
+        except UnicodeEncodeError:
+            raise _Absent from None  # keys are UTF-8
         # s3fs turns botocore's errors into OSError, and keeps them as the cause.
         except (OSError, BotoCoreError, ClientError, ValueError) as error:
             _raise(key, error, refused)

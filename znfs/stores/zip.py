@@ -7,13 +7,12 @@ import io
 import threading
 import time
 import zipfile
-import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from isal import isal_zlib  # its exceptions are zlib's
+from isal import isal_zlib
 
 from znfs.errors import Stale, StoreError
 from znfs.stores.base import Blob, Entry, Stat, Store
@@ -161,10 +160,10 @@ class ZipStore:
             return data
         unpack = _UNPACK.get(member.method)
         if unpack is None:
-            raise StoreError(f"{name}: compression method {member.method} in {self._base.url} is not known")
+            raise StoreError(f"{name}: unknown method {member.method} in {self._base.url}")
         try:
             whole = unpack(self._packed(index, name, member, 0, member.packed), member.size)
-        except (zlib.error, OSError, EOFError) as error:
+        except (isal_zlib.error, OSError, EOFError) as error:  # type: ignore[misc]  # stub's error
             raise StoreError(f"{name}: damaged in {self._base.url}: {error}") from error
         self._verify(name, member, whole)
         return whole[lo:hi]
