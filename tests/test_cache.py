@@ -107,9 +107,16 @@ def test_a_queued_prefetch_is_taken_over_by_who_needs_it():
 
 def test_prefetch_leaves_out_what_would_fill_the_cache():
     cache = BlockCache(10_000, workers=1)
-    begun = cache.prefetch([(i, 1000) for i in range(100)], lambda ks: ((k, block(1000)) for k in ks))
-    assert 1 <= begun <= 5
-    cache.close()
+    loaded = []
+
+    def load(keys):
+        loaded.extend(keys)
+        return ((k, block(1000)) for k in keys)
+
+    assert not cache.prefetch([(i, 1000) for i in range(100)], load)
+    cache._pool.shutdown(wait=True)
+    assert 1 <= len(loaded) <= 5
+    assert cache.prefetch([(0, 1000)], load)
 
 
 def test_a_batch_hands_out_values_as_they_come():

@@ -104,7 +104,7 @@ def test_an_absent_chunk_is_fill_only_while_the_metadata_stands(store):
     h = hierarchy(store, ttl=3600)
     a = h.node("a")
     assert a.block((1,)).tolist() == [9, 9]
-    a._cache.clear()
+    a.cache.clear()
     time_of_confirmation = time.monotonic()
     h._seen["a"].checked = time_of_confirmation - 2  # the last look is too old to confirm by
     for key in [k for k in store.objects if k.startswith("a/")]:
@@ -185,7 +185,7 @@ def test_consolidated_metadata_saves_requests_and_is_not_believed_over_the_store
     assert store.gets["g/a/zarr.json"] == 0
     assert a.block((0,)).tolist() == [1, 2]
     assert a.block((1,)).tolist() == [9, 9]
-    a._cache.clear()
+    a.cache.clear()
     h.refresh()
     del store.objects["g/a/zarr.json"]
     a = h.node("g/a")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -16,6 +17,9 @@ from znfs.meta import ArrayMeta, GroupMeta, Index
 from znfs.stores.base import Blob, Store
 
 Block = np.ndarray[Any, Any]
+
+# Chunks of a shard that are loaded together decode to about this.
+_BATCH_BYTES = 8 << 20
 
 
 class Array:
@@ -45,7 +49,8 @@ class Array:
         self.fill = np.frombuffer(meta.fill, meta.dtype)[0:1].reshape(())
         self.confirm = confirm
         self._identity = f"{path}\0{version}"
-        self._cache = cache
+        self.cache = cache
+        self.shared: dict[Hashable, Any] = {}  # what views of this array keep in common
         self._missing_403 = missing_403
         self._nbytes = meta.chunk_nbytes
         self._decoder = Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
@@ -66,33 +71,59 @@ class Array:
     def load(self, index: Index) -> Block | None:
         """As `block`, but None for a chunk the store does not have."""
         key = (self._identity, index)
-        return self._cache.get(key, self._nbytes, lambda: self._load(index))  # type: ignore[no-any-return]
+        return self.cache.get(key, self._nbytes, lambda: self._load(index))  # type: ignore[no-any-return]
 
     def peek(self, index: Index) -> tuple[Block | None] | None:
         """What `load` would answer, in a tuple, if the cache has it; else None."""
-        return self._cache.peek((self._identity, index))
+        return self.cache.peek((self._identity, index))
 
-    def prefetch(self, indexes: Iterable[Index]) -> int:
-        """Begin loading blocks the cache lacks; a hint. Returns how many loads were begun."""
-        if not self.meta.shards:
-            return sum(
-                self._cache.prefetch([((self._identity, index), self._nbytes)], self._load_many)
-                for index in indexes
+    def load_many(self, indexes: Sequence[Index], put: Callable[[Index, Block | None], None]) -> None:
+        """`put(index, block)` for each of `indexes`, in any order and from several threads.
+
+        What is not in the cache is loaded and not kept. Raises the first error.
+        """
+        missing = []
+        for index in indexes:
+            found = self.peek(index)
+            if found is None:
+                missing.append(index)
+            else:
+                put(index, found[0])
+
+        def load(batch: list[Index]) -> None:
+            for index, block in self._load_batch(batch):
+                put(index, block)
+
+        self.cache.spread([partial(load, batch) for batch in self._batches(missing)])
+
+    def prefetch(self, indexes: Iterable[Index]) -> bool:
+        """Begin loading blocks the cache lacks; a hint. False if there was no room for all."""
+        return all(
+            self.cache.prefetch(
+                [((self._identity, index), self._nbytes) for index in batch],
+                lambda keys: (
+                    ((self._identity, index), block)
+                    for index, block in self._load_batch([index for _, index in keys])
+                ),
             )
-        begun = 0
-        for batch in self._by_shard(indexes):
-            items = [((self._identity, index), self._nbytes) for index in batch]
-            begun += self._cache.prefetch(items, self._load_many)
-        return begun
+            for batch in self._batches(indexes)
+        )
+
+    def band_key(self, order: tuple[int, ...], index: Index) -> Hashable:
+        """The cache's key of a band (see bands.py)."""
+        return self._identity, order, index
 
     def chunk_key(self, index: Index) -> str:
         """The store key the chunk at `index` comes from."""
         return self._chunks.key(index)
 
-    def _by_shard(self, indexes: Iterable[Index]) -> Iterator[list[Index]]:
-        """Indexes grouped by innermost shard, in batches that one ranged get may serve."""
+    def _batches(self, indexes: Iterable[Index]) -> Iterator[list[Index]]:
+        """`indexes` in groups that are loaded together: chunks of one shard, else single ones."""
+        if not self.meta.shards:
+            yield from ([index] for index in indexes)
+            return
         grid = self.meta.shards[-1].grid
-        most = max(1, (8 << 20) // max(1, self._nbytes))
+        most = max(1, _BATCH_BYTES // max(1, self._nbytes))
         groups: dict[Index, list[Index]] = {}
         for index in indexes:
             shard = tuple(i // n for i, n in zip(index, grid, strict=True))
@@ -110,13 +141,12 @@ class Array:
             blob = None
         return self._decode(index, blob)
 
-    def _load_many(self, keys: Sequence[Any]) -> Iterator[tuple[Any, Block | None]]:
-        indexes = [index for _, index in keys]
-        if len(indexes) == 1:
-            yield keys[0], self._load(indexes[0])
+    def _load_batch(self, batch: list[Index]) -> Iterator[tuple[Index, Block | None]]:
+        if len(batch) == 1:
+            yield batch[0], self._load(batch[0])
             return
-        for index, blob in self._chunks.get_many(indexes):
-            yield (self._identity, index), self._decode(index, blob)
+        for index, blob in self._chunks.get_many(batch):
+            yield index, self._decode(index, blob)
 
     def _decode(self, index: Index, blob: Blob | None) -> Block | None:
         if blob is None:

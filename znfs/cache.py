@@ -69,8 +69,11 @@ class _Flight:
 class BlockCache:
     """Least recently used values under hashable keys; every key holds its node's version."""
 
-    def __init__(self, limit: int, workers: int = 4) -> None:
+    def __init__(self, limit: int, workers: int = 4, *, far: bool = False) -> None:
+        """`workers` loads run at most in the background; with `far`, their parts run side by
+        side too, for they mostly wait for a network."""
         self.limit = limit
+        self.far = far
         self._lru: LRUCache[Hashable, Value] = LRUCache(maxsize=limit, getsizeof=cost)
         self._flights: dict[Hashable, _Flight] = {}
         self._loading = 0  # bytes reserved by loads that run
@@ -81,6 +84,7 @@ class BlockCache:
         self._generation = 0
         self._workers = workers
         self._pool: ThreadPoolExecutor | None = None
+        self._parts: ThreadPoolExecutor | None = None
         self.hits = self.misses = self.evictions = self.prefetched = self.errors = 0
         self.last_errors: deque[tuple[float, str]] = deque(maxlen=20)
 
@@ -113,26 +117,27 @@ class BlockCache:
             raise flight.error
         return flight.value
 
-    def prefetch(self, items: Iterable[tuple[Hashable, int]], load: LoadMany) -> int:
+    def prefetch(self, items: Iterable[tuple[Hashable, int]], load: LoadMany) -> bool:
         """Have those of `items` (key, nbytes) that are missing loaded in the background, together.
 
         `load(keys)` yields (key, value) as they come. What would take more than half the cache
-        with all that is under way is left out. Returns how many loads were begun. Never waits.
+        with all that is under way is left out; the answer is then False. Never waits.
         """
         with self._lock:
             if self._workers == 0:
-                return 0
-            missing, total = [], 0
+                return False
+            missing, total, room = [], 0, True
             budget = self.limit // 2 - self._loading - self._queued
             for key, nbytes in items:
                 if key in self._lru or key in self._flights:
                     continue
                 total += nbytes
                 if total > budget:
+                    room = False
                     break
                 missing.append((key, nbytes))
             if not missing:
-                return 0
+                return room
             batch = self._enlist(missing, load).batch
             batch.queued = True
             self._queued += batch.nbytes
@@ -145,8 +150,25 @@ class BlockCache:
                 self._claim(batch)
                 for key in missing:
                     self._flights.pop(key[0], None)
-                return 0
-        return len(missing)
+                return False
+        return room
+
+    def spread(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Run `tasks`, parts of one load, and wait for them; side by side if the store is far.
+
+        The first error is raised once all have ended.
+        """
+        if not self.far or len(tasks) == 1:
+            for task in tasks:
+                task()
+            return
+        with self._lock:
+            if self._parts is None:
+                self._parts = ThreadPoolExecutor(self._workers, thread_name_prefix="znfs-part")
+            futures = [self._parts.submit(task) for task in tasks]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._lru
@@ -193,8 +215,9 @@ class BlockCache:
         """Stop prefetching; loads under way end in their own time."""
         with self._lock:
             self._workers = 0
-            pool, self._pool = self._pool, None
-        if pool is not None:
+            pools = [pool for pool in (self._pool, self._parts) if pool is not None]
+            self._pool = self._parts = None
+        for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _run_queued(self, batch: _Batch) -> None:

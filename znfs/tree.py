@@ -82,7 +82,9 @@ class Tree:
         self._store, info = open_store(source, options)
         self.url = info.url
         self.root_name = info.name
-        self._cache = BlockCache(options.cache_size, workers=self._store.concurrency)
+        self._cache = BlockCache(
+            options.cache_size, self._store.concurrency, far=not self._store.local
+        )
         formats = [f for f in FORMATS if info.format in (None, f.name)]
         self._hierarchy = Hierarchy(
             self._store,

@@ -1,0 +1,244 @@
+"""Bands: the decoded chunks that lie side by side along the fastest axis, assembled into rows.
+
+A view reads an array in runs: rows of the fastest axis, one after another. Cut out of 64³ chunks,
+every 8 KiB of a plane is a copy of its own, and the interpreter's share of each is 8 µs: 1.0 GB/s,
+whatever the copy costs. A band is put together once, a whole block at a time, and then
+serves any range of rows as one contiguous copy. A read of a whole row needs all of a band's
+chunks anyway, so a band fetches nothing that is not asked for.
+
+Bands live in the block cache, in place of the blocks they were made of. `Array.load` finds a
+block in a band as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from znfs.array import Array, Block
+from znfs.meta import Index, Shape
+
+# A band stays below this part of the cache, so that several fit beside each other...
+_CACHE_SHARE = 8
+# ...and below this, so that the first bytes of it are not kept waiting for the last.
+_MOST_BYTES = 64 << 20
+
+
+class Bands:
+    """The bands of an array whose axes run in `order`. Indexes count chunks along all axes of
+    the run but the last."""
+
+    def __init__(self, array: Array, order: tuple[int, ...]) -> None:
+        meta = array.meta
+        self._array = array
+        self._order = order
+        self._shape: Shape = tuple(meta.shape[d] for d in order)
+        self._chunks: Shape = tuple(meta.chunks[d] for d in order)
+        self._back = tuple(int(i) for i in np.argsort(order))
+        self._lead = self._shape[:-2]
+        self._row = self._shape[-1]  # elements of a row
+        self._rows = self._shape[-2]  # rows of a plane
+        self._height = self._chunks[-2]  # rows of a band in one plane
+        self._stream = _Stream()
+
+    @classmethod
+    def of(cls, array: Array, order: tuple[int, ...]) -> Bands | None:
+        """The bands of `array` in `order`; None where blocks serve better: one-dimensional
+        arrays, and bands too large for the cache."""
+        if array.meta.ndim < 2 or not array.meta.size:
+            return None
+        if order not in array.shared:
+            bands = cls(array, order)
+            most = min(_MOST_BYTES, array.cache.limit // _CACHE_SHARE)
+            nbytes = prod(bands._chunks[:-1]) * bands._row * array.meta.dtype.itemsize
+            array.shared[order] = bands if nbytes <= most else None
+        found: Bands | None = array.shared[order]
+        return found
+
+    def copy(self, lo: int, hi: int, out: Block, wanted: int = 0) -> None:
+        """Elements [lo, hi) of the run into `out`. Up to `wanted`, all will be asked for soon."""
+        at = lo
+        while at < hi:
+            index, offset, n = self._segment(at, hi)
+            band = self._peek(index)
+            if band is None:
+                self._ahead(lo, max(hi, wanted), index)
+                band = self._load(index)
+            out[at - lo : at - lo + n] = band[offset : offset + n]
+            at += n
+        self._follow(lo, hi)
+
+    def prefetch(self, lo: int, hi: int) -> None:
+        """Begin loading the bands of elements [lo, hi)."""
+        for index in self._indexes(lo, hi):
+            if not self._begin(index):
+                return
+
+    def _segment(self, at: int, hi: int) -> tuple[Index, int, int]:
+        """The band that holds element `at`, where in it, and how many elements up to `hi` follow
+        each other there."""
+        row, x = divmod(at, self._row)
+        plane, y = divmod(row, self._rows)
+        i_y, y_inside = divmod(y, self._height)
+        rows = min(self._height, self._rows - i_y * self._height)
+        index = [i_y]
+        inside, planes = 0, 1
+        for d in range(len(self._lead) - 1, -1, -1):
+            plane, z = divmod(plane, self._lead[d])
+            chunk = self._chunks[d]
+            i_z, z_inside = divmod(z, chunk)
+            index.append(i_z)
+            inside += z_inside * planes
+            planes *= min(chunk, self._lead[d] - i_z * chunk)
+        offset = (inside * rows + y_inside) * self._row + x
+        return tuple(reversed(index)), offset, min(hi - at, (rows - y_inside) * self._row - x)
+
+    def _indexes(self, lo: int, hi: int) -> Iterator[Index]:
+        """The bands of elements [lo, hi) as they are needed, each once."""
+        seen: set[Index] = set()
+        at = lo
+        while at < hi:
+            index, _, n = self._segment(at, hi)
+            if index not in seen:
+                seen.add(index)
+                yield index
+            at += n
+
+    def _key(self, index: Index) -> Any:
+        return self._array.band_key(self._order, index)
+
+    def _box(self, index: Index) -> Shape:
+        """The shape of a band: that of its chunks, cut at the array's edge, rows in full."""
+        return (
+            *(
+                min(c, s - i * c)
+                for c, s, i in zip(self._chunks, self._shape, index, strict=False)
+            ),
+            self._row,
+        )
+
+    def _nbytes(self, index: Index) -> int:
+        return prod(self._box(index)) * self._array.meta.dtype.itemsize
+
+    def _peek(self, index: Index) -> Block | None:
+        found = self._array.cache.peek(self._key(index))
+        return None if found is None else found[0]
+
+    def _load(self, index: Index) -> Block:
+        band: Block = self._array.cache.get(
+            self._key(index), self._nbytes(index), lambda: self._assemble(index)
+        )
+        return band
+
+    def _begin(self, index: Index) -> bool:
+        """Begin loading a band in the background; False if there is no room for more."""
+        key = self._key(index)
+        if key in self._array.cache:
+            return True
+        return self._array.cache.prefetch(
+            [(key, self._nbytes(index))], lambda keys: [(key, self._assemble(index))]
+        )
+
+    def _assemble(self, index: Index) -> Block:
+        """The band at `index`, flat."""
+        array = self._array
+        box = self._box(index)
+        band = np.empty(box, array.meta.dtype)
+        width = self._chunks[-1]
+        corner = tuple(slice(0, n) for n in box[:-1])
+
+        def put(at: Index, block: Block | None) -> None:
+            x = at[self._order[-1]] * width
+            part = band[..., x : x + width]
+            if block is None:
+                part[...] = array.fill
+            else:
+                part[...] = block.transpose(self._order)[(*corner, slice(0, part.shape[-1]))]
+
+        columns = range(-(-self._row // width))
+        indexes = [tuple((*index, i)[d] for d in self._back) for i in columns]
+        array.load_many(indexes, put)
+        band.setflags(write=False)
+        return band.reshape(-1)
+
+    # Looking ahead.
+
+    def _ahead(self, lo: int, hi: int, now: Index) -> None:
+        """Before waiting for the band `now`: have the others that [lo, hi) needs come as well."""
+        for index in self._indexes(lo, hi):
+            if index != now and not self._begin(index):
+                return
+
+    def _follow(self, lo: int, hi: int) -> None:
+        """After a read: if it continues one before it, begin what the reader will want next."""
+        depth = self._stream.note(lo, hi)
+        if depth:
+            for index in self._next(hi, depth):
+                if not self._begin(index):
+                    return
+
+    def _next(self, at: int, depth: int) -> Iterator[Index]:
+        """Up to `depth` bands that a sequential reader who is at `at` needs next.
+
+        First the rest of this plane. The planes after it, as deep as the chunks, need the same
+        bands; so then those of the slab of chunks after that, unless it would drive out what is
+        still being read.
+        """
+        plane = self._rows * self._row
+        total = prod(self._lead) * plane
+        if at >= total:
+            return
+        begin = at
+        end = at - at % plane + plane
+        left = depth
+        for _ in range(2):
+            for index in self._indexes(begin, end):
+                yield index
+                left -= 1
+                if not left:
+                    return
+            begin = self._slab_after(end - 1)
+            end = begin + plane
+            slab = plane * self._slab_depth() * self._array.meta.dtype.itemsize
+            if begin >= total or 2 * slab > self._array.cache.limit and begin - at > plane:
+                return
+
+    def _slab_depth(self) -> int:
+        """Planes that share bands, along the axis next to the plane's."""
+        return min(self._chunks[-3], self._lead[-1]) if self._lead else 1
+
+    def _slab_after(self, at: int) -> int:
+        """Where the first plane after that of element `at` begins that needs other bands."""
+        plane = self._rows * self._row
+        i = at // plane
+        if not self._lead:
+            return i * plane + plane
+        z = i % self._lead[-1]
+        return (i - z + min(self._lead[-1], z - z % self._chunks[-3] + self._chunks[-3])) * plane
+
+
+class _Stream:
+    """Tells a sequential reader from one that jumps about, and how far ahead to look for it.
+
+    The kernel's own read-ahead sends a file's reads several at a time and out of order, so what
+    lies near the last position counts as its continuation. The depth doubles as the reader goes
+    on. Races between threads cost a wrong guess, no more.
+    """
+
+    _NEAR = 4 << 20  # elements
+    _MOST_DEPTH = 64  # bands
+
+    def __init__(self) -> None:
+        self._position = -1
+        self._streak = 0
+
+    def note(self, lo: int, hi: int) -> int:
+        """Take note of a read; returns how many bands to have ready beyond it."""
+        near = 0 <= lo - self._position + self._NEAR <= 2 * self._NEAR and self._position >= 0
+        self._streak = self._streak + 1 if near else 0
+        self._position = max(hi, self._position) if near else hi
+        return min(self._MOST_DEPTH, 1 << (self._streak - 2)) if self._streak >= 2 else 0
+
