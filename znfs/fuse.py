@@ -249,7 +249,10 @@ class Operations:
 
     def getattr(self, raw: bytes | None, out: Any, info: Any = None) -> int:
         path = _text(raw) if raw is not None else self._path(info.contents.fh)
-        node = self._tree.resolve(path) if path else self._root()
+        try:
+            node = self._tree.resolve(path) if path else self._root()
+        except NotFound:
+            return -errno.ESTALE if info else -errno.ENOENT
         st = out.contents
         st.st_ino = inode(path)
         st.st_nlink = 1
@@ -285,7 +288,7 @@ class Operations:
         Pages of the path are kept only if they are of the version that is now opened.
         """
         fi = info.contents
-        if fi.flags & os.O_ACCMODE != os.O_RDONLY:
+        if fi.flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
             return -errno.EROFS
         path = _text(raw)
         node = self._tree.resolve(path)
