@@ -58,12 +58,12 @@ def refuse(node: Array | Group) -> str | None:
 def is_netcdf(node: Array | Group) -> bool:
     """Whether dimension names are known: of the array, or of an array below the group."""
     if isinstance(node, Array):
-        return netcdf.dimension_names(node.meta) is not None and refuse(node) is None
+        return bool(netcdf.dimension_names(node.meta)) and refuse(node) is None
     known = _named.get(node)
     if known is None:
         branch = walk(node)
         known = _named[node] = branch is not None and any(
-            isinstance(below, Array) and netcdf.dimension_names(below.meta) is not None
+            isinstance(below, Array) and bool(netcdf.dimension_names(below.meta))
             for below in branch.nodes()
         )
     return known

@@ -41,8 +41,11 @@ Scales = Mapping[str, Scale]
 
 
 def dimension_names(meta: ArrayMeta) -> tuple[str, ...] | None:
-    """The array's dimension names, if all are known and can be names of links."""
-    names = meta.dimension_names
+    """The array's dimension names, if all are known and can be names of links.
+
+    A scalar has none to be unknown.
+    """
+    names = meta.dimension_names if meta.ndim else ()
     if names is None or len(names) != meta.ndim:
         return None
     if not all(name and name != "." and "/" not in name and "\0" not in name for name in names):
@@ -57,6 +60,8 @@ def attach(
 
     Returns the dimensions in scope below `group`, and remarks.
     """
+    if all(a.meta.dimension_names is None for a in arrays.values()):
+        return inherited, []
     named = {name: dims for name, a in arrays.items() if (dims := dimension_names(a.meta))}
     own: dict[str, Scale] = {}
     renamed: dict[tuple[str, int], Scale] = {}

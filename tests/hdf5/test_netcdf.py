@@ -1,0 +1,159 @@
+"""NetCDF-4: what xarray wrote as Zarr comes back through the virtual file."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from tests.hdf5.support import Seekable, materialise, resolve, tree
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def _dataset() -> xr.Dataset:
+    rng = np.random.default_rng(3)
+    temperature = rng.random((7, 5, 6)).astype("f4")
+    temperature[0, 0, 0] = np.nan
+    time = np.datetime64("2001-01-01", "ns") + np.arange(7) * np.timedelta64(6, "h")
+    return xr.Dataset(
+        {
+            "temperature": (
+                ("time", "lat", "lon"), temperature, {"units": "K", "long_name": "température"},
+            ),
+            "packed": (("time", "lat"), np.round(rng.random((7, 5)) * 10, 1)),
+            "mask": (("lat", "lon"), rng.random((5, 6)) > 0.5),
+            "count": (("time", "lat", "lon"), rng.integers(0, 100, (7, 5, 6)).astype("i4")),
+            "scalar": ((), 5.25),
+            "observed": (("station",), rng.random(4)),
+            "delta": (("station",), np.arange(4).astype("m8[h]").astype("m8[ns]")),
+        },
+        coords={
+            "time": time,
+            "lat": np.linspace(-90, 90, 5),
+            "lon": ("lon", np.arange(6.0) * 60, {"units": "degrees_east", "axis": "X"}),
+            "area": (("lat", "lon"), rng.random((5, 6))),
+            "level": 3,
+        },
+        attrs={"title": "x", "numbers": [1, 2, 3], "flag": "y", "version": 2},
+    )  # fmt: skip
+
+
+_ENCODING = {
+    "packed": {"dtype": "i2", "scale_factor": 0.1, "add_offset": 1.5, "_FillValue": -999},
+    "count": {"_FillValue": -1},
+    "time": {"units": "hours since 2000-01-01", "calendar": "proleptic_gregorian"},
+}
+
+
+@pytest.fixture(scope="module", params=[(2, True), (2, False), (3, True), (3, False)], ids=str)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    fmt, consolidated = request.param
+    path: Path = tmp_path_factory.mktemp("xarray") / "x.zarr"
+    _dataset().to_zarr(path, zarr_format=fmt, consolidated=consolidated, encoding=_ENCODING)
+    return path
+
+
+@pytest.fixture(scope="module")
+def copy(store: Path) -> Path:
+    with tree(store) as opened:
+        assert "x.nc" in set(opened.resolve("").names())  # type: ignore[union-attr]
+        return materialise(resolve(opened, "x.nc"), store.parent / "x.nc")
+
+
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+def test_xarray_reads_what_it_wrote(store: Path, copy: Path, engine: str) -> None:
+    expected = xr.open_zarr(store, decode_timedelta=True).load()
+    with xr.open_dataset(copy, engine=engine, decode_timedelta=True) as got:
+        xr.testing.assert_identical(got.load(), expected)
+        for name in expected.variables:
+            assert got[name].dtype == expected[name].dtype
+            for key in ("_FillValue", "scale_factor", "add_offset", "units", "calendar"):
+                a, b = got[name].encoding.get(key), expected[name].encoding.get(key)
+                assert a == b or (a != a and b != b), (name, key)
+
+
+def test_xarray_reads_without_a_copy(store: Path) -> None:
+    expected = xr.open_zarr(store, decode_timedelta=True).load()
+    with tree(store) as opened, xr.open_dataset(
+        Seekable(resolve(opened, "x.nc")), engine="h5netcdf", decode_timedelta=True
+    ) as got:
+        xr.testing.assert_identical(got.load(), expected)
+
+
+def test_ncdump_names_the_dimensions(copy: Path) -> None:
+    done = subprocess.run(["ncdump", "-h", copy], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "float temperature(time, lat, lon) ;" in done.stdout
+    assert "station = 4 ;" in done.stdout
+    assert "double lat(lat) ;" in done.stdout
+
+
+def test_h5py_sees_scales(copy: Path) -> None:
+    with h5py.File(copy) as file:
+        assert file["lat"].is_scale
+        assert file["temperature"].dims[1][0] == file["lat"]
+        assert [len(dim) for dim in file["temperature"].dims] == [1, 1, 1]
+        assert "_ARRAY_DIMENSIONS" not in file["temperature"].attrs
+        assert file["mask"].dtype == bool
+
+
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_groups_share_dimensions(tmp_path: Path, fmt: int) -> None:
+    path = tmp_path / "t.zarr"
+    parent = xr.Dataset({"a": (("y", "x"), np.eye(3))}, coords={"x": [1.0, 2.0, 3.0]})
+    child = xr.Dataset({"b": (("x", "w"), np.ones((3, 2)))})
+    other = xr.Dataset({"c": (("y",), np.arange(5))})
+    grown = xr.DataTree.from_dict({"/": parent, "/child": child})
+    grown.to_zarr(path, zarr_format=fmt, consolidated=False)
+    other.to_zarr(path, group="other", zarr_format=fmt, consolidated=False)
+    with tree(path) as opened:
+        copy = materialise(resolve(opened, "t.nc"), tmp_path / "t.nc")
+    for name, expected in (("/", parent), ("/child", child), ("/other", other)):
+        with xr.open_dataset(copy, engine="netcdf4", group=name) as got:
+            xr.testing.assert_equal(got.load(), expected)
+    with h5py.File(copy) as file:
+        assert file["child/b"].dims[0][0] == file["x"]
+        assert "x" not in file["child"]
+        assert file["other"]["y"].shape == (5,)
+
+
+def test_levels_of_one_image_have_dimensions_of_their_own(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "i.zarr")
+    for level, n in enumerate((8, 4, 2)):
+        array = group.create_array(
+            str(level), shape=(n, n), dtype="u2", chunks=(2, 2), dimension_names=("y", "x")
+        )
+        array[...] = np.full((n, n), level)
+    with tree(tmp_path / "i.zarr") as opened:
+        copy = materialise(resolve(opened, "i.nc"), tmp_path / "i.nc")
+        remarks = next(opened.describe()).remarks
+    assert any("dimension 'y' of size 4 is named 'y_4'" in remark for remark in remarks)
+    with xr.open_dataset(copy, engine="netcdf4") as got:
+        assert dict(got.sizes) == {"y": 8, "x": 8, "y_4": 4, "x_4": 4, "y_2": 2, "x_2": 2}
+        assert (got["1"].values == 1).all()
+
+
+def test_names_that_clash(tmp_path: Path) -> None:
+    """A variable with a dimension's name that is no coordinate of it, and a group with one's."""
+    group = zarr.create_group(tmp_path / "c.zarr")
+    group.create_array("x", shape=(2, 3), dtype="i4", dimension_names=("y", "x"))[...] = 1
+    group.create_array("a", shape=(2, 3), dtype="i4", dimension_names=("y", "x"))[...] = 2
+    group.create_array("twice", shape=(2, 2), dtype="i4", dimension_names=("y", "y"))[...] = 3
+    group.create_array("some", shape=(2, 2), dtype="i4", dimension_names=("y", None))[...] = 4
+    group.create_array("odd", shape=(2, 2), dtype="i4", dimension_names=("a/b", "."))[...] = 5
+    group.create_group("y").create_array("z", shape=(2,), dtype="i4", dimension_names=("y",))
+    with tree(tmp_path / "c.zarr") as opened:
+        copy = materialise(resolve(opened, "c.nc"), tmp_path / "c.nc")
+    with h5py.File(copy) as file:
+        assert isinstance(file["y"], h5py.Group)
+        assert (file["x"][()] == 1).all()
+        assert file["a"].dims[1][0] == file["x"].dims[1][0] == file["x_3"]
+        assert (file["odd"][()] == 5).all()
+    done = subprocess.run(["ncdump", copy], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "int a(y_2, x_3) ;" in done.stdout
