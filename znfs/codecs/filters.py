@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, octets
+from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, check_size, octets
 from znfs.errors import Unsupported
 
 Flat = np.ndarray[Any, Any]
@@ -148,10 +148,13 @@ def _on_bytes(f: Filter, form: BytesForm) -> tuple[Step, Form]:
     def scaled(nbytes: int) -> int:
         return -(-nbytes // f.decoded.itemsize) * f.encoded.itemsize
 
-    def decode(data: Buffer) -> Flat:
-        return octets(f.undo(octets(data).view(f.encoded)).astype(f.decoded, copy=False))
-
     after = BytesForm(None if form.size is None else scaled(form.size), scaled(form.limit))
+
+    def decode(data: Buffer) -> Flat:
+        raw = octets(data)
+        check_size(raw.nbytes, after)
+        return octets(f.undo(raw.view(f.encoded)).astype(f.decoded, copy=False))
+
     return decode, after
 
 

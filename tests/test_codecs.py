@@ -1,0 +1,328 @@
+"""Codecs one by one: what they decode, what they refuse, and where they stop."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import struct
+import sys
+import threading
+import tracemalloc
+import zlib
+from typing import Any
+
+import numcodecs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from znfs.codecs import CODECS, Decoder, encoded_size, unwrap
+from znfs.errors import ChunkError, Unsupported
+from znfs.meta import CodecSpec
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+BYTES = CodecSpec("bytes", {"endian": "little"})
+DATA = np.random.default_rng(5).integers(0, 50, (6, 7), dtype="<u4")
+RAW = DATA.tobytes()
+LZMA_RAW = {"format": lzma.FORMAT_RAW, "filters": [{"id": lzma.FILTER_DELTA, "dist": 4},
+                                                   {"id": lzma.FILTER_LZMA2, "preset": 1}]}  # fmt: skip
+
+
+def decoder(*specs: CodecSpec, dtype: Any = "<u4", shape: tuple[int, ...] = (6, 7)) -> Decoder:
+    dtype = np.dtype(dtype)
+    return Decoder((BYTES, *specs), dtype, shape, bytes(dtype.itemsize))
+
+
+def unsized_zstd(data: bytes) -> bytes:
+    """A frame that does not say how long its content is, as Java's writers leave it."""
+    size = {zstd.CompressionParameter.content_size_flag: 0}
+    return zstd.ZstdCompressor(options=size).compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+
+
+def numcodec(name: str, **config: Any) -> tuple[CodecSpec, bytes]:
+    codec = numcodecs.get_codec({"id": name, **config})
+    return CodecSpec(name, config), bytes(codec.encode(DATA))
+
+
+ENCODED: dict[str, tuple[CodecSpec, bytes]] = {
+    "raw": (CodecSpec("raw"), RAW),
+    "gzip": (CodecSpec("gzip"), gzip.compress(RAW)),
+    "gzip-members": (CodecSpec("gzip"), gzip.compress(RAW[:50]) + gzip.compress(RAW[50:])),
+    "gzip-padded": (CodecSpec("gzip"), gzip.compress(RAW) + bytes(9)),
+    "zlib": (CodecSpec("zlib"), zlib.compress(RAW)),
+    "bz2": (CodecSpec("bz2"), bz2.compress(RAW)),
+    "bz2-streams": (CodecSpec("bz2"), bz2.compress(RAW[:9]) + bz2.compress(RAW[9:])),
+    "xz": (CodecSpec("lzma"), lzma.compress(RAW)),
+    "xz-streams": (CodecSpec("lzma"), lzma.compress(RAW[:9]) + lzma.compress(RAW[9:])),
+    "lzma-alone": (CodecSpec("lzma", {"format": 2}), lzma.compress(RAW, lzma.FORMAT_ALONE)),
+    "lzma-raw": (
+        CodecSpec("lzma", LZMA_RAW),
+        lzma.compress(RAW, lzma.FORMAT_RAW, filters=LZMA_RAW["filters"]),
+    ),
+    "zstd": (CodecSpec("zstd"), zstd.compress(RAW)),
+    "zstd-frames": (CodecSpec("zstd"), zstd.compress(RAW[:9]) + zstd.compress(RAW[9:])),
+    "zstd-unsized": (CodecSpec("zstd"), unsized_zstd(RAW)),
+    "zstd-mixed": (CodecSpec("zstd"), unsized_zstd(RAW[:9]) + zstd.compress(RAW[9:])),
+    "lz4": numcodec("lz4"),
+    **{
+        f"blosc-{name}-{shuffle}": numcodec("blosc", cname=name, shuffle=shuffle)
+        for name in ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
+        for shuffle in (0, 1, 2)
+    },
+    "shuffle": numcodec("shuffle", elementsize=4),
+    "shuffle-ragged": (  # as HDF5 leaves a tail that is shorter than an element
+        CodecSpec("shuffle", {"elementsize": 5}),
+        bytes(numcodecs.Shuffle(5).encode(RAW[:165])) + RAW[165:],
+    ),
+    "shuffle-none": numcodec("shuffle", elementsize=0),
+    "crc32": numcodec("crc32"),
+    "crc32-end": numcodec("crc32", location="end"),
+    "crc32c": numcodec("crc32c"),
+    "crc32c-start": numcodec("crc32c", location="start"),
+    "adler32": numcodec("adler32"),
+    "fletcher32": numcodec("fletcher32"),
+    "jenkins": numcodec("jenkins_lookup3", initval=7),
+    "base64": numcodec("base64"),
+    "delta": numcodec("delta", dtype="<u4", astype="<i2"),
+    "fixedscaleoffset": numcodec("fixedscaleoffset", scale=2, offset=3, dtype="<u4", astype="<i4"),
+    "astype": numcodec("astype", encode_dtype="<f8", decode_dtype="<u4"),
+}
+CHECKED = ["gzip", "zlib", "bz2", "xz", "crc32", "crc32c", "adler32", "fletcher32", "jenkins"]
+SIZED_BY_DATA = ["gzip", "zlib", "bz2", "xz", "zstd", "zstd-unsized", "lz4", "blosc-lz4-1"]
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_decodes(name: str):
+    spec, data = ENCODED[name]
+    for form in (data, memoryview(data), memoryview(b"before" + data)[6:]):
+        got = decoder(spec).decode(form)
+        assert got.tobytes() == RAW
+        assert got.shape == DATA.shape
+        assert got.dtype == DATA.dtype
+        assert got.flags.c_contiguous
+        assert not got.flags.writeable
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_decodes_inside_a_compressor(name: str):
+    """Where the size of what a codec yields is not known beforehand."""
+    spec, data = ENCODED[name]
+    for outer, wrap in (("zstd", zstd.compress), ("gzip", gzip.compress), ("zstd", unsized_zstd)):
+        assert decoder(spec, CodecSpec(outer)).decode(wrap(data)).tobytes() == RAW
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_the_wrong_length_is_an_error(name: str):
+    spec, data = ENCODED[name]
+    for shape in ((6, 6), (6, 8), (1,), (1000,)):
+        with pytest.raises(ChunkError, match=spec.name):
+            decoder(spec, shape=shape).decode(data)
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_cut_and_lengthened_data_are_errors(name: str):
+    spec, data = ENCODED[name]
+    plain = decoder(spec)
+    for bad in (b"", data[:1], data[:-1], data[: len(data) // 2], data + b"x", data + data):
+        if name == "gzip-padded" and bad == data[:-1]:
+            continue
+        with pytest.raises(ChunkError, match=spec.name):
+            plain.decode(bad)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_flipped_bit_is_an_error(name: str):
+    spec, data = ENCODED[name]
+    plain = decoder(spec)
+    for at in range(0, len(data) * 8, 37):
+        bad = bytearray(data)
+        bad[at // 8] ^= 1 << at % 8
+        try:
+            assert plain.decode(bytes(bad)).tobytes() == RAW  # such as the time in gzip's header
+        except ChunkError:
+            pass
+
+
+@pytest.mark.parametrize("name", ENCODED)
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_damage_raises_nothing_but_chunk_errors(name: str, data: st.DataObject):
+    spec, good = ENCODED[name]
+    bad = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 4))):
+        bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(bad)))
+    try:
+        assert decoder(spec).decode(bytes(bad[:cut])).shape == DATA.shape
+    except ChunkError:
+        pass
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+@settings(max_examples=40, deadline=None)
+@given(noise=st.binary(max_size=300))
+def test_noise_raises_nothing_but_chunk_errors(name: str, noise: bytes):
+    config = {"dtype": "<u4", "astype": "<u2", "scale": 2, "offset": 1, "order": [1, 0],
+              "encode_dtype": "<u2", "decode_dtype": "<u4", "labels": ["a"]}  # fmt: skip
+    try:
+        plain = decoder(CodecSpec(name, config))
+    except Unsupported:
+        return
+    try:
+        plain.decode(noise)
+    except ChunkError:
+        pass
+
+
+BOMB = 64 << 20
+BOMBS = {
+    "gzip": lambda: gzip.compress(bytes(BOMB)),
+    "zlib": lambda: zlib.compress(bytes(BOMB)),
+    "bz2": lambda: bz2.compress(bytes(BOMB)),
+    "lzma": lambda: lzma.compress(bytes(BOMB), preset=1),
+    "zstd": lambda: zstd.compress(bytes(BOMB)),
+    "zstd-unsized": lambda: unsized_zstd(bytes(BOMB)),
+    "zstd-frames": lambda: zstd.compress(RAW) + zstd.compress(bytes(BOMB)),
+    "lz4": lambda: numcodecs.LZ4().encode(bytes(BOMB)),
+    "blosc": lambda: numcodecs.Blosc().encode(bytes(BOMB)),
+    "n5_lz4": lambda: numcodecs.LZ4().encode(bytes(BOMB)),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_stop_at_the_declared_size(name: str):
+    data = bytes(BOMBS[name]())
+    spec = CodecSpec(name.split("-")[0])
+    tracemalloc.start()
+    try:
+        for chain in ((spec,), (spec, CodecSpec("zstd"))):
+            packed = data if len(chain) == 1 else zstd.compress(data)
+            with pytest.raises(ChunkError):
+                decoder(*chain).decode(packed)
+        with pytest.raises(ChunkError):
+            unwrap((spec,), data, len(RAW))
+        assert tracemalloc.get_traced_memory()[1] < BOMB // 8
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_that_lie():
+    lz4 = bytearray(ENCODED["lz4"][1])
+    lz4[:4] = struct.pack("<I", 0xFFFFFFFF)
+    blosc = bytearray(ENCODED["blosc-lz4-1"][1])
+    lying = [(CodecSpec("lz4"), lz4)]
+    for at in (4, 8, 12):  # size, block size, compressed size
+        for value in (0, 1, 0x7FFFFFFF, 0xFFFFFFFF):
+            bad = bytearray(blosc)
+            bad[at : at + 4] = struct.pack("<I", value)
+            lying.append((CodecSpec("blosc"), bad))
+    for spec, bad in lying:
+        with pytest.raises(ChunkError):
+            decoder(spec).decode(bytes(bad))
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("pickle", {}, "runs code"),
+        ("json2", {}, "no fixed size"),
+        ("msgpack2", {}, "no fixed size"),
+        ("vlen-utf8", {}, "no fixed size"),
+        ("exec", {}, "unknown"),
+        ("bytes", {}, "cannot be applied to bytes"),
+        ("transpose", {"order": [1, 0]}, "cannot be applied to bytes"),
+        ("lzma", {"format": 9}, "format"),
+        ("lzma", {"format": 3, "filters": [{"id": 5}]}, "filters"),
+        ("lzma", {"format": 3, "filters": "x"}, "filter"),
+        ("lzma", {"format": 3, "filters": [{"id": 33, "dict_size": 1 << 31}]}, "memory"),
+        ("crc32", {"location": "middle"}, "location"),
+        ("shuffle", {"elementsize": -1}, "elementsize"),
+        ("shuffle", {"elementsize": "4"}, "elementsize"),
+        ("delta", {}, "delta"),
+        ("delta", {"dtype": "|O"}, "cannot be applied"),
+        ("delta", {"dtype": "x" * 99}, "no data type"),
+        ("delta", {"dtype": {"names": 5}}, "no data type"),
+        ("fixedscaleoffset", {"dtype": "<f4", "scale": 0, "offset": 0}, "scale is 0"),
+        ("fixedscaleoffset", {"dtype": "<f4", "scale": "x", "offset": 0}, "scale"),
+        ("fixedscaleoffset", {"dtype": "<f4", "scale": 1e400, "offset": 0}, "scale"),
+        ("quantize", {"dtype": "<i4", "digits": 1}, "cannot be applied"),
+        ("categorize", {"dtype": "|O", "labels": []}, "cannot be applied"),
+        ("categorize", {"dtype": "<U3", "labels": 5}, "labels"),
+        ("jenkins_lookup3", {"initval": -1}, "initval"),
+        ("jenkins_lookup3", {"prefix": 5}, "prefix"),
+        ("jenkins_lookup3", {"prefix": [300]}, "prefix"),
+        ("blosc", {"cname": "snappy"}, "snappy"),
+    ],
+)
+def test_refused_when_prepared(name: str, config: dict[str, Any], words: str):
+    with pytest.raises(Unsupported, match=words):
+        decoder(CodecSpec(name, config))
+
+
+def test_categorize_and_packbits():
+    labels = numcodecs.Categorize(labels=["no", "yes"], dtype="<U3")
+    words = np.array(["yes", "no", "?", "yes"], "<U3")
+    spec = CodecSpec("categorize", {"labels": ["no", "yes"], "dtype": "<U3", "astype": "u1"})
+    got = decoder(spec, dtype="<U3", shape=(4,)).decode(bytes(labels.encode(words)))
+    assert got.tolist() == ["yes", "no", "", "yes"]
+    for n in (1, 7, 8, 9):
+        bits = np.arange(n) % 3 == 0
+        packed = bytes(numcodecs.PackBits().encode(bits))
+        got = decoder(CodecSpec("packbits"), dtype="?", shape=(n,)).decode(packed)
+        assert got.tolist() == bits.tolist()
+
+
+def test_byte_order_and_transposition():
+    data = np.arange(24, dtype="<i2").reshape(2, 3, 4)
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        for endian, code in (("little", "<i2"), ("big", ">i2")):
+            chain = (CodecSpec("transpose", {"order": order}), CodecSpec("bytes", {"endian": endian}))
+            stored = data.transpose(order).astype(code).tobytes()
+            got = Decoder(chain, data.dtype, data.shape, b"\0\0").decode(stored)
+            assert got.flags.c_contiguous
+            assert got.tolist() == data.tolist()
+
+
+def test_slices_of_a_larger_answer_are_not_kept():
+    whole = bytes(100) + RAW + bytes(1 << 20)
+    block = decoder().decode(memoryview(whole)[100 : 100 + len(RAW)])
+    assert not np.may_share_memory(block, np.frombuffer(whole, "u1"))
+    assert block.tobytes() == RAW
+
+
+def test_encoded_size_and_unwrap():
+    index = np.dtype("<u8")
+    assert encoded_size((BYTES, CodecSpec("crc32c")), index, (3, 2)) == 52
+    assert encoded_size((BYTES, CodecSpec("gzip")), index, (3, 2)) is None
+    assert unwrap((CodecSpec("gzip"), CodecSpec("crc32c")), numcodec_chain(), len(RAW)) == RAW
+    with pytest.raises(ChunkError):
+        unwrap((CodecSpec("gzip"), CodecSpec("crc32c")), numcodec_chain(), len(RAW) - 1)
+    with pytest.raises(Unsupported):
+        unwrap((CodecSpec("pickle"),), b"", 10)
+
+
+def numcodec_chain() -> bytes:
+    return bytes(numcodecs.CRC32C().encode(gzip.compress(RAW)))
+
+
+def test_one_decoder_serves_many_threads():
+    spec, data = ENCODED["zstd"]
+    shared, wrong = decoder(spec), []
+
+    def work() -> None:
+        for _ in range(200):
+            if shared.decode(data).tobytes() != RAW:
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
