@@ -70,7 +70,8 @@ def status() -> list[dict[str, Any]]:
 def _start(
     source: str, path: Path, options: dict[str, Any], ready: str, said: Path
 ) -> subprocess.Popen[bytes]:
-    environ = dict(os.environ, NOTIFY_SOCKET=ready)
+    here = os.pathsep.join(filter(None, sys.path))  # wherever this znfs was imported from
+    environ = dict(os.environ, NOTIFY_SOCKET=ready, PYTHONPATH=here)
     environ.pop("WATCHDOG_USEC", None)
     for name, value in options.items():
         environ["ZNFS_" + name.upper()] = _text(name, value)
