@@ -11,7 +11,7 @@ from znfs.options import Options
 from znfs.stores.aws import Credentials, Settings
 from znfs.stores.base import Store
 from znfs.stores.objects import ObjectStore
-from znfs.stores.trust import Budget, ca_pem
+from znfs.stores.trust import Budget, ca_file, ca_pem
 from znfs.stores.urls import Location
 
 if TYPE_CHECKING:
@@ -182,10 +182,13 @@ def s3fs_settings(location: Location, options: Options) -> dict[str, Any]:
     if endpoint := endpoint_of(location, options):
         arguments["endpoint_url"] = endpoint
     client: dict[str, Any] = {}
-    if region := options.region or arguments.pop("region_name", None):
+    profile = profile_of(options)
+    if region := options.region or arguments.pop("region_name", None) or Settings(profile).region():
         client["region_name"] = region
-    if profile := profile_of(options):
+    if profile:
         arguments["profile"] = profile
+    if ca_pem():
+        client["verify"] = ca_file()
     if location.user:
         arguments["key"], _, arguments["secret"] = location.user.partition(":")
     arguments["requester_pays"] = (

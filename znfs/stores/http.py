@@ -66,8 +66,12 @@ class HttpStore:
             if not found:
                 raise StoreError(f"{key}: a part without Content-Range")
             lo, hi = int(found[1]), int(found[2]) + 1
-            # Without the size, only a range answered in full is known to be right.
-            size = int(found[3]) if found[3] != "*" else hi
+            if found[3] == "*" and hi - lo != (-start if start < 0 else (stop or 0) - start):
+                # Whether the object ends there, or the server stopped, is not known.
+                raise StoreError(f"{key}: a part that is too short, of an object of unknown size")
+            if found[3] == "*" and "ETag" not in answer.headers:
+                raise StoreError(f"{key}: a part without the object's size or ETag")
+            size = hi if found[3] == "*" else int(found[3])
             data = answer.data
         else:
             size = len(answer.data) if answer.length is None else answer.length

@@ -174,11 +174,13 @@ def _cause(error: Exception) -> str:
         (e.ConnectTimeoutError, "no connection in time"),
         (e.ReadTimeoutError, "no answer in time"),
         (e.ProxyError, "the proxy refuses"),
+        (e.IncompleteRead, "the answer broke off"),
+        (e.ProtocolError, "the connection broke"),
     ):
         if isinstance(reason, kind):
             return text
     inner = reason.__cause__ if isinstance(reason, BaseException) else None
-    if isinstance(inner, OSError) and inner.strerror:
+    if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, ssl.SSLError):
         return inner.strerror
     text = str(reason).replace("\n", " ")
     return text.rpartition(">: ")[2][:200] or type(reason).__name__

@@ -227,7 +227,8 @@ def _translate(key: str, error: Exception, refused: type[ZnfsError]) -> ZnfsErro
         if code and code[1] == "NoSuchBucket":
             return StoreError(f"{key}: there is no such bucket")
         return _Absent()
-    if isinstance(error, e.NotSupportedError) and "Range request" in text:
+    # Its HTTP client's words, and those of its other clients.
+    if "Range request not supported" in text or "non-partial response" in text:
         return _RangeIgnored()
     if isinstance(error, e.InvalidPathError):
         return _OddKey()

@@ -124,6 +124,7 @@ class S3fsStore:
         return fs._call_s3(method, Bucket=self._bucket, **arguments, **fs.req_kw)  # type: ignore[no-any-return]
 
     async def _read(self, path: str, more: dict[str, Any]) -> tuple[Any, bytes]:
+        from aiohttp import ClientError
         from botocore.exceptions import HTTPClientError
 
         for left in reversed(range(_ATTEMPTS)):
@@ -131,7 +132,7 @@ class S3fsStore:
             try:
                 async with answer["Body"] as body:
                     data = await body.read()
-            except (HTTPClientError, OSError) as error:
+            except (ClientError, HTTPClientError, OSError) as error:
                 if not left:
                     raise StoreError(f"{path}: the answer broke off") from error
                 continue

@@ -1,0 +1,704 @@
+"""Stores over servers that refuse, hang, break off and answer wrongly: never a wrong byte."""
+
+from __future__ import annotations
+
+import gzip
+import http.server
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.nginx import Nginx
+from tests.servers.process import NotAvailable
+from tests.servers.s3 import S3
+from znfs.errors import Denied, NotListable, SourceError, Stale, StoreError, UsageError, ZnfsError
+from znfs.options import Options
+from znfs.stores import Store, open_store
+
+DATA = os.urandom(300_000)
+DEADLINE = 2.0
+GRACE = 1.0  # a busy machine's
+SECRET = "V3rySecret"
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    try:
+        with S3() as server, pytest.MonkeyPatch.context() as patch:
+            for name, value in server.environment.items():
+                patch.setenv(name, value)
+            client = server.client()
+            client.create_bucket(Bucket="data")
+            client.put_object(Bucket="data", Key="x/obj", Body=DATA)
+            yield server
+    except NotAvailable as why:
+        pytest.skip(str(why))
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Nginx]:
+    www = tmp_path_factory.mktemp("www")
+    (www / "x").mkdir()
+    (www / "x/obj").write_bytes(DATA)
+    try:
+        with Nginx(www, f"127.0.0.1:{s3.port}") as server:
+            yield server
+    except NotAvailable as why:
+        pytest.skip(str(why))
+
+
+def opened(url: str, **options: Any) -> Store:
+    return open_store(url, Options(**{"deadline": DEADLINE, **options}))[0]
+
+
+def checked(caught: pytest.ExceptionInfo[ZnfsError]) -> str:
+    """The message: one line, and short."""
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 400
+    assert SECRET not in text
+    return text
+
+
+# S3, by both libraries
+
+
+@pytest.fixture(params=["auto", "fsspec"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_wrong_keys(s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend)
+    for call in (lambda: store.get("obj"), lambda: store.get("none"), lambda: store.stat("obj")):
+        with pytest.raises(Denied) as caught:
+            call()
+        assert "403" in checked(caught)
+    with pytest.raises(NotListable):
+        list(store.list(""))
+
+
+def test_no_keys(s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend)
+    with pytest.raises(Denied) as caught:
+        store.get("obj")
+    assert "--anon" in checked(caught) or "403" in checked(caught)
+
+
+def test_anonymous(s3: S3, backend: str) -> None:
+    client = s3.client()
+    client.put_object(Bucket="data", Key="x/public", Body=DATA, ACL="public-read")
+    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend, anon=True)
+    blob = store.get("public", 5, 50)
+    assert blob is not None
+    assert bytes(blob.data) == DATA[5:50]
+    with pytest.raises(Denied):
+        store.get("obj")
+    with pytest.raises(NotListable):
+        list(store.list(""))
+
+
+def test_a_missing_key_without_list_permission_is_denied(s3: S3, backend: str) -> None:
+    """S3 answers 403 then; what that means for a chunk is for --missing-403 to say."""
+    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend, anon=True)
+    with pytest.raises(Denied):
+        store.get("nothing")
+
+
+def test_a_missing_bucket_is_never_absence(s3: S3, backend: str) -> None:
+    store = opened("s3://no-such-bucket/x", endpoint_url=s3.url, backend=backend)
+    with pytest.raises(StoreError) as caught:
+        store.get("obj")
+    assert "bucket" in checked(caught)
+    with pytest.raises(StoreError):
+        list(store.list(""))
+
+
+def test_profile(s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text(
+        f"[lab]\naws_access_key_id = {s3.key}\naws_secret_access_key = {s3.secret}\n"
+    )
+    (tmp_path / "config").write_text(f"[profile lab]\nendpoint_url = {s3.url}\nregion = eu-x-1\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert opened("s3://data/x", profile="lab", backend=backend).stat("obj")
+    with pytest.raises((UsageError, Denied)) as caught:
+        opened("s3://data/x", profile="nobody", backend=backend, endpoint_url=s3.url).get("obj")
+    assert "nobody" in checked(caught) or "Profile" in checked(caught)
+
+
+def test_endpoint_from_environment(
+    s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    assert opened("s3://data/x", backend=backend).stat("obj")
+
+
+def test_endpoint_and_keys_in_options_and_url(s3: S3, backend: str) -> None:
+    host = s3.url.removeprefix("http://")
+    assert opened(f"s3+http://{host}/data/x|zarr3:", backend=backend).stat("obj")
+    keys = {"key": s3.key, "secret": s3.secret, "endpoint_url": s3.url}
+    assert opened("s3://data/x", storage_option=keys, backend=backend).stat("obj")
+    ours = {"access_key_id": s3.key, "secret_access_key": s3.secret, "endpoint": s3.url}
+    assert opened("s3://data/x", storage_option=ours, backend=backend).stat("obj")
+
+
+def test_unknown_storage_option(s3: S3) -> None:
+    with pytest.raises(UsageError, match="--storage-option"):
+        opened("s3://data/x", storage_option={"colour": "red"}, endpoint_url=s3.url).get("obj")
+    with pytest.raises(UsageError, match="--storage-option"):
+        opened("http://127.0.0.1/x", storage_option={"colour": "red"})
+
+
+def test_requester_pays_is_sent(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with Odd() as odd:
+        url = odd.url("")
+        opened("s3://b/x", endpoint_url=url, backend=backend, requester_pays=True).get("obj")
+        assert odd.seen[-1]["x-amz-request-payer"].lower() == "requester"
+        opened("s3://b/x", endpoint_url=url, backend=backend, region="eu-x-9").get("obj")
+        assert "eu-x-9" in odd.seen[-1]["authorization"]
+        assert "x-amz-request-payer" not in odd.seen[-1]
+
+
+def test_revoked_credentials_come_back(s3: S3, backend: str) -> None:
+    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend)
+    assert store.stat("obj")
+    s3.suspend_user()
+    try:
+        with pytest.raises(Denied):
+            until(lambda: store.get("obj") is None)
+    finally:
+        s3.suspend_user(suspended=False)
+    assert until(lambda: store.stat("obj"), passing=Denied)
+
+
+def test_changed_credentials_are_picked_up(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """New keys in ~/.aws/credentials are used without a remount."""
+    monkeypatch.setattr("znfs.stores.objects._RENEWAL", 0.0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    keys = "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n"
+    file.write_text(keys.format(s3.key, SECRET))
+    store = opened("s3://data/x", endpoint_url=s3.url)
+    for _ in range(2):
+        with pytest.raises(Denied):
+            store.get("obj")
+    file.write_text(keys.format(s3.key, s3.secret))
+    with pytest.raises(Denied):  # this refusal makes the store look
+        store.get("obj")
+    assert store.get("obj") is not None
+
+
+def test_keys_that_obstore_cannot_express(s3: S3) -> None:
+    """s3fs reads them; a listing that holds one still lists."""
+    client = s3.client()
+    for key in ("o//d", "o/./d", "o/a\nb", "o/plain"):
+        client.put_object(Bucket="data", Key=f"odd/{key}", Body=key.encode())
+    for root, key in (("odd", "o//d"), ("odd", "o/./d"), ("odd", "o/a\nb"), ("odd/o/", "/d")):
+        store = opened(f"s3://data/{root}", endpoint_url=s3.url)
+        blob = store.get(key)
+        assert blob is not None, key
+        assert store.stat(key) is not None
+        assert {e.name for e in store.list("o" if root == "odd" else "")} >= {"a\nb", "plain"}
+        assert blob.version == store.stat(key).version  # type: ignore[union-attr]
+
+
+def test_a_folder_marker_is_no_name(s3: S3, backend: str) -> None:
+    client = s3.client()
+    for key in ("marked/", "marked/sub/", "marked/x"):
+        client.put_object(Bucket="data", Key=key, Body=b"")
+    store = opened("s3://data", endpoint_url=s3.url, backend=backend)
+    assert {(e.name, e.is_prefix) for e in store.list("marked")} == {("sub", True), ("x", False)}
+    assert list(store.list("marked/sub")) == []
+
+
+def test_a_long_listing_comes_in_pages(s3: S3, backend: str) -> None:
+    client = s3.client()
+    if "long" not in {b["Name"] for b in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket="long")
+        for i in range(1100):
+            client.put_object(Bucket="long", Key=f"k/{i:05}", Body=b"")
+    store = opened("s3://long", endpoint_url=s3.url, backend=backend, deadline=10.0)
+    assert sorted(e.name for e in store.list("k")) == [f"{i:05}" for i in range(1100)]
+
+
+def test_s3_over_https_with_a_private_ca(
+    nginx: Nginx, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = nginx.url("s3-https")
+    with pytest.raises(StoreError) as caught:
+        opened("s3://data/x", endpoint_url=url, backend=backend).get("obj")
+    checked(caught)
+    for variable in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(variable, nginx.ca)
+        assert opened("s3://data/x", endpoint_url=url, backend=backend).stat("obj"), variable
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
+    with pytest.raises(UsageError, match=r"/nowhere\.pem"):
+        opened("s3://data/x", endpoint_url=url, backend=backend).get("obj")
+
+
+def test_slow_down_is_retried(nginx: Nginx, backend: str) -> None:
+    store = opened(
+        "s3://data/x", endpoint_url=nginx.url("s3-slow-down"), backend=backend, deadline=20.0
+    )
+    for at in range(0, 20_000, 1000):
+        blob = store.get("obj", at, at + 10)
+        assert blob is not None
+        assert bytes(blob.data) == DATA[at : at + 10]
+
+
+# Broken lines, under every network store
+
+
+@pytest.fixture(params=["s3", "s3fs", "http"])
+def line(request: pytest.FixtureRequest, s3: S3, nginx: Nginx) -> Iterator[tuple[FaultProxy, Store]]:
+    port = nginx.ports["plain"] if request.param == "http" else s3.port
+    with FaultProxy("127.0.0.1", port) as proxy:
+        if request.param == "http":
+            store = opened(f"{proxy.url}/x")
+        else:
+            backend = "fsspec" if request.param == "s3fs" else "auto"
+            store = opened("s3://data/x", endpoint_url=proxy.url, backend=backend)
+        blob = store.get("obj", 1, 5)
+        assert blob is not None
+        yield proxy, store
+        store.close()
+
+
+def until(call: Any, passing: type[Exception] = StoreError, seconds: float = 15) -> Any:
+    """What `call` returns once it returns something true and raises no `passing` error."""
+    over = time.monotonic() + seconds
+    while True:
+        try:
+            if result := call():
+                return result
+        except passing:
+            if time.monotonic() > over:
+                raise
+        assert time.monotonic() < over
+        threading.Event().wait(0.05)
+
+
+def assert_fails_in_time(store: Store) -> None:
+    for call in (
+        lambda: store.get("obj"), lambda: store.get("obj", 5, 9), lambda: store.stat("obj"),
+        lambda: list(store.list("")),
+    ):
+        begun = time.monotonic()
+        with pytest.raises(StoreError) as caught:
+            call()
+        assert time.monotonic() - begun < DEADLINE + GRACE
+        checked(caught)
+
+
+def test_hang(line: tuple[FaultProxy, Store]) -> None:
+    proxy, store = line
+    proxy.hang_after = 0
+    proxy.drop_all()
+    assert_fails_in_time(store)
+    proxy.heal()
+    proxy.drop_all()
+    assert bytes(until(lambda: store.get("obj")).data) == DATA
+
+
+def test_hang_in_the_body(line: tuple[FaultProxy, Store]) -> None:
+    proxy, store = line
+    proxy.hang_after = 100_000
+    proxy.drop_all()
+    begun = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        store.get("obj")
+    # obstore asks once more for the rest of a body that breaks off.
+    assert time.monotonic() - begun < DEADLINE + GRACE
+    checked(caught)
+
+
+def test_refuse(line: tuple[FaultProxy, Store]) -> None:
+    proxy, store = line
+    proxy.refuse = True
+    proxy.drop_all()
+    assert_fails_in_time(store)
+    proxy.heal()
+    assert bytes(until(lambda: store.get("obj")).data) == DATA
+
+
+@pytest.mark.parametrize("fault", ["reset_after", "close_after"])
+def test_a_body_that_breaks_off(line: tuple[FaultProxy, Store], fault: str) -> None:
+    proxy, store = line
+    setattr(proxy, fault, 100_000)
+    proxy.drop_all()
+    begun = time.monotonic()
+    try:
+        blob = store.get("obj")
+    except StoreError:
+        assert time.monotonic() - begun < DEADLINE + GRACE
+    else:
+        assert blob is not None  # the rest was asked for in further requests
+        assert bytes(blob.data) == DATA
+    proxy.every = 2
+    for at in range(0, 200_000, 10_000):
+        try:
+            blob = store.get("obj", at, at + 90_000)
+        except StoreError:
+            continue
+        assert blob is not None
+        assert bytes(blob.data) == DATA[at : at + 90_000]
+
+
+def test_a_slow_line(line: tuple[FaultProxy, Store]) -> None:
+    """Slower than the deadline allows: an error in time, though bytes keep coming."""
+    proxy, store = line
+    proxy.rate = 50_000
+    begun = time.monotonic()
+    with pytest.raises(StoreError):
+        store.get("obj")
+    assert time.monotonic() - begun < DEADLINE + GRACE
+    proxy.rate = 3_000_000
+    assert bytes(until(lambda: store.get("obj")).data) == DATA
+
+
+def test_nobody_listens(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{s.getsockname()[1]}"
+    for store in (opened("s3://data/x", endpoint_url=url, backend=backend), opened(f"{url}/x")):
+        assert_fails_in_time(store)
+
+
+def test_no_such_host(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    url = "http://no-such-host.invalid"
+    for store in (opened("s3://data/x", endpoint_url=url, backend=backend), opened(f"{url}/x")):
+        assert_fails_in_time(store)
+
+
+def test_the_gateway_dies_and_hangs(s3: S3, backend: str) -> None:
+    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend)
+    assert store.get("obj", 0, 9)
+    s3.kill()
+    try:
+        assert_fails_in_time(store)
+    finally:
+        s3.restart()
+    assert bytes(until(lambda: store.get("obj")).data) == DATA
+    s3.suspend()
+    try:
+        assert_fails_in_time(store)
+    finally:
+        s3.resume()
+    assert bytes(until(lambda: store.get("obj")).data) == DATA
+
+
+# Web servers of many tempers
+
+
+def test_http_denied(nginx: Nginx) -> None:
+    for temper, code in (("denied", "403"), ("auth", "401")):
+        store = opened(f"{nginx.url(temper)}/x")
+        for call in (lambda s=store: s.get("obj"), lambda s=store: s.stat("obj")):
+            with pytest.raises(Denied) as caught:
+                call()
+            assert code in checked(caught)
+        with pytest.raises(NotListable):
+            list(store.list(""))
+
+
+def test_http_password_in_the_url(nginx: Nginx) -> None:
+    """For Python's use; a command line refuses it before."""
+    url = nginx.url("auth").replace("://", f"://{nginx.user}:{nginx.password}@")
+    store, info = open_store(f"{url}/x", Options())
+    assert store.stat("obj")
+    assert nginx.password not in store.url + info.url + repr(info)
+    with pytest.raises(Denied) as caught:
+        opened(f"{url.replace('pass@', SECRET + '@')}/x").get("obj")
+    checked(caught)
+
+
+def test_http_unavailable(nginx: Nginx) -> None:
+    assert_fails_in_time(opened(f"{nginx.url('unavailable')}/x"))
+
+
+def test_http_retry_after(nginx: Nginx) -> None:
+    store = opened(f"{nginx.url('retry-after')}/x", deadline=30.0)
+    for at in range(0, 8000, 1000):
+        blob = store.get("obj", at, at + 5)
+        assert blob is not None
+        assert bytes(blob.data) == DATA[at : at + 5]
+
+
+def test_http_folders_are_no_objects(nginx: Nginx) -> None:
+    for temper in ("plain", "no-listing"):
+        store = opened(nginx.url(temper))
+        for key in ("x", ""):
+            assert store.get(key) is None
+            assert store.stat(key) is None
+        assert store.stat("x/obj")
+
+
+def test_http_ca(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"{nginx.url('https')}/x"
+    with pytest.raises(StoreError, match="certificate"):
+        opened(url).get("obj")
+    for variable in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        monkeypatch.setenv(variable, nginx.ca)
+        assert opened(url).stat("obj"), variable
+        monkeypatch.delenv(variable)
+
+
+class Odd:
+    """A web server that answers each path in its own wrong or unusual way."""
+
+    BODY = b"0123456789"
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, str]] = []
+        odd = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
+            def do_GET(self) -> None:
+                odd.seen.append({k.lower(): v for k, v in self.headers.items()})
+                odd.seen[-1]["path"] = self.path
+                name = self.path.partition("?")[0].rpartition("/")[2]
+                status, headers, body = odd.answer(name, self.headers.get("Range"))
+                self.send_response(status)
+                for header, value in headers.items():
+                    self.send_header(header, value)
+                if headers.get("Transfer-Encoding") != "chunked":
+                    self.send_header("Content-Length", headers.get("X-Length", str(len(body))))
+                self.end_headers()
+                if self.command == "HEAD":
+                    return
+                if headers.get("Transfer-Encoding") == "chunked":
+                    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+                self.wfile.write(body)
+                if "X-Length" in headers:
+                    self.close_connection = True
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}{path}"
+
+    def answer(self, name: str, wanted: str | None) -> tuple[int, dict[str, str], bytes]:
+        body, tag = self.BODY, {"ETag": '"a"'}
+        part = {**tag, "Content-Range": "bytes 2-4/10"}
+        packed = {**tag, "Content-Encoding": "gzip"}
+        answers: dict[str, tuple[int, dict[str, str], bytes]] = {
+            "plain": (206, part, body[2:5]) if wanted == "bytes=2-4" else (200, tag, body),
+            "no-tag": (200, {}, body),
+            "old": (200, {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}, body),
+            "chunked": (200, {**tag, "Transfer-Encoding": "chunked"}, body),
+            "ignores-range": (200, tag, body),
+            "other-range": (206, {**tag, "Content-Range": "bytes 0-4/10"}, body[:5]),
+            "short-part": (206, part, body[2:4]),
+            "long-part": (206, part, body[2:7]),
+            "no-content-range": (206, tag, body[2:5]),
+            "size-unknown": (206, {**tag, "Content-Range": "bytes 2-4/*"}, body[2:5]),
+            "short-of-unknown": (206, {**tag, "Content-Range": "bytes 2-3/*"}, body[2:4]),
+            "weak": (206, {**part, "ETag": 'W/"a"'}, body[2:5]),
+            "cut": (200, {**tag, "X-Length": "20"}, body),
+            "gone": (410, {}, b""),
+            "method": (405, {}, b""),
+            "teapot": (418, {}, b"<html>\nno</html>"),
+            "too-many": (429, {"Retry-After": "3600"}, b""),
+            "packed": (200, packed, gzip.compress(body)),
+            "badly-packed": (200, packed, gzip.compress(body)[:-3]),
+            "brotli": (200, {**tag, "Content-Encoding": "br"}, b"\x0b\x02"),
+            "packed-part": (206, {**packed, "Content-Range": "bytes 2-4/30"}, b"abc"),
+            "refuses-range": (416, {"Content-Range": "bytes */10"}, b"") if wanted else
+                             (200, tag, body),
+            "loop": (302, {"Location": "loop"}, b""),
+            "folder": (302, {"Location": "/folder/"}, b""),
+        }
+        return answers.get(name, (404, {}, b""))
+
+    def __enter__(self) -> Odd:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture(scope="module")
+def odd() -> Iterator[Odd]:
+    with Odd() as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "key", ["plain", "no-tag", "old", "chunked", "ignores-range", "size-unknown", "weak", "packed"]
+)
+def test_odd_answers_that_are_right(odd: Odd, key: str) -> None:
+    store = opened(odd.url(""))
+    blob = store.get(key, 2, 5)
+    assert blob is not None
+    assert bytes(blob.data) == b"234"
+    again = store.get(key, 2, 5, if_match=blob.version)
+    assert again == blob
+    with pytest.raises(Stale):
+        store.get(key, 2, 5, if_match='"b"')
+
+
+@pytest.mark.parametrize("key", ["plain", "no-tag", "old", "chunked", "ignores-range", "packed"])
+def test_odd_answers_stat(odd: Odd, key: str) -> None:
+    store = opened(odd.url(""))
+    found, whole = store.stat(key), store.get(key)
+    assert found is not None
+    assert whole is not None
+    assert found.size == 10
+    assert found.version == whole.version
+    assert bytes(whole.data) == odd.BODY
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["other-range", "short-part", "long-part", "no-content-range", "short-of-unknown",
+     "method", "teapot", "too-many", "badly-packed", "brotli", "packed-part", "refuses-range",
+     "loop"],
+)
+def test_odd_answers_that_are_wrong(odd: Odd, key: str) -> None:
+    store = opened(odd.url(""))
+    begun = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        store.get(key, 2, 5)
+    assert time.monotonic() - begun < DEADLINE + GRACE
+    assert key in checked(caught)
+
+
+def test_a_body_shorter_than_promised(odd: Odd) -> None:
+    store = opened(odd.url(""))
+    with pytest.raises(StoreError, match="broke off"):
+        store.get("cut")
+    with pytest.raises(StoreError):
+        store.get("cut", 5, 15)
+
+
+def test_odd_answers_that_are_absence(odd: Odd) -> None:
+    store = opened(odd.url(""))
+    for key in ("gone", "nothing", "folder"):
+        assert store.get(key, 2, 5) is None
+        assert store.stat(key) is None
+
+
+def test_a_query_goes_with_every_request(odd: Odd) -> None:
+    store = opened(odd.url(f"/q?sig={SECRET}"))
+    assert store.get("plain")
+    assert odd.seen[-1]["path"] == f"/q/plain?sig={SECRET}"
+    assert SECRET not in store.url
+    with pytest.raises(StoreError) as caught:
+        store.get("teapot")
+    checked(caught)
+
+
+def test_s3_servers_that_ignore_ranges(
+    odd: Odd, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = opened("s3://b", endpoint_url=odd.url(""), backend=backend, anon=True)
+    blob = store.get("ignores-range", 2, 5)
+    assert blob is not None
+    assert bytes(blob.data) == b"234"
+    for key in ("other-range", "short-part", "long-part", "teapot", "refuses-range"):
+        with pytest.raises(StoreError) as caught:
+            store.get(key, 2, 5)
+        checked(caught)
+    with pytest.raises(StoreError) as caught:
+        store.get("cut")
+    checked(caught)
+
+
+def test_gs_and_az_speak_http(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server of theirs is at hand: that options reach obstore, and answers come back."""
+    az = opened(
+        "az://con/dir", anon=True,
+        storage_option={"account_name": "acc", "endpoint": odd.url("")},
+    )
+    with pytest.raises(ZnfsError) as caught:
+        az.get("teapot")
+    checked(caught)
+    assert az.get("nothing") is None
+    assert odd.seen[-1]["path"].endswith("/con/dir/nothing")
+
+
+# Other fsspec file systems
+
+
+def test_unknown_protocols() -> None:
+    with pytest.raises(UsageError, match="nosuch"):
+        opened("nosuch://host/x")
+    with pytest.raises(UsageError, match="nosuch"):
+        opened("nosuch://a::memory://b")
+    with pytest.raises(SourceError):
+        opened("dropbox://x")
+
+
+def test_failures_of_a_plugin_are_no_absence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/plug/x", b"12345")
+    store = opened("memory://plug")
+    kind = type(fs)
+
+    def fail_with(error: Exception) -> None:
+        def fail(*_: Any, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(kind, "cat_file", fail)
+
+    for error, expected in (
+        (OSError("the line is cut"), StoreError), (RuntimeError("bug\nsecond line"), StoreError),
+        (PermissionError("no"), Denied), (TimeoutError(), StoreError), (KeyError("x"), StoreError),
+    ):
+        fail_with(error)
+        with pytest.raises(expected) as caught:
+            store.get("x")
+        checked(caught)
+    wrapped = FileNotFoundError("x")
+    wrapped.__cause__ = ConnectionResetError("reset")
+    fail_with(wrapped)
+    with pytest.raises(StoreError):
+        store.get("x")
+    monkeypatch.setattr(kind, "cat_file", lambda *_, **__: b"12")
+    with pytest.raises(StoreError):
+        store.get("x")
+    hang = threading.Event()
+    monkeypatch.setattr(kind, "cat_file", lambda *_, **__: hang.wait(20))
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match="in time"):
+        store.get("x")
+    assert time.monotonic() - begun < DEADLINE + GRACE
+    hang.set()
