@@ -12,6 +12,7 @@ import numpy as np
 from znfs.cache import BlockCache
 from znfs.chunks import Chunks, Keyed, Sharded
 from znfs.codecs import Decoder
+from znfs.disk import StoreTier
 from znfs.errors import ChunkError, Denied
 from znfs.meta import ArrayMeta, GroupMeta, Index
 from znfs.stores.base import Blob, Store
@@ -26,7 +27,8 @@ class Array:
     """An array of one version.
 
     `confirm` is called when a chunk is absent and raises Stale unless the array's metadata still
-    stands: a store that is gone must not look like fill values (contract, "Reading").
+    stands: a store that is gone must not look like fill values (contract, "Reading"). `generation`
+    tells blocks apart that were loaded before and after a refresh.
     """
 
     def __init__(
@@ -40,6 +42,8 @@ class Array:
         cache: BlockCache,
         confirm: Callable[[], None],
         missing_403: bool = False,
+        disk: StoreTier | None = None,
+        generation: int = 0,
     ) -> None:
         self.path = path
         self.name = name
@@ -48,7 +52,7 @@ class Array:
         self.mtime = mtime
         self.fill = np.frombuffer(meta.fill, meta.dtype)[0:1].reshape(())
         self.confirm = confirm
-        self._identity = f"{path}\0{version}"
+        self._identity = f"{path}\0{version}\0{generation}"
         self.cache = cache
         self.shared: dict[Hashable, Any] = {}  # what views of this array keep in common
         self._missing_403 = missing_403
@@ -57,7 +61,8 @@ class Array:
         chunks: Chunks = Keyed(store, path, meta.keys)
         for level, shard in enumerate(meta.shards):
             chunks = Sharded(chunks, shard, cache, (self._identity, level))
-        self._chunks = chunks
+        self._chunks = chunks if disk is None else disk.over(chunks, f"{path}\0{version}")
+        self.spill = None if disk is None else disk.spill
 
     def block(self, index: Index) -> Block:
         """The decoded chunk at `index`: full chunk shape, C order, little-endian, read-only.
@@ -77,7 +82,9 @@ class Array:
         """What `load` would answer, in a tuple, if the cache has it; else None."""
         return self.cache.peek((self._identity, index))
 
-    def load_many(self, indexes: Sequence[Index], put: Callable[[Index, Block | None], None]) -> None:
+    def load_many(
+        self, indexes: Sequence[Index], put: Callable[[Index, Block | None], None]
+    ) -> None:
         """`put(index, block)` for each of `indexes`, in any order and from several threads.
 
         What is not in the cache is loaded and not kept. Raises the first error.
@@ -98,14 +105,13 @@ class Array:
 
     def prefetch(self, indexes: Iterable[Index]) -> bool:
         """Begin loading blocks the cache lacks; a hint. False if there was no room for all."""
+
+        def load(keys: Sequence[Any]) -> Iterator[tuple[Any, Block | None]]:
+            for at, block in self._load_batch([at for _, at in keys]):
+                yield (self._identity, at), block
+
         return all(
-            self.cache.prefetch(
-                [((self._identity, index), self._nbytes) for index in batch],
-                lambda keys: (
-                    ((self._identity, index), block)
-                    for index, block in self._load_batch([index for _, index in keys])
-                ),
-            )
+            self.cache.prefetch([((self._identity, at), self._nbytes) for at in batch], load)
             for batch in self._batches(indexes)
         )
 
@@ -133,6 +139,9 @@ class Array:
                 yield group[at : at + most]
 
     def _load(self, index: Index) -> Block | None:
+        bands = self.shared.get(tuple(range(self.meta.ndim)))
+        if bands is not None and (block := bands.block(index)) is not None:
+            return block  # type: ignore[no-any-return]
         try:
             blob = self._chunks.get(index)
         except Denied:
@@ -191,3 +200,9 @@ class Group:
 def grid_size(meta: ArrayMeta) -> int:
     """Number of chunks of an array."""
     return prod(meta.grid)
+
+
+def flat_bytes(block: Block) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A C-contiguous array as a flat array of its bytes, without a copy."""
+    flat: np.ndarray[Any, np.dtype[np.uint8]] = block.reshape(-1).view(np.uint8)
+    return flat

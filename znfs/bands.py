@@ -6,25 +6,51 @@ whatever the copy costs. A band is put together once, a whole block at a time, a
 serves any range of rows as one contiguous copy. A read of a whole row needs all of a band's
 chunks anyway, so a band fetches nothing that is not asked for.
 
-Bands live in the block cache, in place of the blocks they were made of. `Array.load` finds a
-block in a band as well.
+Bands live in the block cache, in place of the blocks they were made of (`Array.load` finds a block
+in a band as well). One that is driven out before it was read through is spilled to the disk tier,
+if there is one, and read from there piece by piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from znfs.array import Array, Block
+from znfs.array import Array, Block, flat_bytes
+from znfs.disk import Spill
 from znfs.meta import Index, Shape
 
 # A band stays below this part of the cache, so that several fit beside each other...
-_CACHE_SHARE = 8
+_CACHE_SHARE = 4
 # ...and below this, so that the first bytes of it are not kept waiting for the last.
 _MOST_BYTES = 64 << 20
+
+
+class Band:
+    """A band's elements, flat, and how many bytes of it have been read so far."""
+
+    __slots__ = ("data", "served")
+
+    def __init__(self, data: Block) -> None:
+        self.data = data
+        self.served = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self.data.nbytes
+
+
+def spill_to(spill: Spill) -> Callable[[Hashable, Any], None]:
+    """What a cache does with a band it drives out: keep it on disk if it is still wanted."""
+
+    def on_evict(key: Hashable, value: Any) -> None:
+        if isinstance(value, Band) and value.served < value.nbytes:
+            spill.put(key, flat_bytes(value.data).data)
+
+    return on_evict
 
 
 class Bands:
@@ -63,11 +89,16 @@ class Bands:
         at = lo
         while at < hi:
             index, offset, n = self._segment(at, hi)
+            target = out[at - lo : at - lo + n]
             band = self._peek(index)
+            if band is None and self._read_spilled(index, offset, target):
+                at += n
+                continue
             if band is None:
                 self._ahead(lo, max(hi, wanted), index)
                 band = self._load(index)
-            out[at - lo : at - lo + n] = band[offset : offset + n]
+            target[...] = band.data[offset : offset + n]
+            band.served += n * band.data.itemsize
             at += n
         self._follow(lo, hi)
 
@@ -123,12 +154,40 @@ class Bands:
     def _nbytes(self, index: Index) -> int:
         return prod(self._box(index)) * self._array.meta.dtype.itemsize
 
-    def _peek(self, index: Index) -> Block | None:
+    def block(self, index: Index) -> Block | None:
+        """The chunk at `index` of the array, cut out of its band if the cache has that; bands must
+        run in the array's own order."""
+        band = self._peek(index[:-1])
+        if band is None:
+            return None
+        array, width = self._array, self._chunks[-1]
+        x = index[-1] * width
+        part = band.data.reshape(self._box(index[:-1]))[..., x : x + width]
+        block = np.full(array.meta.chunks, array.fill, array.meta.dtype)
+        block[tuple(slice(0, n) for n in part.shape)] = part
+        block.setflags(write=False)
+        return block
+
+    def _peek(self, index: Index) -> Band | None:
         found = self._array.cache.peek(self._key(index))
         return None if found is None else found[0]
 
-    def _load(self, index: Index) -> Block:
-        band: Block = self._array.cache.get(
+    def _read_spilled(self, index: Index, offset: int, out: Block) -> bool:
+        """Read part of a band that the cache had to drive out."""
+        spill = self._array.spill
+        if spill is None:
+            return False
+        dtype = self._array.meta.dtype
+        whole = out if out.dtype == dtype else np.empty(out.shape, dtype)
+        start = offset * dtype.itemsize
+        if not spill.read_into(self._key(index), start, flat_bytes(whole).data):
+            return False
+        if whole is not out:
+            out[...] = whole
+        return True
+
+    def _load(self, index: Index) -> Band:
+        band: Band = self._array.cache.get(
             self._key(index), self._nbytes(index), lambda: self._assemble(index)
         )
         return band
@@ -136,14 +195,14 @@ class Bands:
     def _begin(self, index: Index) -> bool:
         """Begin loading a band in the background; False if there is no room for more."""
         key = self._key(index)
-        if key in self._array.cache:
+        if key in self._array.cache or (self._array.spill and key in self._array.spill):
             return True
         return self._array.cache.prefetch(
             [(key, self._nbytes(index))], lambda keys: [(key, self._assemble(index))]
         )
 
-    def _assemble(self, index: Index) -> Block:
-        """The band at `index`, flat."""
+    def _assemble(self, index: Index) -> Band:
+        """The band at `index`, put together."""
         array = self._array
         box = self._box(index)
         band = np.empty(box, array.meta.dtype)
@@ -161,8 +220,7 @@ class Bands:
         columns = range(-(-self._row // width))
         indexes = [tuple((*index, i)[d] for d in self._back) for i in columns]
         array.load_many(indexes, put)
-        band.setflags(write=False)
-        return band.reshape(-1)
+        return Band(band.reshape(-1))
 
     # Looking ahead.
 
@@ -203,7 +261,7 @@ class Bands:
             begin = self._slab_after(end - 1)
             end = begin + plane
             slab = plane * self._slab_depth() * self._array.meta.dtype.itemsize
-            if begin >= total or 2 * slab > self._array.cache.limit and begin - at > plane:
+            if begin >= total or (2 * slab > self._array.cache.limit and begin - at > plane):
                 return
 
     def _slab_depth(self) -> int:

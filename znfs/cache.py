@@ -83,6 +83,8 @@ class BlockCache:
         self._nested = threading.local()
         self._generation = 0
         self._workers = workers
+        self.on_evict: Callable[[Hashable, Value], None] | None = None
+        self._evicted: list[tuple[Hashable, Value]] = []
         self._pool: ThreadPoolExecutor | None = None
         self._parts: ThreadPoolExecutor | None = None
         self.hits = self.misses = self.evictions = self.prefetched = self.errors = 0
@@ -236,6 +238,7 @@ class BlockCache:
             self._loading += batch.nbytes
             self._shrink()
             generation = self._generation
+        self._hand_on()
         self._nested.depth = nested + 1
         error: BaseException | None = None
         try:
@@ -263,11 +266,22 @@ class BlockCache:
             share = batch.nbytes // (len(batch.flights) + 1)
             batch.nbytes -= share
             self._loading -= share
-            if generation == self._generation and cost(value) <= self.limit - self._loading:
-                self._lru[key] = value  # evicts for the limit
-                self._shrink()  # and for the loads under way
+            needs = cost(value)
+            if generation == self._generation and needs <= self.limit - self._loading:
+                self._shrink(needs)
+                self._lru[key] = value
             self._room.notify_all()
             self._land(key, flight)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give what was evicted to `on_evict`, outside the lock."""
+        while self._evicted and self.on_evict is not None:
+            try:
+                key, value = self._evicted.pop()
+            except IndexError:  # another thread took it
+                return
+            self.on_evict(key, value)
 
     # The methods below are called with the lock held.
 
@@ -288,10 +302,13 @@ class BlockCache:
             batch.queued = False
             self._queued -= batch.nbytes
 
-    def _shrink(self) -> None:
-        while self._lru and self._lru.currsize + self._loading > self.limit:
-            self._lru.popitem()
+    def _shrink(self, needs: int = 0) -> None:
+        """Make room for the loads under way, and for a value that needs so many bytes."""
+        while self._lru and self._lru.currsize + self._loading + needs > self.limit:
+            evicted = self._lru.popitem()
             self.evictions += 1
+            if self.on_evict is not None:
+                self._evicted.append(evicted)
 
     def _note(self, error: BaseException) -> None:
         self.errors += 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array, Block
+from znfs.array import Array, Block, flat_bytes
 from znfs.bands import Bands
 from znfs.errors import Stale, StoreError, ZnfsError
 from znfs.meta import Index, Shape
@@ -335,12 +335,6 @@ def _is_run(box: Shape, shape: Shape) -> bool:
     """Whether a box of `box` is one run of an array of `shape`, whole rows at least."""
     partial = next((d for d, n in enumerate(box) if n > 1), len(box) - 1)
     return box[partial + 1 :] == shape[partial + 1 :] and box[-1:] == shape[-1:]
-
-
-def flat_bytes(block: Block) -> Bytes:
-    """A C-contiguous array as a flat array of its bytes, without a copy."""
-    flat: Bytes = block.reshape(-1).view(np.uint8)
-    return flat
 
 
 def _pattern(fill: Block, dtype: np.dtype[Any] | None) -> Bytes:

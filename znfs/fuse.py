@@ -307,18 +307,20 @@ class Operations:
 
     def read(self, raw: bytes | None, out: Any, size: int, offset: int, info: Any) -> int:
         opened = self._files[info.contents.fh]
-        if not opened.live:
-            self._check(opened)
+        file = opened.file if opened.live else self._current(opened)
         view: memoryview = _view_at(ctypes.addressof(out.contents), size, _WRITABLE)
-        return opened.file.read_into(offset, view)
+        return file.read_into(offset, view)
 
-    def _check(self, opened: OpenFile) -> None:
+    def _current(self, opened: OpenFile) -> File:
+        """The file at the path, of the version that was opened. After a refresh it is another
+        object, over blocks that are loaded anew."""
         try:
             node = self._tree.resolve(opened.path)
         except NotFound as exc:
             raise Stale(f"{opened.path}: is no longer there") from exc
         if node.version != opened.file.version or not isinstance(node, File):
             raise Stale(f"{opened.path}: has changed since it was opened")
+        return node
 
     def release(self, raw: bytes | None, info: Any) -> int:
         self._files.pop(info.contents.fh, None)
@@ -524,7 +526,7 @@ def mount_options(fsname: str, binding: Binding, *, allow_other: bool, ttl: floa
 def is_dead(mountpoint: str) -> bool:
     """Whether a FUSE mount is there whose daemon has gone (ENOTCONN)."""
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)  # unlike stat, never answered from the kernel's memory
     except OSError as exc:
         return exc.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

@@ -20,6 +20,7 @@ from cachetools import LRUCache
 
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
+from znfs.disk import DiskTier
 from znfs.errors import Denied, MetadataError, NotListable, Stale, StoreError
 from znfs.formats import FORMATS, Format, ome
 from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
@@ -95,12 +96,14 @@ class Hierarchy:
         missing_403: bool = False,
         formats: Sequence[Format] = FORMATS,
         manifest: Sequence[str] = (),
+        disk: DiskTier | None = None,
     ) -> None:
         self.store = store
         self._cache = cache
         self._root_name = root_name
         self._ttl = ttl
         self._missing_403 = missing_403
+        self._disk = disk
         self._formats = formats
         self._manifest = tuple(path.strip("/") for path in manifest)
         self._seen: LRUCache[str, _Seen] = LRUCache(maxsize=_MOST_NODES)
@@ -108,6 +111,7 @@ class Hierarchy:
         self._lock = threading.Lock()
         self._looking = [threading.RLock() for _ in range(64)]
         self._generation = 0
+        self._tier = None if disk is None else disk.of_store(store.url)
         # Documents of one node are asked for at once: one round trip instead of six.
         self._pool = None if store.local else ThreadPoolExecutor(16, "znfs-metadata")
 
@@ -139,13 +143,19 @@ class Hierarchy:
         return listing
 
     def refresh(self) -> None:
-        """Forget all metadata."""
+        """Forget all metadata, and begin anew with the blocks of every node."""
+        tier = self._tier
+        if self._disk is not None:
+            self._disk.renew(self.store.url)
+            tier = self._disk.of_store(self.store.url)
         with self._lock:
             self._generation += 1
+            self._tier = tier
             self._seen.clear()
             self._listings.clear()
 
     def close(self) -> None:
+        """Stop the threads that read metadata."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -248,6 +258,7 @@ class Hierarchy:
                     return Array(
                         path, name, meta, version, mtime, self.store, self._cache,
                         lambda: self._confirm(path, version), self._missing_403,
+                        self._tier, self._generation,
                     )  # fmt: skip
                 if isinstance(meta, GroupMeta):
                     return self._group(path, meta, version, mtime)

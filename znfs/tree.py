@@ -21,7 +21,9 @@ from cachetools import LRUCache
 
 from znfs import __version__
 from znfs.array import Array, Group
+from znfs.bands import spill_to
 from znfs.cache import BlockCache
+from znfs.disk import DiskTier
 from znfs.errors import NotFound, SourceError, StoreError, UsageError, ZnfsError
 from znfs.extents import Literal, Object
 from znfs.formats import FORMATS
@@ -30,7 +32,7 @@ from znfs.meta import ArrayMeta, GroupMeta
 from znfs.node import File, Node
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.stores import open_store
-from znfs.views import NOT_OF_GROUPS, VIEWS, View, hdf5
+from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, VIEWS, View, hdf5
 
 # Names that desktops and their daemons look for in every folder (contract: no request for them).
 _OS_JUNK = frozenset(
@@ -85,6 +87,10 @@ class Tree:
         self._cache = BlockCache(
             options.cache_size, self._store.concurrency, far=not self._store.local
         )
+        self._disk = None
+        if options.disk_cache is not None:
+            self._disk = DiskTier(options.disk_cache, options.disk_cache_size)
+            self._cache.on_evict = spill_to(self._disk.spill)
         formats = [f for f in FORMATS if info.format in (None, f.name)]
         self._hierarchy = Hierarchy(
             self._store,
@@ -94,11 +100,14 @@ class Tree:
             missing_403=options.missing_403,
             formats=formats,
             manifest=_read_manifest(options.manifest),
+            disk=self._disk,
         )
         chosen = options.views
         self._views = tuple(v for v in VIEWS if chosen is None or v.key in chosen)
         self._listed = tuple(
-            v for v in self._views if chosen is not None or v.key not in UNLISTED_VIEWS
+            v
+            for v in self._views
+            if v.listed and (chosen is not None or v.key not in UNLISTED_VIEWS)
         )
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
         self._lock = threading.Lock()
@@ -183,6 +192,7 @@ class Tree:
             "started": self._started,
             "uptime": time.time() - self._started,
             "cache": self._cache.status(),
+            "disk_cache": None if self._disk is None else self._disk.status(),
         }
 
     def describe(self) -> Iterator[Description]:
@@ -194,6 +204,8 @@ class Tree:
         self._hierarchy.close()
         self._cache.close()
         self._store.close()
+        if self._disk is not None:
+            self._disk.close()
 
     def _store_has_control(self) -> bool:
         """Whether a child of the store takes the place of `.znfs`; no, while the store is down.
@@ -298,8 +310,8 @@ class NodeDir:
                 shown.append(entry)
             else:
                 refused.setdefault(why, []).append(entry)
-        if isinstance(node, Group):
-            refused.pop(NOT_OF_GROUPS, None)  # goes without saying
+        for without_saying in (NOT_OF_GROUPS, NOT_OF_ARRAYS):
+            refused.pop(without_saying, None)
         remarks = [f"no {', '.join(entries)}: {why}" for why, entries in refused.items()]
         if any(view.key == "h5" for view in self._tree._views):
             remarks += hdf5.remarks(node)

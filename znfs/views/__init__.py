@@ -10,19 +10,21 @@ from znfs.array import Array, Group
 from znfs.node import Dir, File
 from znfs.views import hdf5, npy
 from znfs.views.chunks import ChunksDir
-from znfs.views.tiff import planes, stacks
+from znfs.views.tiff import crop, ometiff, planes, stacks
 
 Refuse = Callable[[Any], str | None]
 Make = Callable[[Any, str], File | Dir]
 
 NOT_OF_GROUPS = "groups have none"
+NOT_OF_ARRAYS = "arrays have none"
 
 
 @dataclass(frozen=True)
 class View:
     """A presentation of an array or a group.
 
-    `key` is its name in `--views`; `entry` its name in a directory, `{}` standing for NAME.
+    `key` is its name in `--views`; `entry` its name in a directory, `{}` standing for NAME;
+    `listed` is False where it is there only for who knows of it.
     `of_array` and `of_group` tell why a node has no such view (None: it has); `make` builds it.
     """
 
@@ -31,6 +33,7 @@ class View:
     make: Make
     of_array: Refuse
     of_group: Refuse = lambda group: NOT_OF_GROUPS
+    listed: bool = True
 
     def refuse(self, node: Array | Group) -> str | None:
         """Why `node` has no such view; None if it has."""
@@ -50,12 +53,17 @@ def _needs_3d(array: Array) -> str | None:
 
 
 def _hdf5(node: Array | Group, name: str) -> File:
-    make = hdf5.array_file if isinstance(node, Array) else hdf5.group_file
-    return make(node, name)  # type: ignore[operator, no-any-return]
+    if isinstance(node, Array):
+        return hdf5.array_file(node, name)
+    return hdf5.group_file(node, name)
 
 
 def _netcdf(node: Array | Group) -> str | None:
     return None if hdf5.is_netcdf(node) else "its dimensions have no names"
+
+
+def _ome_tiff(group: Group) -> str | None:
+    return ometiff.refuse(group) if ometiff.is_image(group) else NOT_OF_GROUPS
 
 
 VIEWS: tuple[View, ...] = (
@@ -66,6 +74,8 @@ VIEWS: tuple[View, ...] = (
     View("tiff.yz", "tiff.yz", _planes("yz"), _needs_3d),
     View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
     View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
+    View("tiff", "crop", crop.CropDir, planes.refuse, listed=False),
     View("h5", "{}.h5", _hdf5, hdf5.refuse, hdf5.refuse),
     View("nc", "{}.nc", _hdf5, _netcdf, _netcdf),
+    View("ome.tif", "{}.ome.tif", ometiff.image_file, lambda array: NOT_OF_ARRAYS, _ome_tiff),
 )

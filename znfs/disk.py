@@ -1,0 +1,416 @@
+"""The disk tier: what the block cache cannot hold, in a local folder.
+
+Two things, under one limit:
+
+- `DiskTier` keeps encoded chunks as files, checksummed, for this mount, the next one, and other
+  mounts of the same store on this machine. The least recently used go first.
+- `Spill` keeps decoded bands that were driven out of the block cache before they were used up: a
+  band of 64-deep chunks serves 64 planes, and reading a plane of it from disk is a hundredth of
+  the work of decoding it again. It is one nameless file, gone with the process.
+
+A full, broken or vanished folder never fails a read: it is logged and gone around.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import queue
+import secrets
+import struct
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from znfs.chunks import Chunks
+from znfs.errors import UsageError
+from znfs.meta import Index
+from znfs.stores.base import Blob
+
+log = logging.getLogger(__name__)
+
+# An entry: magic, CRC-32C of what follows it, the key's digest, payload's length; the payload.
+_HEAD = struct.Struct("<8sI20sQ")
+_MAGIC = b"znfs\0\0\0\1"
+_CRC_FROM = 12
+# Bytes that wait to be written; past that, entries are not kept.
+_MOST_WAITING = 32 << 20
+_TOUCH_SECONDS = 60.0  # an entry's time of last use is kept no finer than this
+_PAUSE_SECONDS = 30.0  # after a failed write
+_STALE_TEMPORARY = 3600.0
+
+
+class DiskTier:
+    """Encoded chunks in `folder`, at most about `limit` bytes. Raises UsageError if the folder
+    cannot be made, or belongs to somebody else (it would show them, or let them choose, data)."""
+
+    def __init__(self, folder: str | Path, limit: int) -> None:
+        self.folder = Path(folder).expanduser()
+        self.limit = limit
+        self.hits = self.misses = self.corrupt = self.written = self.failures = 0
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self.folder.stat()
+        except OSError as error:
+            raise UsageError(f"--disk-cache {self.folder}: {error.strerror}") from error
+        if found.st_uid != os.geteuid():
+            raise UsageError(f"--disk-cache {self.folder}: belongs to another user")
+        if found.st_mode & 0o077:
+            self._attempt(lambda: self.folder.chmod(0o700))
+        self.spill = Spill(self.folder, limit // 2)
+        self._total = 0
+        self._unscanned = 0  # bytes written since the folder was last measured
+        self._waiting = 0
+        self._paused_until = 0.0
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write_all, name="znfs-disk", daemon=True)
+        self._writer.start()
+
+    def of_store(self, url: str) -> StoreTier:
+        """The tier for the store at `url`, as of now: `renew` begins another."""
+        return StoreTier(self, f"{url}\0{self._epoch(url)}")
+
+    def _epoch(self, url: str) -> str:
+        """A word that is part of every key of the store at `url`, changed by `renew`."""
+        try:
+            return self._epoch_file(url).read_text()
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError) as error:
+            log.warning("disk cache: %s; what it holds of %s is not used", error, url)
+            return secrets.token_hex(8)
+
+    def renew(self, url: str) -> None:
+        """Never again use what is kept of the store at `url`: its chunks may have changed while
+        its metadata did not. Holds for later mounts too."""
+        file = self._epoch_file(url)
+        temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            temporary.write_text(secrets.token_hex(8))
+            os.replace(temporary, file)
+        except OSError as error:
+            # It cannot be marked, so it must go: a later mount would believe it.
+            log.warning("disk cache: %s; emptying it", error)
+            for _, _, path in list(self._scan()):
+                self._attempt(lambda path=path: os.unlink(path))  # type: ignore[misc]
+        self.spill.clear()
+
+    def _epoch_file(self, url: str) -> Path:
+        return self.folder / "epochs" / _digest(url).hex()
+
+    def get(self, key: str) -> bytes | None:
+        """The payload kept under `key`; None if there is none, or a damaged one."""
+        name = _digest(key)
+        path = self._path(name)
+        try:
+            with path.open("rb") as file:
+                data = file.read()
+                used = os.fstat(file.fileno()).st_mtime
+        except FileNotFoundError:
+            data = None
+        except OSError as error:
+            self._failed("read", error)
+            data = None
+        payload = None if data is None else _payload(name, data)
+        with self._lock:
+            self.hits += payload is not None
+            self.misses += payload is None
+            self.corrupt += data is not None and payload is None
+        if payload is None:
+            if data is not None:
+                log.warning("disk cache: %s is damaged and is thrown away", path)
+                self._attempt(path.unlink)
+        elif time.time() - used > _TOUCH_SECONDS:
+            self._attempt(lambda: os.utime(path))
+        return payload
+
+    def put(self, key: str, payload: bytes | memoryview) -> None:
+        """Keep `payload`, soon; or not at all if the disk cannot keep up."""
+        with self._lock:
+            busy = self._waiting + len(payload) > _MOST_WAITING
+            if busy or len(payload) > self.limit // 8 or time.monotonic() < self._paused_until:
+                return
+            self._waiting += len(payload)
+        self._queue.put((_digest(key), bytes(payload)))
+
+    def status(self) -> dict[str, Any]:
+        """Counters, for status.json."""
+        with self._lock:
+            return {
+                "folder": str(self.folder), "limit": self.limit, "bytes": self._total,
+                "hits": self.hits, "misses": self.misses, "written": self.written,
+                "corrupt": self.corrupt, "failures": self.failures,
+                "spilled": self.spill.written, "spill_hits": self.spill.hits,
+            }  # fmt: skip
+
+    def close(self) -> None:
+        """Write what waits, and stop."""
+        self._queue.put(None)
+        self._writer.join(10)
+        self.spill.close()
+
+    def _path(self, name: bytes) -> Path:
+        text = name.hex()
+        return self.folder / text[:2] / text[2:]
+
+    def _write_all(self) -> None:
+        self._measure()
+        while (item := self._queue.get()) is not None:
+            name, payload = item
+            try:
+                self._write(name, payload)
+            except OSError as error:
+                self._failed("write", error)
+                with self._lock:
+                    self._paused_until = time.monotonic() + _PAUSE_SECONDS
+            with self._lock:
+                self._waiting -= len(payload)
+            # Other mounts fill the folder too, so it is measured again now and then.
+            if self._total > self._budget or self._unscanned > self.limit // 16:
+                self._measure()
+
+    def _write(self, name: bytes, payload: bytes) -> None:
+        path = self._path(name)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rest = struct.pack("<20sQ", name, len(payload)) + payload
+        handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)  # made 0600
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_MAGIC + struct.pack("<I", google_crc32c.value(rest)) + rest)
+            os.replace(temporary, path)
+        except OSError:
+            self._attempt(lambda: os.unlink(temporary))
+            raise
+        with self._lock:
+            self.written += 1
+            self._total += len(rest)
+            self._unscanned += len(rest)
+
+    @property
+    def _budget(self) -> int:
+        return self.limit - self.spill.size
+
+    def _measure(self) -> None:
+        """Add up the folder, and remove the least recently used if it is too much. One process
+        does this at a time."""
+        try:
+            with (self.folder / "lock").open("a") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    with self._lock:
+                        self._unscanned = 0
+                    return
+                entries = sorted(self._scan())
+        except OSError as error:
+            self._failed("look through", error)
+            entries = []
+        total = sum(size for _, size, _ in entries)
+        if total > self._budget:
+            aim = self._budget * 9 // 10
+            for _, size, path in entries:
+                if total <= aim:
+                    break
+                self._attempt(lambda path=path: os.unlink(path))  # type: ignore[misc]
+                total -= size
+        with self._lock:
+            self._total = total
+            self._unscanned = 0
+
+    def _scan(self) -> Iterator[tuple[float, int, str]]:
+        """(time of last use, size, path) of every entry; forgotten temporary files are removed."""
+        for folder in os.scandir(self.folder):
+            if len(folder.name) != 2 or not folder.is_dir(follow_symlinks=False):
+                continue
+            for entry in os.scandir(folder):
+                found = entry.stat(follow_symlinks=False)
+                if entry.name.endswith(".tmp"):
+                    if time.time() - found.st_mtime > _STALE_TEMPORARY:
+                        self._attempt(lambda path=entry.path: os.unlink(path))  # type: ignore[misc]
+                    continue
+                yield found.st_mtime, found.st_size, entry.path
+
+    def _failed(self, what: str, error: OSError) -> None:
+        with self._lock:
+            self.failures += 1
+            first = self.failures == 1 or time.monotonic() > self._paused_until
+        if first:
+            log.warning("disk cache: cannot %s %s: %s", what, self.folder, error.strerror)
+
+    @staticmethod
+    def _attempt(call: Any) -> None:
+        """Housekeeping that may fail: another process may have been faster."""
+        try:
+            call()
+        except OSError as error:
+            log.debug("disk cache: %s", error)
+
+
+class StoreTier:
+    """The disk tier as one store uses it."""
+
+    def __init__(self, tier: DiskTier, prefix: str) -> None:
+        self._tier = tier
+        self._prefix = prefix
+        self.spill = tier.spill
+
+    def over(self, chunks: Chunks, identity: str) -> Chunks:
+        """`chunks` with the tier before them. `identity` names the array and its version."""
+        return _Kept(chunks, self._tier, f"{self._prefix}\0{identity}")
+
+
+class _Kept:
+    """Chunks of which whole ones are kept in the disk tier."""
+
+    def __init__(self, chunks: Chunks, tier: DiskTier, identity: str) -> None:
+        self._chunks = chunks
+        self._tier = tier
+        self._identity = identity
+
+    def key(self, index: Index) -> str:
+        return self._chunks.key(index)
+
+    def get(
+        self, index: Index, start: int = 0, stop: int | None = None, *, if_match: str | None = None
+    ) -> Blob | None:
+        if start or stop is not None or if_match is not None:
+            return self._chunks.get(index, start, stop, if_match=if_match)
+        kept = self._tier.get(self._entry(index))
+        if kept is not None:
+            return Blob(kept, "", 0.0)
+        return self._keep(index, self._chunks.get(index))
+
+    def get_many(self, indexes: Sequence[Index]) -> Iterator[tuple[Index, Blob | None]]:
+        missing = []
+        for index in indexes:
+            kept = self._tier.get(self._entry(index))
+            if kept is None:
+                missing.append(index)
+            else:
+                yield index, Blob(kept, "", 0.0)
+        for index, blob in self._chunks.get_many(missing):
+            yield index, self._keep(index, blob)
+
+    def _keep(self, index: Index, blob: Blob | None) -> Blob | None:
+        if blob is not None:
+            self._tier.put(self._entry(index), blob.data)
+        return blob
+
+    def _entry(self, index: Index) -> str:
+        return f"{self._identity}\0{index}"
+
+
+class Spill:
+    """Byte strings in one nameless file, overwritten from the start once it is full.
+
+    A reader that is overtaken by the overwriting notices, for the key is withdrawn first.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self.written = self.hits = 0
+        self._folder = folder
+        self._file: Any = None
+        self._broken = False
+        self._at = 0
+        self._slots: dict[Hashable, tuple[int, int]] = {}
+        self._order: deque[tuple[int, int, Hashable]] = deque()
+        self._lock = threading.Lock()
+        self._writing = threading.Lock()  # one put at a time: a slow one must not write over a next
+
+    def put(self, key: Hashable, data: memoryview) -> None:
+        """Keep `data` under `key`, in place of the oldest."""
+        with self._writing:
+            with self._lock:
+                if self._broken or data.nbytes > self.limit // 2 or key in self._slots:
+                    return
+                at = self._make_room(data.nbytes)
+            try:
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)
+                done = 0
+                while done < data.nbytes:
+                    done += os.pwrite(self._file.fileno(), data[done:], at + done)
+            except (OSError, ValueError) as error:  # ValueError: closed meanwhile
+                log.warning("disk cache: nothing is spilled any more: %s", error)
+                self.clear()
+                self._broken = True
+                return
+            with self._lock:
+                self._slots[key] = at, data.nbytes
+                self._order.append((at, data.nbytes, key))
+                self.written += 1
+                self.size = max(self.size, at + data.nbytes)
+
+    def _make_room(self, nbytes: int) -> int:
+        """Where the next `nbytes` go. What stood there is withdrawn before it is overwritten."""
+        if self._at + nbytes > self.limit:
+            while self._order and self._order[0][0] >= self._at:
+                self._slots.pop(self._order.popleft()[2], None)
+            self._at = 0
+        at, self._at = self._at, self._at + nbytes
+        while self._order and at <= self._order[0][0] < at + nbytes:
+            self._slots.pop(self._order.popleft()[2], None)
+        return at
+
+    def read_into(self, key: Hashable, start: int, out: memoryview) -> bool:
+        """Fill `out` from byte `start` of what `key` names; False if it is not here."""
+        slot = self._slots.get(key)
+        if slot is None:
+            return False
+        at = slot[0] + start
+        try:
+            done = 0
+            while done < len(out):
+                n = os.preadv(self._file.fileno(), [out[done:]], at + done)
+                if not n:
+                    return False
+                done += n
+        except (OSError, ValueError) as error:  # ValueError: closed meanwhile
+            log.warning("disk cache: cannot read spilled data: %s", error)
+            return False
+        if self._slots.get(key) != slot:
+            return False
+        self.hits += 1
+        return True
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._slots
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._slots.clear()
+            self._order.clear()
+
+    def close(self) -> None:
+        with self._lock:
+            self._slots.clear()
+            self._broken = True
+            if self._file is not None:
+                self._file.close()
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=20).digest()
+
+
+def _payload(name: bytes, data: bytes) -> bytes | None:
+    """The payload of an entry, or None if a bit of it is not as it was written."""
+    if len(data) < _HEAD.size:
+        return None
+    magic, crc, owner, length = _HEAD.unpack_from(data)
+    if magic != _MAGIC or owner != name or length != len(data) - _HEAD.size:
+        return None
+    return data[_HEAD.size :] if google_crc32c.value(data[_CRC_FROM:]) == crc else None
