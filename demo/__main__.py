@@ -79,7 +79,8 @@ def look_around(zarr: Path, n5: Path) -> None:
     else:
         run("ls", "-l", zarr, array, n5, dataset)
     planes = sorted((array / "tiff").iterdir())
-    print(f"  … and in {array / 'tiff'} {len(planes)} planes, {planes[0].name} to {planes[-1].name}")
+    names = f"{planes[0].name} to {planes[-1].name}"
+    print(f"  … and in {array / 'tiff'} {len(planes)} planes, {names}")
 
     title("A plane, in a tool that knows only TIFF")
     if shutil.which("tiffinfo"):

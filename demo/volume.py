@@ -35,14 +35,16 @@ def cells() -> F:
     )
     # Counts of photons are Poisson; the camera adds its offset.
     counts = rng.poisson(photons / 4.0) * 4 + _OFFSET + rng.integers(0, 8, SHAPE)
-    return counts.astype(np.uint16)
+    stored: F = counts.astype(np.uint16)
+    return stored
 
 
 def halve(volume: F) -> F:
     """Half the resolution in y and x: the mean of 2 × 2 pixels."""
     c, z, y, x = volume.shape
     means = volume.reshape(c, z, y // 2, 2, x // 2, 2).mean(axis=(3, 5))
-    return np.rint(means).astype(volume.dtype)
+    halved: F = np.rint(means).astype(volume.dtype)
+    return halved
 
 
 def _nucleus(rng: np.random.Generator, centre: F, radii: F) -> F:
@@ -61,7 +63,8 @@ def _nucleus(rng: np.random.Generator, centre: F, radii: F) -> F:
             ((g - s) / r) ** 2 for g, s, r in zip(grid, spot, (2.5, 5.0, 5.0), strict=True)
         )
         body *= 1 - 0.7 * np.exp(-near)
-    return np.maximum(body, 0)
+    clipped: F = np.maximum(body, 0)
+    return clipped
 
 
 def _draw_tubes(rng: np.random.Generator, out: F, centre: F, radii: F) -> None:

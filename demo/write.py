@@ -139,7 +139,8 @@ def _blocks(data: F, chunk: Index) -> Iterator[tuple[Index, F]]:
     """The chunks of `data`, those at its edge cut."""
     grid = (range(-(-s // c)) for s, c in zip(data.shape, chunk, strict=True))
     for index in product(*grid):
-        yield index, data[tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk, strict=True))]
+        part = tuple(slice(i * c, (i + 1) * c) for i, c in zip(index, chunk, strict=True))
+        yield index, data[part]
 
 
 def _write_json(path: Path, document: dict[str, Any]) -> None:
