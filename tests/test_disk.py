@@ -1,0 +1,228 @@
+"""The disk tier: what it keeps, what it refuses to believe, and that it never fails a read."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from znfs.disk import DiskTier, Spill
+from znfs.errors import ChunkError, UsageError
+from znfs.stores.base import Blob
+
+
+class Chunks:
+    """A dict of chunks that counts."""
+
+    def __init__(self, chunks: dict) -> None:
+        self.chunks = chunks
+        self.gets: list = []
+
+    def key(self, index):
+        return f"k{index}"
+
+    def get(self, index, start=0, stop=None, *, if_match=None):
+        self.gets.append(index)
+        data = self.chunks.get(index)
+        return None if data is None else Blob(data[start:stop], "v", 0.0)
+
+    def get_many(self, indexes):
+        for index in indexes:
+            yield index, self.get(index)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "cache"
+
+
+def entries(folder: Path) -> list[Path]:
+    return [p for p in folder.glob("??/*") if not p.name.endswith(".tmp")]
+
+
+def fill(folder: Path, chunks: dict, limit: int = 1 << 20, url: str = "s3://b", identity="a") -> None:
+    tier = DiskTier(folder, limit)
+    kept = tier.of_store(url).over(Chunks(chunks), identity)
+    for index in chunks:
+        kept.get(index)
+    tier.close()
+
+
+def test_chunks_outlive_the_process_and_are_not_asked_for_again(folder):
+    chunks = {(i,): bytes([i]) * 1000 for i in range(10)}
+    fill(folder, chunks)
+    again = Chunks(chunks)
+    tier = DiskTier(folder, 1 << 20)
+    kept = tier.of_store("s3://b").over(again, "a")
+    assert {i: bytes(b.data) for i, b in kept.get_many(list(chunks))} == chunks
+    assert bytes(kept.get((3,)).data) == chunks[3,]
+    assert again.gets == []
+    assert tier.status()["hits"] == 11
+    tier.close()
+
+
+@pytest.mark.parametrize("other", [{"url": "s3://c"}, {"identity": "b"}])
+def test_another_store_or_version_shares_nothing(folder, other):
+    fill(folder, {(0,): b"mine"})
+    again = Chunks({(0,): b"other"})
+    tier = DiskTier(folder, 1 << 20)
+    url, identity = other.get("url", "s3://b"), other.get("identity", "a")
+    assert tier.of_store(url).over(again, identity).get((0,)).data == b"other"
+    tier.close()
+
+
+def test_absent_chunks_are_not_kept(folder):
+    tier = DiskTier(folder, 1 << 20)
+    chunks = Chunks({})
+    kept = tier.of_store("u").over(chunks, "a")
+    assert kept.get((0,)) is None
+    assert kept.get((0,)) is None
+    assert len(chunks.gets) == 2
+    tier.close()
+
+
+def test_parts_of_chunks_pass_by(folder):
+    tier = DiskTier(folder, 1 << 20)
+    chunks = Chunks({(0,): b"0123456789"})
+    kept = tier.of_store("u").over(chunks, "a")
+    kept.get((0,))
+    assert kept.get((0,), 2, 4).data == b"23"
+    tier.close()
+
+
+def test_any_flipped_or_missing_byte_is_noticed(folder):
+    chunks = {(0,): bytes(range(64))}
+    fill(folder, chunks)
+    (path,) = entries(folder)
+    good = path.read_bytes()
+    damaged = [good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :] for i in range(len(good))]
+    damaged += [good[:i] for i in range(0, len(good), 7)] + [good + b"\0", b""]
+    for data in damaged:
+        path.write_bytes(data)
+        tier = DiskTier(folder, 1 << 20)
+        again = Chunks(chunks)
+        kept = tier.of_store("s3://b").over(again, "a")
+        assert bytes(kept.get((0,)).data) == chunks[0,]
+        assert again.gets == [(0,)]
+        assert tier.corrupt == 1
+        tier.close()
+
+
+def test_an_entry_under_another_name_is_not_believed(folder):
+    fill(folder, {(0,): b"zero", (1,): b"one"})
+    first, second = entries(folder)
+    second.write_bytes(first.read_bytes())
+    tier = DiskTier(folder, 1 << 20)
+    kept = tier.of_store("s3://b").over(Chunks({(0,): b"zero", (1,): b"one"}), "a")
+    assert bytes(kept.get((0,)).data) == b"zero"
+    assert bytes(kept.get((1,)).data) == b"one"
+    tier.close()
+
+
+def test_the_limit_holds_and_the_least_recently_used_go(folder):
+    tier = DiskTier(folder, 100_000)
+    chunks = {(i,): os.urandom(5000) for i in range(60)}
+    kept = tier.of_store("u").over(Chunks(chunks), "a")
+    for index in chunks:
+        kept.get(index)
+    tier.close()
+    assert 0 < sum(p.stat().st_size for p in entries(folder)) <= 100_000 + 5100
+
+
+def test_after_renew_nothing_old_is_used_not_even_by_a_later_mount(folder):
+    fill(folder, {(0,): b"old"})
+    tier = DiskTier(folder, 1 << 20)
+    tier.renew("s3://b")
+    assert tier.of_store("s3://b").over(Chunks({(0,): b"new"}), "a").get((0,)).data == b"new"
+    tier.close()
+    tier = DiskTier(folder, 1 << 20)
+    kept = tier.of_store("s3://b").over(Chunks({(0,): b"new"}), "a")
+    assert bytes(kept.get((0,)).data) == b"new"
+    tier.close()
+
+
+@pytest.mark.parametrize("harm", ["folder deleted", "folder is a file", "disk full"])
+def test_a_broken_folder_fails_no_read(folder, harm, monkeypatch):
+    tier = DiskTier(folder, 1 << 20)
+    chunks = {(i,): b"x" * 100 for i in range(20)}
+    kept = tier.of_store("u").over(Chunks(chunks), "a")
+    if harm == "disk full":
+
+        def full(*args, **more):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("znfs.disk.tempfile.mkstemp", full)
+    else:
+        while folder.exists():  # the tier may be making its lock file just now
+            shutil.rmtree(folder, ignore_errors=True)
+        if harm == "folder is a file":
+            folder.write_bytes(b"")
+    for index in chunks:
+        assert bytes(kept.get(index).data) == chunks[index]
+    tier.close()
+
+
+def test_errors_of_the_store_come_through(folder):
+    class Failing(Chunks):
+        def get(self, *args, **more):
+            raise ChunkError("damaged")
+
+    tier = DiskTier(folder, 1 << 20)
+    with pytest.raises(ChunkError):
+        tier.of_store("u").over(Failing({}), "a").get((0,))
+    tier.close()
+
+
+def test_the_folder_is_private(folder):
+    fill(folder, {(0,): b"x"})
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert all(p.stat().st_mode & 0o077 == 0 for p in folder.rglob("*") if p.name != "lock")
+
+
+def test_a_folder_of_somebody_else_is_refused(folder):
+    if os.geteuid():
+        pytest.skip("only root can make a folder of another user")
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(UsageError, match="belongs to another user"):
+        DiskTier(folder, 1 << 20)
+
+
+def test_spilled_bytes_come_back_or_not_at_all(tmp_path):
+    """A ring of overwritten slots under readers: whatever is read is what was put."""
+    spill = Spill(tmp_path, 100_000)
+    rng = random.Random(1)
+    data = {k: bytes([k % 256]) * rng.randrange(1, 9000) for k in range(300)}
+    wrong: list = []
+    stop = threading.Event()
+
+    def read() -> None:
+        mine = random.Random(threading.get_ident())
+        while not stop.is_set():
+            k = mine.randrange(300)
+            start = mine.randrange(len(data[k]))
+            out = bytearray(mine.randrange(len(data[k]) - start + 1))
+            if spill.read_into(k, start, memoryview(out)) and out != data[k][start:][: len(out)]:
+                wrong.append(k)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for r in readers:
+        r.start()
+    for _ in range(4):
+        for k in data:
+            spill.put(k, memoryview(data[k]))
+            assert sum(n for _, n in spill._slots.values()) <= 100_000
+            slots = sorted(spill._slots.values())
+            assert all(a + n <= b for (a, n), (b, _) in zip(slots, slots[1:], strict=False))
+    stop.set()
+    for r in readers:
+        r.join(10)
+    assert not wrong
+    assert spill.hits
+    spill.close()
+    assert not spill.read_into(0, 0, memoryview(bytearray(1)))
+    assert list(tmp_path.iterdir()) == []
