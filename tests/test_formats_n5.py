@@ -35,7 +35,9 @@ def parse(**changes: Any) -> Any:
     return n5.parse({"attributes.json": json.dumps(merged).encode()})
 
 
-def block(data: np.ndarray, compress: Any = bytes, mode: int = 0, count: int | None = None) -> bytes:
+def block(
+    data: np.ndarray, compress: Any = bytes, mode: int = 0, count: int | None = None
+) -> bytes:
     """`data` (slowest axis first) as an N5 block."""
     head = struct.pack(f">HH{data.ndim}I", mode, data.ndim, *data.shape[::-1])
     if mode == 1:

@@ -29,7 +29,7 @@ from znfs.codecs.forms import (
 from znfs.errors import ChunkError, Unsupported
 from znfs.meta import CodecSpec, Shape
 
-__all__ = ["CODECS", "Decoder", "encoded_size", "unwrap"]
+__all__ = ["CODECS", "INTERNAL", "REFUSED", "Decoder", "encoded_size", "unwrap"]
 
 _FAILURES = (*FAILURES, *compressors.STREAM_FAILURES)
 
@@ -100,6 +100,8 @@ def _prepare_n5_block(config: Config, form: ArrayForm) -> tuple[Step, Form]:
 
 
 ARRAY_TO_BYTES["n5_block"] = _prepare_n5_block
+# Codecs that formats put into a chain themselves; no document may name them.
+INTERNAL = frozenset({"n5_block", "n5_lz4", "promote", "raw"})
 CODECS: Mapping[str, Prepare] = MappingProxyType(
     {**ARRAY_TO_ARRAY, **ARRAY_TO_BYTES, **BYTES_TO_BYTES}
 )

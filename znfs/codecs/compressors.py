@@ -92,10 +92,14 @@ def _inflater(bits: int) -> Callable[[Config, BytesForm], Callable[[], Any]]:
 
 def _unlzma(config: Config, form: BytesForm) -> Callable[[], Any]:
     kind = config.get("format", lzma.FORMAT_XZ)
+    if type(kind) is not int:
+        raise Unsupported(f"lzma: no format {kind!r}")
     if kind == lzma.FORMAT_RAW:
-        filters = config.get("filters") or []
-        for f in filters:
-            if not isinstance(f, dict) or f.get("dict_size", 0) > _LZMA_MEMORY:
+        filters = config.get("filters")
+        if not isinstance(filters, list) or not all(isinstance(f, dict) for f in filters):
+            raise Unsupported(f"lzma: filters {filters!r}")
+        for size in (f.get("dict_size", 0) for f in filters):
+            if type(size) is not int or size > _LZMA_MEMORY:
                 raise Unsupported("lzma: a filter needs more memory than znfs gives it")
         try:
             lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)

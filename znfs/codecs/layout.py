@@ -14,13 +14,13 @@ ENDIAN: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 
 def stored_dtype(dtype: np.dtype[Any], config: Config) -> np.dtype[Any]:
     """The element type as stored: `stored` (a dtype of its own), or `endian` applied to `dtype`."""
-    if "stored" in config:
-        stored = np.dtype(config["stored"])
+    stored = config.get("stored")
+    if isinstance(stored, np.dtype):
         if stored.itemsize != dtype.itemsize:
             raise Unsupported(f"bytes: {stored} does not decode to {dtype}")
         return stored
     endian = config.get("endian", "little")
-    if endian not in ENDIAN:
+    if not isinstance(endian, str) or endian not in ENDIAN:
         raise Unsupported(f"bytes: no endian {endian!r}")
     return dtype.newbyteorder(ENDIAN[endian])
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
 import numpy as np
 
-from znfs.codecs import Decoder, encoded_size
+from znfs.codecs import CODECS, INTERNAL, REFUSED, Decoder, encoded_size
 from znfs.errors import MetadataError, Unsupported
-from znfs.formats.document import MAX_CHUNKS_PER_SHARD, check_chunk_nbytes
-from znfs.meta import ArrayMeta
+from znfs.formats.document import MAX_CHUNKS_PER_SHARD, check_chunk_nbytes, shown
+from znfs.meta import ArrayMeta, CodecSpec
+
+
+def named_codec(document: str, name: str, config: Mapping[str, Any]) -> CodecSpec:
+    """The codec that a document names. Raises Unsupported."""
+    if name in REFUSED:
+        raise Unsupported(f"{document}: codec {shown(name)} {REFUSED[name]}")
+    if name not in CODECS or name in INTERNAL:
+        raise Unsupported(f"{document}: codec {shown(name)} is unknown")
+    return CodecSpec(name, config)
 
 
 def checked(name: str, meta: ArrayMeta) -> ArrayMeta:
@@ -16,15 +29,12 @@ def checked(name: str, meta: ArrayMeta) -> ArrayMeta:
     try:
         Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
         for shard in meta.shards:
-            grid = shard.grid
-            count = 1
-            for n in grid:
-                count *= n
+            count = prod(shard.grid)
             if count > MAX_CHUNKS_PER_SHARD:
                 raise Unsupported(
                     f"a shard of {count} chunks; znfs reads up to {MAX_CHUNKS_PER_SHARD}"
                 )
-            index = tuple(grid[k] for k in shard.order)
+            index = tuple(shard.grid[k] for k in shard.order)
             if encoded_size(shard.index_codecs, np.dtype("<u8"), (*index, 2)) is None:
                 raise Unsupported("a shard index that is compressed")
     except Unsupported as error:

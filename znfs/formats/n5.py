@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from znfs.errors import MetadataError
+from znfs.codecs import REFUSED
+from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes
 from znfs.formats.arrays import checked
 from znfs.formats.document import chunk_shape, load, require, shape, shown
@@ -34,6 +35,9 @@ _COMPRESSIONS = {
     "bz2": "bz2",
     "lzma": "lzma",
 }  # the last three are zarr 2's
+
+
+_CONFIGURED = frozenset({"lzma", "blosc"})  # whose configuration says what can be decoded
 
 
 def parse(docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:
@@ -80,6 +84,9 @@ def _compression(document: dict[str, Any]) -> tuple[CodecSpec, ...]:
     kind = value["type"]
     if kind == "gzip" and value.get("useZlib"):
         kind = "zlib"
-    codec = _COMPRESSIONS.get(kind, kind)
-    config = {k: v for k, v in value.items() if k != "type"} if kind == "lzma" else {}
+    if kind not in _COMPRESSIONS:
+        reason = REFUSED.get(kind, "is unknown")
+        raise Unsupported(f"{DOCUMENT}: compression {shown(kind)} {reason}")
+    codec = _COMPRESSIONS[kind]
+    config = {k: v for k, v in value.items() if k != "type"} if kind in _CONFIGURED else {}
     return () if codec is None else (CodecSpec(codec, config),)

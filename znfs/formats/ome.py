@@ -34,6 +34,16 @@ def level_axes(attributes: Mapping[str, Any]) -> dict[str, Axes]:
     return _read(attributes, lambda text: None)
 
 
+def levels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Paths of the arrays of the group's first image, the highest resolution first."""
+    known = level_axes(attributes)
+    images = _source(attributes).get("multiscales")
+    for image in images if isinstance(images, list) else []:
+        if isinstance(image, dict) and (first := _paths(image.get("datasets"))):
+            return tuple(path for path in dict.fromkeys(first) if path in known)
+    return tuple(known)
+
+
 def channels(attributes: Mapping[str, Any]) -> tuple[Channel, ...]:
     """The channels of the image group with these `attributes`, by its `omero`."""
     return _channels(_source(attributes).get("omero"), lambda text: None)

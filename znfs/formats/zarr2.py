@@ -9,7 +9,7 @@ from typing import Any
 from znfs.codecs.layout import ENDIAN
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes, fill
-from znfs.formats.arrays import checked
+from znfs.formats.arrays import checked, named_codec
 from znfs.formats.document import (
     chunk_shape,
     load,
@@ -23,6 +23,7 @@ from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta
 
 ARRAY, GROUP, ATTRIBUTES, CONSOLIDATED = ".zarray", ".zgroup", ".zattrs", ".zmetadata"
 DOCUMENTS = (ARRAY, GROUP, ATTRIBUTES, CONSOLIDATED)
+_NOT_IN_V2 = frozenset({"bytes", "transpose"})
 _ORDERS = ("C", "F")
 _SEPARATORS = (".", "/")
 
@@ -113,7 +114,10 @@ def _layout(stored: Any) -> CodecSpec:
 def _codec(value: Any) -> CodecSpec:
     if not isinstance(value, dict) or not isinstance(value.get("id"), str):
         raise MetadataError(f"{ARRAY}: no codec: {shown(value)}")
-    return CodecSpec(value["id"], {k: v for k, v in value.items() if k != "id"})
+    name = value["id"]
+    if name in _NOT_IN_V2:
+        raise Unsupported(f"{ARRAY}: codec {shown(name)} is unknown")
+    return named_codec(ARRAY, name, {k: v for k, v in value.items() if k != "id"})
 
 
 def _dimension_names(attributes: dict[str, Any], ndim: int) -> tuple[str, ...] | None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from znfs.codecs import REFUSED
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes, fill
-from znfs.formats.arrays import checked
+from znfs.formats.arrays import checked, named_codec
 from znfs.formats.document import (
     chunk_shape,
     load,
@@ -32,8 +33,13 @@ _ARRAY_MEMBERS = {
 _KEYS = {"default": ("c", "/"), "v2": ("", ".")}  # name: prefix, default separator
 _SHARDING = "sharding_indexed"
 _MAX_SHARD_LEVELS = 8
-_ALIASES = {"endian": "bytes"}  # drafts of the specification
 _NUMCODECS = "numcodecs."
+# Names without that prefix: those of the specification and of the registry, whose data is the same.
+_PLAIN = {
+    **dict.fromkeys(("bytes", "endian"), "bytes"),  # the second is of drafts
+    **{name: name for name in ("transpose", "gzip", "zstd", "blosc", "crc32c")},
+    **{name: name for name in ("bitround", "zlib", "bz2", "crc32", "adler32", "fletcher32")},
+}
 
 
 def parse(docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:
@@ -167,8 +173,14 @@ def _codecs(value: Any) -> tuple[CodecSpec, ...]:
 
 
 def _codec(name: str, config: dict[str, Any]) -> CodecSpec:
-    name = _ALIASES.get(name, name)
-    return CodecSpec(name.removeprefix(_NUMCODECS), config)
+    if name == _SHARDING:
+        return CodecSpec(name, config)
+    if name in _PLAIN:
+        return named_codec(DOCUMENT, _PLAIN[name], config)
+    if name.startswith(_NUMCODECS):
+        return named_codec(DOCUMENT, name.removeprefix(_NUMCODECS), config)
+    reason = REFUSED.get(name, "is unknown")
+    raise Unsupported(f"{DOCUMENT}: codec {shown(name)} {reason}")
 
 
 def _endian(codec: CodecSpec, dtype: np.dtype[Any]) -> CodecSpec:

@@ -1,0 +1,168 @@
+"""Axes, pixel sizes and origins from groups' image metadata."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from znfs.formats import axes
+from znfs.formats.ome import level_axes, n5_axes, remarks
+from znfs.meta import Axis
+
+AXES = [
+    {"name": "c", "type": "channel"},
+    {"name": "y", "type": "space", "unit": "micrometer"},
+    {"name": "x", "type": "space", "unit": "micrometer"},
+]
+
+
+def scale(*values: float) -> dict[str, Any]:
+    return {"type": "scale", "scale": list(values)}
+
+
+def shift(*values: float) -> dict[str, Any]:
+    return {"type": "translation", "translation": list(values)}
+
+
+def image(**more: Any) -> dict[str, Any]:
+    datasets = [
+        {"path": "0", "coordinateTransformations": [scale(1, 0.5, 0.25)]},
+        {"path": "1", "coordinateTransformations": [scale(1, 1, 0.5), shift(0, 0.25, 0.125)]},
+    ]
+    return {"version": "0.4", "axes": AXES, "datasets": datasets, **more}
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_axes_scales_and_origins(version: str):
+    attributes: dict[str, Any] = {"multiscales": [image()]}
+    if version == "0.5":
+        attributes = {"ome": {"version": "0.5", **attributes}}
+    levels = level_axes(attributes)
+    assert levels["0"] == (
+        Axis("c", None, 1.0, None, "channel"),
+        Axis("y", "micrometer", 0.5, None, "space"),
+        Axis("x", "micrometer", 0.25, None, "space"),
+    )
+    assert [(a.scale, a.translation) for a in levels["1"]] == [(1, 0), (1, 0.25), (0.5, 0.125)]
+    assert remarks(attributes) == ()
+
+
+def test_transforms_of_all_levels_are_applied_after_the_levels_own():
+    both = image(coordinateTransformations=[scale(2, 10, 100), shift(1, 1, 1)])
+    levels = level_axes({"multiscales": [both]})
+    assert [(a.scale, a.translation) for a in levels["0"]] == [(2, 1), (5, 1), (25, 1)]
+    assert [(a.scale, a.translation) for a in levels["1"]] == [(2, 1), (10, 3.5), (50, 13.5)]
+
+
+def test_older_versions():
+    named = {"version": "0.3", "axes": ["t", "y", "x"], "datasets": [{"path": "a/0"}]}
+    assert level_axes({"multiscales": [named]})["a/0"] == (
+        Axis("t", kind="time"), Axis("y", kind="space"), Axis("x", kind="space"),
+    )  # fmt: skip
+    for old in ({"version": "0.1"}, {"version": "0.2"}, {}):
+        fixed = level_axes({"multiscales": [{**old, "datasets": [{"path": "0"}]}]})["0"]
+        assert [a.name for a in fixed] == ["t", "c", "z", "y", "x"]
+        assert [a.kind for a in fixed] == ["time", "channel", "space", "space", "space"]
+
+
+def test_several_images_and_odd_paths():
+    first, second = image(), image(datasets=[{"path": "0"}, {"path": "./low//1/"}])
+    levels = level_axes({"multiscales": [first, second]})
+    assert set(levels) == {"0", "1", "low/1"}
+    assert levels["0"][1].scale == 0.5
+
+
+def test_cosem():
+    transform = {
+        "axes": ["z", "y", "x"], "scale": [5.24, 4, 4], "translate": [0, 1, 2],
+        "units": ["nm", "nm", "nm"],
+    }  # fmt: skip
+    group = {"multiscales": [{"name": "", "datasets": [{"path": "s0", "transform": transform}]}]}
+    expected = (
+        Axis("z", "nm", 5.24, 0.0, "space"),
+        Axis("y", "nm", 4.0, 1.0, "space"),
+        Axis("x", "nm", 4.0, 2.0, "space"),
+    )
+    assert level_axes(group)["s0"] == expected
+    assert n5_axes({"transform": transform, "axes": ["a", "b", "c"]}, 3) == expected
+    backwards = {k: v[::-1] for k, v in transform.items()}
+    assert n5_axes({"transform": {**backwards, "order": "F"}}, 3) == expected
+
+
+def test_n5_viewer():
+    resolution = {"unit": "um", "dimensions": [1, 2, 6]}
+    group = {"scales": [[1, 1, 1], [2, 2, 1]], "pixelResolution": resolution}
+    for attributes in (group, {**group, "scales": ..., "downsamplingFactors": group["scales"]}):
+        levels = level_axes({k: v for k, v in attributes.items() if v is not ...})
+        assert [(a.name, a.scale, a.unit) for a in levels["s1"]] == [
+            ("z", 6, "um"), ("y", 4, "um"), ("x", 2, "um"),
+        ]  # fmt: skip
+    assert level_axes({"scales": [[1, 1, 1]]}) == {}
+    assert level_axes({}) == {}
+
+
+def test_n5_arrays():
+    assert n5_axes({}, 3) is None
+    assert n5_axes({"pixelResolution": [1, 2]}, 3) is None
+    named = n5_axes({"axes": ["x", "y", "c"], "units": ["nm", "nm", ""]}, 3)
+    assert named == (
+        Axis("c", kind="channel"),
+        Axis("y", "nm", kind="space"),
+        Axis("x", "nm", kind="space"),
+    )
+    found = n5_axes({"pixelResolution": [1, 2], "downsamplingFactors": [4, 8]}, 2)
+    assert found is not None
+    assert [(a.name, a.scale) for a in found] == [("y", 16), ("x", 4)]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words", "paths"),
+    [
+        ({"multiscales": {}}, "no list", set()),
+        ({"multiscales": [5]}, "without a list of datasets", set()),
+        ({"multiscales": [image(datasets=[5, {"path": ""}, {"path": "2"}])]}, "without a path",
+         {"2"}),
+        ({"multiscales": [image(axes="zyx")]}, "axes are no list", set()),
+        ({"multiscales": [image(axes=[{"type": "space"}] * 3)]}, "without a name", set()),
+        ({"multiscales": [image(axes=["y", "y", "x"])]}, "distinct", {"0", "1"}),
+        ({"multiscales": [image(axes=AXES[:2])]}, "not understood", {"0", "1"}),
+        ({"multiscales": [image(coordinateTransformations=5)]}, "no list", {"0", "1"}),
+        ({"multiscales": [image(coordinateTransformations=[scale(1, "a", 2)])]},
+         "not understood", {"0", "1"}),
+        ({"multiscales": [image(coordinateTransformations=[{"type": "affine"}])]},
+         "not understood", {"0", "1"}),
+        ({"multiscales": [{"datasets": [{"path": "s0", "transform": {"axes": 5}}]}]}, "axes are",
+         set()),
+        ({"scales": [["a"], [1, 2]], "pixelResolution": [1, 2]}, "factors", {"s1"}),
+    ],
+)  # fmt: skip
+def test_what_is_broken_is_remarked(attributes: dict[str, Any], words: str, paths: set[str]):
+    assert any(words in text for text in remarks(attributes))
+    assert set(level_axes(attributes)) == paths
+
+
+def test_transforms_that_are_not_understood_give_no_scale():
+    odd = image(coordinateTransformations=[{"type": "affine", "affine": [[1]]}])
+    assert all(a.scale is None for a in level_axes({"multiscales": [odd]})["0"])
+
+
+def test_default_names():
+    assert axes.default_names(0) == ()
+    assert axes.default_names(1) == ("x",)
+    assert axes.default_names(4) == ("i", "z", "y", "x")
+    for ndim in range(33):
+        names = axes.default_names(ndim)
+        assert len(names) == ndim
+        assert axes.valid(names)
+
+
+def test_the_first_candidate_with_valid_names_wins():
+    good, other = (Axis("a"), Axis("b")), (Axis("c"), Axis("d"))
+    assert axes.choose(2, None, good, other) == good
+    assert axes.choose(2, (Axis("a"),), other) == other
+    assert axes.choose(2, (Axis("a"), Axis("a")), other) == other
+    assert axes.choose(2, (Axis("a_b"), Axis("c"))) == (Axis("y"), Axis("x"))
+    unnamed = (Axis("", "nm", 2.0), Axis("", "nm", 3.0))
+    assert axes.choose(2, unnamed) == (Axis("y", "nm", 2.0), Axis("x", "nm", 3.0))
+    assert axes.choose(3) == (Axis("z"), Axis("y"), Axis("x"))
