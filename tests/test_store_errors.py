@@ -270,7 +270,9 @@ def test_slow_down_is_retried(nginx: Nginx, backend: str) -> None:
 
 
 @pytest.fixture(params=["s3", "s3fs", "http"])
-def line(request: pytest.FixtureRequest, s3: S3, nginx: Nginx) -> Iterator[tuple[FaultProxy, Store]]:
+def line(
+    request: pytest.FixtureRequest, s3: S3, nginx: Nginx
+) -> Iterator[tuple[FaultProxy, Store]]:
     port = nginx.ports["plain"] if request.param == "http" else s3.port
     with FaultProxy("127.0.0.1", port) as proxy:
         if request.param == "http":
@@ -601,7 +603,7 @@ def test_odd_answers_that_are_wrong(odd: Odd, key: str) -> None:
 
 def test_a_body_shorter_than_promised(odd: Odd) -> None:
     store = opened(odd.url(""))
-    with pytest.raises(StoreError, match="broke off"):
+    with pytest.raises(StoreError, match="broke"):
         store.get("cut")
     with pytest.raises(StoreError):
         store.get("cut", 5, 15)

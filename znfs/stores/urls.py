@@ -43,10 +43,15 @@ _LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)(?:://(.*))?", re.DOTALL)
 _PIPE = re.compile(r"\|(?=[A-Za-z][A-Za-z0-9+.\-]*:|$)")
 
 # Here `@` in front of the path means something else than a user: a container, a revision.
-_AT_IS_NO_USER = frozenset({"az", "abfs", "abfss", "adl", "wasb", "wasbs", "github", "git", "hf"})
+_AT_IS_NO_USER = frozenset(
+    {
+        "az", "abfs", "abfss", "adl", "wasb", "wasbs", "github", "git", "hf",
+        "file", "local", "memory", "tar", "zip",
+    }
+)
 _SECRET_WORD = re.compile(
     r"secret|passw|passphrase|token|credential|connection_string|authori[sz]ation|cookie|signature"
-    r"|headers?$|(^|[_\-])(sas|sig|pwd|auth)($|[_\-])|key($|_?id$)|private",
+    r"|headers?$|(^|[_\-])(key|sas|sig|pwd|auth)($|[_\-])|key_?id|private",
     re.IGNORECASE,
 )
 _FILE_OF_A_SECRET = re.compile(r"(file|filename|path)$", re.IGNORECASE)
@@ -77,6 +82,8 @@ class Location:
     def name(self) -> str:
         """NAME of the root, from the innermost path that is not empty."""
         path = unquote(self.path) if self.scheme in ("http", "https") else self.path
+        if self.scheme == "s3" and self.endpoint:
+            path = f"{self.host}/{path}"  # there the bucket is part of the URL's path
         return node_name(next((p for p in reversed((path, *self.zips)) if p.strip("/")), ""))
 
 
@@ -134,7 +141,7 @@ def _parse_base(text: str, quoted: bool) -> Location:
     if kind == "file":
         return _file(unquote(rest) if quoted else rest)
     if scheme in _S3_ENDPOINTS:
-        user, host, path, query = _authority(scheme, rest)
+        user, host, path, query = _authority(rest)
         bucket, _, key = unquote(path).strip("/").partition("/")
         if not bucket or not host:
             raise UsageError(f"{redact(text)!r} names no bucket: s3+https://HOST/BUCKET/KEY")
@@ -145,7 +152,7 @@ def _parse_base(text: str, quoted: bool) -> Location:
     if kind in ("http", "https"):
         if "#" in rest:
             raise UsageError(f"{redact(text)!r}: a '#' in a URL is written %23")
-        user, host, path, query = _authority(scheme, rest)
+        user, host, path, query = _authority(rest)
         _require(host, text)
         return Location(kind, host, path.strip("/"), text, user=user, query=query)
     if kind in ("s3", "gs", "az"):
@@ -156,8 +163,9 @@ def _parse_base(text: str, quoted: bool) -> Location:
         path = unquote(path) if quoted else path
         return Location(kind, host, path.strip("/"), text, account or None, user)
     # An fsspec protocol; whether its first part is a host is for fsspec to know.
-    user = _authority(scheme, rest)[0] if scheme not in _AT_IS_NO_USER else ""
-    return Location(scheme, "", rest.strip("/"), text, user=user)
+    user = _authority(rest)[0] if scheme not in _AT_IS_NO_USER else ""
+    path = rest.removeprefix(f"{user}@") if user else rest
+    return Location(scheme, "", path.strip("/"), text, user=user)
 
 
 def _file(path: str) -> Location:
@@ -170,7 +178,7 @@ def _require(host: str, text: str) -> None:
         raise UsageError(f"{redact(text)!r} names no host or bucket")
 
 
-def _authority(scheme: str, rest: str) -> tuple[str, str, str, str]:
+def _authority(rest: str) -> tuple[str, str, str, str]:
     """User info, host:port, path and query of what follows `scheme://`."""
     rest, _, query = rest.partition("?")
     authority, slash, path = rest.partition("/")

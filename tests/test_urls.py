@@ -1,0 +1,170 @@
+"""SOURCE taken apart, named, and kept free of secrets."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from znfs.errors import UsageError
+from znfs.options import Options
+from znfs.stores import open_store
+from znfs.stores.urls import node_name, parse, redact, refuse_secrets
+
+# source, scheme, host, path, zips, format, NAME
+SOURCES: list[tuple[str, str, str, str, tuple[str, ...], str | None, str]] = [
+    ("/data/x.zarr", "file", "", "/data/x.zarr", (), None, "x"),
+    ("/data/x.zarr/", "file", "", "/data/x.zarr", (), None, "x"),
+    ("/data//y/../x.n5", "file", "", "/data/x.n5", (), None, "x"),
+    ("/data/a.zarr.zip", "file", "", "/data/a.zarr.zip", (), None, "a.zarr"),
+    ("/", "file", "", "/", (), None, "root"),
+    ("/data/.zarr", "file", "", "/data/.zarr", (), None, "root"),
+    ("/data/X.ZARR", "file", "", "/data/X.ZARR", (), None, "X.ZARR"),
+    ("/a|b/c", "file", "", "/a|b/c", (), None, "c"),
+    ("/a::b/c", "file", "", "/a::b/c", (), None, "c"),
+    ("file:///data/a%20b.zarr", "file", "", "/data/a%20b.zarr", (), None, "a%20b"),
+    ("file:///data/a%20b.zarr|zarr3:", "file", "", "/data/a b.zarr", (), "zarr3", "a b"),
+    ("s3://bucket", "s3", "bucket", "", (), None, "root"),
+    ("s3://bucket/", "s3", "bucket", "", (), None, "root"),
+    ("s3://bucket/a/b.zarr/", "s3", "bucket", "a/b.zarr", (), None, "b"),
+    ("S3a://bucket/b.zarr", "s3", "bucket", "b.zarr", (), None, "b"),
+    ("s3://bucket/a%20b?c#d@e:f", "s3", "bucket", "a%20b?c#d@e:f", (), None, "a%20b?c#d@e:f"),
+    ("gcs://bucket/b.n5", "gs", "bucket", "b.n5", (), None, "b"),
+    ("az://container/b", "az", "container", "b", (), None, "b"),
+    ("https://host:8080/a/b%20c.zarr/", "https", "host:8080", "a/b%20c.zarr", (), None, "b c"),
+    ("https://host", "https", "host", "", (), None, "root"),
+    ("memory://x/y.zarr", "memory", "", "x/y.zarr", (), None, "y"),
+    ("github://org:repo@main/data/z.zarr", "github", "", "org:repo@main/data/z.zarr", (), None,
+     "z"),
+    ("zip://in/x.zarr::s3://bucket/a.zip", "s3", "bucket", "a.zip", ("in/x.zarr",), None, "x"),
+    ("zip://::/d/a.zip", "file", "", "/d/a.zip", ("",), None, "a"),
+    ("zip::https://h/a.zip", "https", "h", "a.zip", ("",), None, "a"),
+    ("zip://x::zip://b.zip::/d/a.zip", "file", "", "/d/a.zip", ("b.zip", "x"), None, "x"),
+    ("s3://b/a.zip|zip:x.zarr|zarr3:", "s3", "b", "a.zip", ("x.zarr",), "zarr3", "x"),
+    ("s3://b/a.zip|zip:|zarr:", "s3", "b", "a.zip", ("",), None, "a"),
+    ("/d/a.zip|zip:b.zip|zip:x%20y|n5:s0", "file", "", "/d/a.zip", ("b.zip", "x y/s0"), "n5",
+     "s0"),
+    ("s3://b/x|zarr2:deep/er", "s3", "b", "x/deep/er", (), "zarr2", "er"),
+    ("https://h/x|zarr3:a b", "https", "h", "x/a%20b", (), "zarr3", "a b"),
+    ("s3+https://host/bucket/k%20y.zarr", "s3", "bucket", "k y.zarr", (), None, "k y"),
+    ("s3+http://host:9000/bucket", "s3", "bucket", "", (), None, "bucket"),
+    ("tar://in/x.zarr::s3://b/a.tar", "chain", "", "in/x.zarr", (), None, "x"),
+    ("zip://q.n5::tar://a.zip::s3://b/a.tar", "chain", "", "a.zip", ("q.n5",), None, "q"),
+    ("simplecache::s3://b/x.zarr", "chain", "", "x.zarr", (), None, "x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "scheme", "host", "path", "zips", "format", "name"), SOURCES,
+    ids=[s[0] for s in SOURCES],
+)
+def test_parse(
+    source: str, scheme: str, host: str, path: str, zips: tuple[str, ...], format: str | None,
+    name: str,
+) -> None:
+    found = parse(source)
+    assert (found.scheme, found.host, found.path) == (scheme, host, path)
+    assert (found.zips, found.format, found.name) == (zips, format, name)
+
+
+def test_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert parse("x.zarr").path == str(tmp_path / "x.zarr")
+    assert parse("./a::b").path == str(tmp_path / "a::b")
+    assert parse(".").name == os.path.basename(tmp_path)
+    assert parse("~/x.zarr").path == "/home/me/x.zarr"
+    assert parse("zip://x::a.zip").path == str(tmp_path / "a.zip")
+
+
+def test_endpoints() -> None:
+    assert parse("s3+https://host:9000/b/k").endpoint == "https://host:9000"
+    assert parse("s3+http://host/b").endpoint == "http://host"
+    assert parse("s3://b/k").endpoint is None
+    found = parse("abfss://con@acc.dfs.core.windows.net/k")
+    assert (found.host, found.endpoint) == ("con", "acc.dfs.core.windows.net")
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "a\0b", "s3://", "https:///x", "s3+https://host", "s3+https://host/", "x|gzip:",
+     "s3://b/x|zarr3:|zip:y", "s3://b|zarr3:|zarr2:", "https://h/x#frag", "foo bar::baz",
+     "s3+https://h/b/k?x=1"],
+)
+def test_refused(source: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_node_name() -> None:
+    names = ["a/b", "a/b.zarr", "b.n5", "b.zip", "b.zarr.zip", "", "a/b/", "b.tar"]
+    assert [node_name(n) for n in names] == ["b", "b", "b", "b", "b.zarr", "root", "b", "b.tar"]
+
+
+def test_source_info() -> None:
+    _, info = open_store("/data/x.n5|n5:a", Options())
+    assert (info.name, info.format, info.url) == ("a", "n5", "/data/x.n5|n5:a")
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("source", "clean"),
+    [
+        (f"https://me:{SECRET}@host/x", "https://host/x"),
+        (f"zip://x::https://me:{SECRET}@host/a.zip", "zip://x::https://host/a.zip"),
+        (f"s3+https://k:{SECRET}@host/b|zarr3:", "s3+https://host/b|zarr3:"),
+        (f"sftp://me:{SECRET}@host/x", "sftp://host/x"),
+        (f"https://{SECRET}@host/x", "https://host/x"),
+        (f"https://host/x?X-Amz-Signature={SECRET}&a=1", "https://host/x?X-Amz-Signature=***&a=1"),
+        (f"https://host/x?sv=1&sig={SECRET}", "https://host/x?sv=1&sig=***"),
+        (f"https://host/x?access_token={SECRET}", "https://host/x?access_token=***"),
+        (f"https://host/x?AWSAccessKeyId={SECRET}", "https://host/x?AWSAccessKeyId=***"),
+    ],
+)
+def test_secrets_in_urls(source: str, clean: str) -> None:
+    assert redact(source) == clean
+    assert redact(f"asked for {source}") == f"asked for {clean}"
+    with pytest.raises(UsageError, match="--config") as caught:
+        refuse_secrets(source)
+    assert SECRET not in str(caught.value)
+    assert SECRET not in repr(parse(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/home/me@work/x.zarr", "s3://bucket/a@b:c", "https://host/a@b", "https://host/x?list=1",
+     "abfss://con@acc.dfs.core.windows.net/k", "github://org:repo@sha/x", "https://host/x?page=2",
+     "zip://x@y::s3://b/a.zip"],
+)
+def test_no_secrets_in_urls(source: str) -> None:
+    assert redact(source) == source
+    refuse_secrets(source)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["secret", "key", "token", "password", "secret_access_key", "access_key_id", "account_key",
+     "aws_session_token", "sas_token", "connection_string", "Authorization", "headers", "cookie",
+     "client_secret", "credential", "sse_customer_key_base64", "SAS", "api-key", "passphrase"],
+)
+def test_secret_options(key: str) -> None:
+    with pytest.raises(UsageError, match="--config") as caught:
+        refuse_secrets("s3://b", {key: SECRET})
+    assert SECRET not in str(caught.value)
+    assert key in str(caught.value)
+
+
+def test_harmless_options() -> None:
+    refuse_secrets("s3://b", {
+        "anon": "true", "endpoint_url": "https://host:9000", "token": "anon", "timeout": "5s",
+        "username": "me", "service_account_path": "/etc/key.json", "key_filename": "/etc/key",
+        "region": "eu-x-1", "project": "x", "protocol": "http",
+    })
+    with pytest.raises(UsageError, match="--config"):
+        refuse_secrets("s3://b", {"proxy_url": f"http://me:{SECRET}@proxy"})
+    with pytest.raises(UsageError, match="--config"):
+        refuse_secrets("s3://b", None, f"https://me:{SECRET}@host")
