@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
-from znfs.meta import ArrayMeta, Axis
+from znfs.meta import ArrayMeta, Axis, Index, Shape
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of an array: where it begins and how far it goes."""
+
+    start: Index
+    shape: Shape
+
+    @classmethod
+    def whole(cls, meta: ArrayMeta) -> Box:
+        return cls((0,) * meta.ndim, meta.shape)
+
+    def with_axis(self, d: int, start: int, length: int) -> Box:
+        """The same box but for axis `d`."""
+        return Box(
+            (*self.start[:d], start, *self.start[d + 1 :]),
+            (*self.shape[:d], length, *self.shape[d + 1 :]),
+        )
 
 
 @dataclass(frozen=True)
@@ -57,8 +77,14 @@ class Hyperstack:
     frames: int
     slices: int
     channels: int
-    z: int | None
     t: int | None
+    z: int | None
+    c: int | None
+
+    @property
+    def count(self) -> int:
+        """Number of planes."""
+        return self.frames * self.slices * self.channels
 
 
 def hyperstack(meta: ArrayMeta) -> Hyperstack:
@@ -66,17 +92,14 @@ def hyperstack(meta: ArrayMeta) -> Hyperstack:
     axes = plane_axes(meta)
     c = next((d for d in axes.rest if _is(meta.axes[d], "c", "channel")), None)
     z = next((d for d in axes.rest if d != c and meta.axes[d].name == "z"), None)
-    t = next((d for d in axes.rest if _is(meta.axes[d], "t", "time")), None)
     joined = tuple(d for d in axes.rest if d not in (c, z))
-    frames = 1
-    for d in joined:
-        frames *= meta.shape[d]
-    order = joined + tuple(d for d in (z, c) if d is not None) + (axes.row, axes.column)
+    t = next((d for d in joined if _is(meta.axes[d], "t", "time")), None)
     return Hyperstack(
-        order,
-        frames,
-        meta.shape[z] if z is not None else 1,
-        meta.shape[c] if c is not None else 1,
-        z,
+        joined + tuple(d for d in (z, c) if d is not None) + (axes.row, axes.column),
+        prod(meta.shape[d] for d in joined),
+        1 if z is None else meta.shape[z],
+        1 if c is None else meta.shape[c],
         t,
+        z,
+        c,
     )

@@ -1,6 +1,8 @@
-"""Pixel sizes as TIFF and ImageJ write them."""
+"""Pixel sizes as TIFF writes them."""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 from znfs.meta import Axis
 from znfs.views.tiff.structure import (
@@ -12,44 +14,61 @@ from znfs.views.tiff.structure import (
     Tag,
 )
 
-# Centimetres per unit, for TIFF's ResolutionUnit 3; other units have no place in TIFF proper.
-_CENTIMETRES = {
-    "angstrom": 1e-8, "nanometer": 1e-7, "micrometer": 1e-4, "millimeter": 0.1, "centimeter": 1.0,
-    "meter": 100.0, "nm": 1e-7, "um": 1e-4, "µm": 1e-4, "mm": 0.1, "cm": 1.0, "m": 100.0,
+# Units as OME-Zarr (UDUNITS-2) names them, and other spellings met in the wild.
+_SYMBOLS = {
+    "Å": "angstrom", "nm": "nanometer", "um": "micrometer", "µm": "micrometer",
+    "μm": "micrometer", "micron": "micrometer", "microns": "micrometer", "mm": "millimeter",
+    "cm": "centimeter", "m": "meter", "km": "kilometer", "in": "inch",
+    "s": "second", "sec": "second", "seconds": "second", "ms": "millisecond",
+    "us": "microsecond", "µs": "microsecond", "min": "minute", "h": "hour", "d": "day",
 }  # fmt: skip
 
-# ImageJ's names for units in its description.
-_IMAGEJ_UNITS = {"micrometer": "micron", "um": "micron", "µm": "micron", "nanometer": "nm",
-                 "millimeter": "mm", "centimeter": "cm", "meter": "m", "second": "sec",
-                 "s": "sec"}  # fmt: skip
+# Centimetres per unit, for TIFF's ResolutionUnit 3; other units have no place in TIFF proper.
+_CENTIMETRES = {
+    "picometer": Fraction(1, 10**10),
+    "angstrom": Fraction(1, 10**8),
+    "nanometer": Fraction(1, 10**7),
+    "micrometer": Fraction(1, 10**4),
+    "millimeter": Fraction(1, 10),
+    "centimeter": Fraction(1),
+    "inch": Fraction(254, 100),
+    "meter": Fraction(100),
+    "kilometer": Fraction(10**5),
+}
+
+
+def unit_name(axis: Axis) -> str | None:
+    """The unit by OME-Zarr's name, whatever symbol the metadata has for it."""
+    if not axis.unit:
+        return None
+    name = axis.unit.removesuffix("s") if axis.unit.endswith("meters") else axis.unit
+    return _SYMBOLS.get(name, name.replace("metre", "meter"))
+
+
+def pixel_size(axis: Axis) -> Fraction | None:
+    """The pixel's size as the metadata spells it; None if unknown or not positive."""
+    return Fraction(repr(axis.scale)) if axis.scale and axis.scale > 0 else None
 
 
 def resolution_tags(row: Axis, column: Axis) -> list[Tag]:
     """XResolution and YResolution in pixels per centimetre, where both sizes are known lengths."""
-    sizes = []
-    for axis in (column, row):
-        factor = _CENTIMETRES.get(axis.unit or "")
-        if factor is None or not axis.scale or not axis.scale > 0:
-            return []
-        sizes.append(1 / (axis.scale * factor))
-    return [
-        (X_RESOLUTION, RATIONAL, [sizes[0]]),
-        (Y_RESOLUTION, RATIONAL, [sizes[1]]),
-        (RESOLUTION_UNIT, SHORT, [3]),
-    ]
+    per_unit = [_CENTIMETRES.get(unit_name(axis) or "") for axis in (column, row)]
+    if None in per_unit:
+        return []
+    return _tags([(pixel_size(a), u) for a, u in zip((column, row), per_unit, strict=True)], 3)
 
 
-def imagej_unit(unit: str | None) -> str | None:
-    """ImageJ's word for a unit."""
-    return _IMAGEJ_UNITS.get(unit, unit) if unit else None
+def unitless_tags(row: Axis, column: Axis) -> list[Tag]:
+    """XResolution and YResolution in pixels per unit of the axes, where both sizes are known."""
+    return _tags([(pixel_size(axis), Fraction(1)) for axis in (column, row)], 1)
 
 
-def imagej_tags(row: Axis, column: Axis) -> list[Tag]:
-    """XResolution and YResolution in pixels per the description's `unit`, as ImageJ reads them."""
-    if not (row.scale and column.scale and row.scale > 0 and column.scale > 0):
+def _tags(sizes: list[tuple[Fraction | None, Fraction | None]], unit: int) -> list[Tag]:
+    values = [1 / (size * factor) for size, factor in sizes if size and factor]
+    if len(values) < 2:
         return []
     return [
-        (X_RESOLUTION, RATIONAL, [1 / column.scale]),
-        (Y_RESOLUTION, RATIONAL, [1 / row.scale]),
-        (RESOLUTION_UNIT, SHORT, [1]),
+        (X_RESOLUTION, RATIONAL, values[:1]),
+        (Y_RESOLUTION, RATIONAL, values[1:]),
+        (RESOLUTION_UNIT, SHORT, [unit]),
     ]

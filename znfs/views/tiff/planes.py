@@ -11,22 +11,29 @@ from znfs.array import Array
 from znfs.extents import Literal, Slab, unravel
 from znfs.meta import Index
 from znfs.node import File
-from znfs.views.tiff.axes import plane_axes
+from znfs.views.tiff.axes import Box, PlaneAxes, plane_axes
 from znfs.views.tiff.calibration import resolution_tags
 from znfs.views.tiff.structure import BIG, CLASSIC, Plane, tiff_dtype
 
 # Strips of this size: small enough for a tool that shows part of a plane, large enough that the
 # offsets of a 4 GiB plane are 4,096 numbers.
 _STRIP = 1 << 20
+_MOST_HEADER = 1 << 20
 
 
 class PlanesDir:
-    """The planes of an array in one orientation, named by their indexes, in storage order."""
+    """The planes of an array in one orientation, named by their indexes, in storage order.
 
-    def __init__(self, array: Array, name: str, orientation: str) -> None:
+    With `box`, each is cut to it; the axes that are not the planes' stay whole.
+    """
+
+    def __init__(
+        self, array: Array, name: str, orientation: str = "yx", box: Box | None = None
+    ) -> None:
         meta = array.meta
         self._array = array
         self._name = name
+        self._box = box or Box.whole(meta)
         self._axes = plane_axes(meta, orientation)
         self._lengths = tuple(meta.shape[d] for d in self._axes.rest)
         self._widths = tuple(len(str(n - 1)) for n in self._lengths)
@@ -50,7 +57,12 @@ class PlanesDir:
 
     def lookup(self, name: str) -> File | None:
         index = self._parse(name)
-        return None if index is None else plane_file(self._array, self._axes_box(index))
+        if index is None:
+            return None
+        box = self._box
+        for d, i in zip(self._axes.rest, index, strict=True):
+            box = box.with_axis(d, i, 1)
+        return plane_file(self._array, self._axes, box)
 
     def _file_name(self, index: Index) -> str:
         parts = zip(self._labels, index, self._widths, strict=True)
@@ -68,29 +80,18 @@ class PlanesDir:
         index = tuple(int(i) for i in found.groups())
         return index if all(i < n for i, n in zip(index, self._lengths, strict=True)) else None
 
-    def _axes_box(self, index: Index) -> tuple[Index, tuple[int, ...], tuple[int, ...]]:
-        """The plane's box in the array's axes, and the order of its run."""
-        meta, axes = self._array.meta, self._axes
-        start = [0] * meta.ndim
-        shape = list(meta.shape)
-        for d, i in zip(axes.rest, index, strict=True):
-            start[d], shape[d] = i, 1
-        return tuple(start), tuple(shape), (*axes.rest, axes.row, axes.column)
 
-
-def plane_file(array: Array, box: tuple[Index, tuple[int, ...], tuple[int, ...]]) -> File:
-    """A one-plane TIFF of a box whose axes but the last two of its order have length 1."""
-    start, shape, order = box
-    row, column = order[-2:]
+def plane_file(array: Array, axes: PlaneAxes, box: Box) -> File:
+    """A one-plane TIFF of a box of length 1 along all axes but the plane's."""
     dtype = tiff_dtype(array.meta.dtype)
     assert dtype is not None  # the view was refused otherwise
-    plane = Plane.of(shape[row], shape[column], dtype, _STRIP)
-    tiff = CLASSIC if plane.nbytes < CLASSIC.limit - (1 << 20) else BIG
-    calibration = resolution_tags(array.meta.axes[row], array.meta.axes[column])
+    plane = Plane.of(box.shape[axes.row], box.shape[axes.column], dtype, _STRIP)
+    tiff = CLASSIC if plane.nbytes < CLASSIC.limit - _MOST_HEADER else BIG
+    calibration = resolution_tags(array.meta.axes[axes.row], array.meta.axes[axes.column])
     at = tiff.header_size
     length = len(tiff.ifd(plane.tags(tiff, 0) + calibration, at))
     ifd = tiff.ifd(plane.tags(tiff, at + length) + calibration, at)
-    data = Slab(array, start, shape, order, dtype)
+    data = Slab(array, box.start, box.shape, (*axes.rest, axes.row, axes.column), dtype)
     return File([Literal(tiff.header(at) + ifd), data], array.version, array.mtime)
 
 

@@ -6,15 +6,17 @@ follow without gaps, as ImageJ wants them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
+
 import numpy as np
 
 from znfs.array import Array
 from znfs.extents import Literal, Records, Slab
-from znfs.meta import ArrayMeta
-from znfs.node import File
-from znfs.views.tiff import planes
-from znfs.views.tiff.axes import Hyperstack, hyperstack, plane_axes
-from znfs.views.tiff.calibration import imagej_tags, imagej_unit, resolution_tags
+from znfs.node import Extent, File
+from znfs.views.tiff import imagej, planes
+from znfs.views.tiff.axes import Box, hyperstack, plane_axes
+from znfs.views.tiff.calibration import resolution_tags, unitless_tags
 from znfs.views.tiff.structure import (
     ASCII,
     BIG,
@@ -30,56 +32,30 @@ _IMAGEJ_TYPES = frozenset(np.dtype(t) for t in ("u1", "<u2", "<i2", "<f4"))
 # Planes start at a multiple of this, the page size, so that page cache and reads line up.
 _ALIGN = 4096
 _STRIP = 8 << 20
+_MOST_HEADER = 1 << 20
 
 
-def imagej_file(array: Array) -> File:
-    """All planes in ImageJ's order. Below 4 GiB an IFD per plane; beyond, ImageJ's own large
-    form: one IFD, further planes implied by `images=N` in its description."""
+def imagej_file(array: Array, box: Box | None = None) -> File:
+    """All planes, or `box` cut from each, in ImageJ's order.
+
+    Below 4 GiB with an IFD per plane; beyond, ImageJ's own large form: one IFD, further planes
+    implied by `images=N` in its description.
+    """
     meta = array.meta
+    box = box or Box.whole(meta)
     stack = hyperstack(meta)
     row, column = stack.order[-2:]
-    plane = Plane.of(meta.shape[row], meta.shape[column], meta.dtype)
+    plane = Plane.of(box.shape[row], box.shape[column], meta.dtype)
     first: list[Tag] = [
-        (IMAGE_DESCRIPTION, ASCII, describe(meta, stack)),
-        *imagej_tags(meta.axes[row], meta.axes[column]),
+        (IMAGE_DESCRIPTION, ASCII, imagej.description(meta, stack, box.start)),
+        *unitless_tags(meta.axes[row], meta.axes[column]),
+        *imagej.metadata_tags(meta, stack),
     ]
-    count = stack.frames * stack.slices * stack.channels
-    table = _table_size(CLASSIC, plane, count, first)
-    if table + count * plane.nbytes >= CLASSIC.limit:
-        count = 1
-    return _stack(array, CLASSIC, plane, count, first, stack.order)
-
-
-def describe(meta: ArrayMeta, stack: Hyperstack) -> bytes:
-    """ImageJ's ImageDescription (ij.io.FileSaver.getDescriptionString)."""
-    count = stack.frames * stack.slices * stack.channels
-    row, column = stack.order[-2:]
-    lines = ["ImageJ=1.53t"]
-    if count > 1:
-        lines.append(f"images={count}")
-        for key, n in (
-            ("channels", stack.channels),
-            ("slices", stack.slices),
-            ("frames", stack.frames),
-        ):
-            if n > 1:
-                lines.append(f"{key}={n}")
-        if sum(n > 1 for n in (stack.channels, stack.slices, stack.frames)) > 1:
-            lines.append("hyperstack=true")
-        if stack.channels > 1:
-            lines.append("mode=grayscale")
-    if unit := imagej_unit(meta.axes[column].unit):
-        lines.append(f"unit={unit}")
-        other = imagej_unit(meta.axes[row].unit)
-        if other and other != unit:
-            lines.append(f"yunit={other}")
-    if stack.z is not None and meta.axes[stack.z].scale:
-        lines.append(f"spacing={meta.axes[stack.z].scale}")
-    if stack.t is not None and meta.axes[stack.t].scale:
-        lines.append(f"finterval={meta.axes[stack.t].scale}")
-        if tunit := imagej_unit(meta.axes[stack.t].unit):
-            lines.append(f"tunit={tunit}")
-    return ("\n".join(lines) + "\n").encode("latin-1", "replace")
+    layout = _Layout(CLASSIC, plane, stack.count, first)
+    if layout.data_at + stack.count * plane.nbytes >= CLASSIC.limit:
+        layout = _Layout(CLASSIC, plane, 1, first)
+    data = Slab(array, box.start, box.shape, stack.order)
+    return File([*layout.extents(), data], array.version, array.mtime)
 
 
 def big_file(array: Array) -> File:
@@ -89,66 +65,63 @@ def big_file(array: Array) -> File:
     dtype = tiff_dtype(meta.dtype)
     assert dtype is not None  # the view was refused otherwise
     plane = Plane.of(meta.shape[axes.row], meta.shape[axes.column], dtype, _STRIP)
-    count = 1
-    for d in axes.rest:
-        count *= meta.shape[d]
-    first = resolution_tags(meta.axes[axes.row], meta.axes[axes.column])
-    return _stack(array, BIG, plane, count, first, (*axes.rest, axes.row, axes.column), first)
+    count = prod(meta.shape[d] for d in axes.rest)
+    every = resolution_tags(meta.axes[axes.row], meta.axes[axes.column])
+    layout = _Layout(BIG, plane, count, every, every)
+    data = Slab(array, order=(*axes.rest, axes.row, axes.column), dtype=dtype)
+    return File([*layout.extents(), data], array.version, array.mtime)
 
 
-def refuse_imagej(array: Array) -> str | None:
-    """Why the array has no ImageJ stack; None if it has."""
+def refuse_imagej(array: Array, box: Box | None = None) -> str | None:
+    """Why the array, or `box` of it, has no ImageJ stack; None if it has."""
     meta = array.meta
     if why := planes.refuse(array):
         return why
     if meta.dtype not in _IMAGEJ_TYPES:
         return f"ImageJ does not hold {meta.dtype} exactly"
     row, column = hyperstack(meta).order[-2:]
-    if meta.shape[row] * meta.shape[column] * meta.dtype.itemsize >= CLASSIC.limit - (1 << 20):
+    shape = box.shape if box else meta.shape
+    if shape[row] * shape[column] * meta.dtype.itemsize >= CLASSIC.limit - _MOST_HEADER:
         return "a plane of 4 GiB or more does not fit classic TIFF"
     return None
 
 
-def _table_size(tiff: TiffFormat, plane: Plane, count: int, first: list[Tag]) -> int:
-    """Bytes before the first plane."""
-    head = tiff.header_size + len(tiff.ifd(plane.tags(tiff, 0) + first, 0))
-    size = head + (count - 1) * len(tiff.ifd(plane.tags(tiff, 0), 0))
-    return size + -size % _ALIGN
+class _Layout:
+    """Header, `count` IFDs, padding, and then the planes from offset `data_at` on.
 
+    `first` are further tags of the first IFD, `others` those of all others.
+    """
 
-def _stack(
-    array: Array,
-    tiff: TiffFormat,
-    plane: Plane,
-    count: int,
-    first: list[Tag],
-    order: tuple[int, ...],
-    others: list[Tag] | None = None,
-) -> File:
-    """Header, `count` IFDs, then the planes; `first` are the first IFD's further tags."""
-    more = others or []
-    at = tiff.header_size
-    head_size = len(tiff.ifd(plane.tags(tiff, 0) + first, 0))
-    stride = len(tiff.ifd(plane.tags(tiff, 0) + more, 0))
-    rest_at = at + head_size
-    data_at = rest_at + (count - 1) * stride
-    padding = -data_at % _ALIGN
-    data_at += padding
+    def __init__(
+        self,
+        tiff: TiffFormat,
+        plane: Plane,
+        count: int,
+        first: list[Tag],
+        others: Sequence[Tag] = (),
+    ) -> None:
+        self._tiff, self._plane, self._count = tiff, plane, count
+        self._first, self._others = first, list(others)
+        self._rest_at = tiff.header_size + len(tiff.ifd(plane.tags(tiff, 0) + first, 0))
+        self._stride = len(tiff.ifd(plane.tags(tiff, 0) + self._others, 0))
+        end = self._rest_at + (count - 1) * self._stride
+        self._padding = -end % _ALIGN
+        self.data_at = end + self._padding
 
-    def ifd(i: int) -> bytes:
-        here = rest_at + i * stride
-        last = i == count - 2
-        tags = plane.tags(tiff, data_at + (i + 1) * plane.nbytes) + more
-        return tiff.ifd(tags, here, 0 if last else here + stride)
+    def extents(self) -> list[Extent]:
+        """All that stands before the planes."""
+        tiff, at = self._tiff, self._tiff.header_size
+        tags = self._plane.tags(tiff, self.data_at) + self._first
+        first = tiff.ifd(tags, at, self._rest_at if self._count > 1 else 0)
+        return [
+            Literal(tiff.header(at) + first),
+            Records(self._count - 1, self._stride, self._ifd),
+            Literal(b"\0" * self._padding),
+        ]
 
-    head = tiff.ifd(plane.tags(tiff, data_at) + first, at, rest_at if count > 1 else 0)
-    return File(
-        [
-            Literal(tiff.header(at) + head),
-            Records(count - 1, stride, ifd),
-            Literal(b"\0" * padding),
-            Slab(array, order=order, dtype=plane.dtype),
-        ],
-        array.version,
-        array.mtime,
-    )
+    def _ifd(self, i: int) -> bytes:
+        """The IFD of plane `i + 1`."""
+        here = self._rest_at + i * self._stride
+        tags = self._plane.tags(self._tiff, self.data_at + (i + 1) * self._plane.nbytes)
+        after = 0 if i == self._count - 2 else here + self._stride
+        return self._tiff.ifd(tags + self._others, here, after)

@@ -16,20 +16,34 @@ from typing import Any
 import numpy as np
 
 # Field types (TIFF 6.0 p. 15; BigTIFF adds LONG8).
-ASCII, SHORT, LONG, RATIONAL, BYTE, LONG8 = 2, 3, 4, 5, 1, 16
+BYTE, ASCII, SHORT, LONG, RATIONAL, LONG8 = 1, 2, 3, 4, 5, 16
 _FORMATS = {BYTE: "B", ASCII: "c", SHORT: "H", LONG: "I", RATIONAL: "II", LONG8: "Q"}
 
-# Tags (TIFF 6.0, part 1 and 2).
+# Tags (TIFF 6.0, parts 1 and 2; SubIFDs of TIFF Tech Note 1).
 NEW_SUBFILE_TYPE = 254
 IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE, COMPRESSION = 256, 257, 258, 259
 PHOTOMETRIC, IMAGE_DESCRIPTION, STRIP_OFFSETS, SAMPLES_PER_PIXEL = 262, 270, 273, 277
 ROWS_PER_STRIP, STRIP_BYTE_COUNTS, X_RESOLUTION, Y_RESOLUTION = 278, 279, 282, 283
-RESOLUTION_UNIT, SOFTWARE, SAMPLE_FORMAT = 296, 305, 339
+PLANAR_CONFIGURATION, RESOLUTION_UNIT, SAMPLE_FORMAT = 284, 296, 339
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTE_COUNTS, SUB_IFDS = 322, 323, 324, 325, 330
 
 # SampleFormat (TIFF 6.0 p. 80; 6 is complex IEEE floating point) by numpy kind.
-_SAMPLE_FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3, "c": 6}
+SAMPLE_FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3, "c": 6}
 
-Tag = tuple[int, int, Sequence[Any] | bytes]
+_MOST_INT = (1 << 31) - 1
+# A plane has no more strips than this, so that its tables stay small whatever its shape.
+_MOST_STRIPS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Values that do not follow their IFD: `count` of them at offset `at`."""
+
+    count: int
+    at: int
+
+
+Tag = tuple[int, int, Sequence[Any] | bytes | Elsewhere]
 
 
 @dataclass(frozen=True)
@@ -53,13 +67,16 @@ class TiffFormat:
         entries, values = [], b""
         values_at = at + self._fixed_size(len(tags))
         for code, kind, content in sorted(tags, key=lambda tag: tag[0]):
-            data = _encode(kind, content)
-            count = len(data) // struct.calcsize("<" + _FORMATS[kind])
-            if len(data) <= inline:
-                field = data.ljust(inline, b"\0")
+            if isinstance(content, Elsewhere):
+                count, field = content.count, struct.pack("<" + self.offset, content.at)
             else:
-                field = struct.pack("<" + self.offset, values_at + len(values))
-                values += data + b"\0" * (-len(data) % 8)
+                data = _encode(kind, content)
+                count = len(data) // struct.calcsize("<" + _FORMATS[kind])
+                if len(data) <= inline:
+                    field = data.ljust(inline, b"\0")
+                else:
+                    field = struct.pack("<" + self.offset, values_at + len(values))
+                    values += data + b"\0" * (-len(data) % 8)
             entries.append(struct.pack("<HH" + self.offset, code, kind, count) + field)
         head = struct.pack("<" + self.count, len(tags)) + b"".join(entries)
         return (head + struct.pack("<" + self.offset, next_ifd)).ljust(
@@ -85,14 +102,14 @@ def _encode(kind: int, content: Sequence[Any] | bytes) -> bytes:
     return struct.pack(f"<{len(content)}{_FORMATS[kind]}", *content)
 
 
-def rational(value: float) -> tuple[int, int]:
-    """A positive number as the nearest fraction of two 32-bit integers."""
-    fraction = Fraction(value).limit_denominator(1_000_000)
-    if fraction.numerator >= 1 << 32:
-        return (1 << 32) - 1, 1
-    if not fraction.numerator:  # smaller than a millionth
-        return 1, min((1 << 32) - 1, round(1 / value)) if value > 0 else 1
-    return fraction.numerator, fraction.denominator
+def rational(value: float | Fraction) -> tuple[int, int]:
+    """A positive number as the nearest fraction that readers with signed integers take too."""
+    exact = Fraction(value)
+    if exact >= 1:  # both parts have to stay below 2^31
+        inverse = (1 / exact).limit_denominator(_MOST_INT)
+        return (inverse.denominator, inverse.numerator) if inverse else (_MOST_INT, 1)
+    nearest = exact.limit_denominator(_MOST_INT)
+    return (nearest.numerator, nearest.denominator) if nearest else (1, _MOST_INT)
 
 
 @dataclass(frozen=True)
@@ -107,9 +124,10 @@ class Plane:
     @classmethod
     def of(cls, rows: int, columns: int, dtype: np.dtype[Any], strip: int | None = None) -> Plane:
         """Strips of about `strip` bytes; without it the plane is one strip."""
-        row = max(1, columns * dtype.itemsize)
-        per_strip = rows if strip is None else max(1, min(rows, strip // row))
-        return cls(rows, columns, dtype, per_strip)
+        if strip is None:
+            return cls(rows, columns, dtype, rows)
+        per_strip = max(1, strip // (columns * dtype.itemsize), -(-rows // _MOST_STRIPS))
+        return cls(rows, columns, dtype, min(rows, per_strip))
 
     @property
     def nbytes(self) -> int:
@@ -134,7 +152,7 @@ class Plane:
                 tiff.offset_type,
                 [min(strip, self.nbytes - start) for start in starts],
             ),
-            (SAMPLE_FORMAT, SHORT, [_SAMPLE_FORMATS[self.dtype.kind]]),
+            (SAMPLE_FORMAT, SHORT, [SAMPLE_FORMATS[self.dtype.kind]]),
         ]
 
 

@@ -1,0 +1,345 @@
+"""`NAME.ome.tif`: the levels of an OME-Zarr image as one tiled pyramidal OME-TIFF (BigTIFF).
+
+Planes follow each other as in `NAME.tif`: t, z, c, the channel fastest (OME's XYCZT). Each has an
+IFD for the full resolution, and SubIFDs for the levels below. The file is
+
+    header | IFDs of the first plane, with the description | IFDs of each further plane |
+    per level: offsets of all tiles, and one table of byte counts for all planes |
+    per level: tiles, plane after plane
+
+All but the first plane's IFDs is arithmetic and computed when read. Where a level has fewer
+slices than the first, the SubIFDs of several planes point at the same tiles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from znfs.array import Array, Group
+from znfs.extents import Literal, Records, Zeros
+from znfs.formats import ome
+from znfs.meta import ArrayMeta
+from znfs.node import Extent, File
+from znfs.views.tiff import imagej, omexml, planes
+from znfs.views.tiff.axes import Hyperstack, hyperstack
+from znfs.views.tiff.calibration import resolution_tags
+from znfs.views.tiff.structure import (
+    ASCII,
+    BIG,
+    BITS_PER_SAMPLE,
+    COMPRESSION,
+    IMAGE_DESCRIPTION,
+    IMAGE_LENGTH,
+    IMAGE_WIDTH,
+    LONG,
+    LONG8,
+    NEW_SUBFILE_TYPE,
+    PHOTOMETRIC,
+    PLANAR_CONFIGURATION,
+    SAMPLE_FORMAT,
+    SAMPLE_FORMATS,
+    SAMPLES_PER_PIXEL,
+    SHORT,
+    SUB_IFDS,
+    TILE_BYTE_COUNTS,
+    TILE_LENGTH,
+    TILE_OFFSETS,
+    TILE_WIDTH,
+    Elsewhere,
+    Tag,
+    tiff_dtype,
+)
+from znfs.views.tiff.tiles import Tiles
+
+# A chunk's side is a tile's side if TIFF allows (multiples of 16) and it lies in this range.
+_TILE_SIDES = range(128, 4097, 16)
+_DEFAULT_SIDE = 512
+_MOST_TILE_BYTES = 64 << 20
+# Offsets are computed this many at a time.
+_OFFSETS = 1024
+_ALIGN = 4096
+_RED_GREEN_BLUE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+
+
+def refuse(group: Group) -> str | None:
+    """Why the image has no OME-TIFF; None if it has. Raises StoreError."""
+    arrays = _arrays(group)
+    if not arrays:
+        return "none of its levels can be read"
+    first = arrays[0]
+    if why := planes.refuse(first):
+        return why
+    if _dtype(first.meta).str[1:] not in omexml.PIXEL_TYPES:
+        return f"OME has no pixel type for {first.meta.dtype}"
+    return None
+
+
+def is_image(group: Group) -> bool:
+    """Whether the group's metadata names levels of an image."""
+    return bool(ome.level_axes(group.meta.attributes))
+
+
+def image_file(group: Group, name: str) -> File:
+    """The OME-TIFF of an image. Raises StoreError."""
+    arrays = _levels(_arrays(group))
+    return File(
+        _Layout(arrays, name).extents(), _version(group, arrays), max(a.mtime for a in arrays)
+    )
+
+
+def remarks(group: Group) -> list[str]:
+    """Levels that the file leaves out."""
+    arrays = _arrays(group)
+    kept = _levels(arrays)
+    left = [a.path.rpartition("/")[2] for a in arrays if a not in kept]
+    return [
+        f"in OME-TIFF: level {name} is left out: it is no smaller image of level 0" for name in left
+    ]
+
+
+def _arrays(group: Group) -> list[Array]:
+    """The levels that the first image of the group's metadata names, and that can be read."""
+    nodes = (group.child(path) for path in ome.levels(group.meta.attributes))
+    return [node for node in nodes if isinstance(node, Array)]
+
+
+def _levels(arrays: Sequence[Array]) -> list[Array]:
+    """The first level, and those that are it at a lower resolution: they agree in type, channels
+    and frames, and each is no larger than the one before."""
+    kept = list(arrays[:1])
+    for array in arrays[1:]:
+        if _is_smaller(array.meta, kept[-1].meta):
+            kept.append(array)
+    return kept
+
+
+def _is_smaller(meta: ArrayMeta, above: ArrayMeta) -> bool:
+    if meta.dtype != above.dtype or meta.ndim != above.ndim or _planes_differ(meta, above):
+        return False
+    return all(0 < n <= m for n, m in zip(meta.shape, above.shape, strict=True)) and (
+        meta.shape != above.shape
+    )
+
+
+def _planes_differ(meta: ArrayMeta, other: ArrayMeta) -> bool:
+    """Whether the planes of two levels do not correspond, slices aside."""
+    a, b = hyperstack(meta), hyperstack(other)
+    return a.order != b.order or (a.frames, a.channels) != (b.frames, b.channels)
+
+
+def is_rgb(meta: ArrayMeta, stack: Hyperstack) -> bool:
+    """Whether three channels are the red, green and blue of one picture.
+
+    They are if the author's display settings make the composite of the channels just that: uint8,
+    in the colours red, green and blue, and nothing stretched.
+    """
+    if meta.dtype != np.uint8 or stack.channels != 3:
+        return False
+    shown = imagej.channels(meta, stack)
+    return tuple(c.color for c in shown) == _RED_GREEN_BLUE and all(
+        c.window in (None, (0.0, 255.0)) for c in shown
+    )
+
+
+def _dtype(meta: ArrayMeta) -> np.dtype[Any]:
+    dtype = tiff_dtype(meta.dtype)
+    assert dtype is not None  # the view was refused otherwise
+    return np.dtype("<f4") if dtype == np.float16 else dtype  # OME has no half floats
+
+
+def _side(length: int, chunk: int) -> int:
+    """A tile's side along an axis of that length."""
+    if chunk in _TILE_SIDES:
+        return chunk
+    return min(_DEFAULT_SIDE, -(-length // 16) * 16)
+
+
+def _tile_sides(meta: ArrayMeta, row: int, column: int, pixel: int) -> tuple[int, int]:
+    sides = _side(meta.shape[row], meta.chunks[row]), _side(meta.shape[column], meta.chunks[column])
+    if sides[0] * sides[1] * pixel > _MOST_TILE_BYTES:
+        return _side(meta.shape[row], 0), _side(meta.shape[column], 0)
+    return sides
+
+
+def _version(group: Group, arrays: Sequence[Array]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for version in (group.version, *(array.version for array in arrays)):
+        digest.update(version.encode() + b"\0")
+    return digest.hexdigest()
+
+
+@dataclass
+class _Level:
+    """One resolution: its tiles, and where they and their tables stand."""
+
+    meta: ArrayMeta
+    stack: Hyperstack
+    tiles: Tiles
+    rows: int  # of a tile
+    columns: int
+    data_at: int = 0
+    offsets_at: int = 0
+    counts_at: int = 0
+
+    def plane(self, p: int, above: Hyperstack, per_pixel: int) -> int:
+        """This level's plane for plane `p` of the first level: the nearest slice below."""
+        channels = above.channels // per_pixel
+        rest, c = divmod(p, channels)
+        t, z = divmod(rest, above.slices)
+        return (t * self.stack.slices + z * self.stack.slices // above.slices) * channels + c
+
+
+class _Layout:
+    """Where everything stands in the file, for any number of planes and tiles."""
+
+    def __init__(self, arrays: Sequence[Array], name: str) -> None:
+        self._meta = meta = arrays[0].meta
+        self._stack = stack = hyperstack(meta)
+        self._dtype = _dtype(meta)
+        self._samples = 3 if is_rgb(meta, stack) else 1
+        self._levels = [self._level(array) for array in arrays]
+        self._count = stack.count // self._samples
+        self._description: list[Tag] = [
+            (IMAGE_DESCRIPTION, ASCII, omexml.document(self._pixels(name)))
+        ]
+        self._place()
+
+    def extents(self) -> list[Extent]:
+        at = BIG.header_size
+        out: list[Extent] = [Literal(BIG.header(at) + self._plane(0, at, self._description))]
+        out.append(Records(self._count - 1, self._stride, self._record))
+        for level in self._levels:
+            if level.tiles.per_plane > 1:
+                out += [self._offsets(level), self._counts(level)]
+        end = sum(extent.size for extent in out)
+        out.append(Zeros(self._levels[0].data_at - end))
+        out += [level.tiles for level in self._levels]
+        return out
+
+    def _level(self, array: Array) -> _Level:
+        meta = array.meta
+        stack = hyperstack(meta)
+        row, column = stack.order[-2:]
+        order = stack.order
+        if self._samples > 1:
+            assert stack.c is not None
+            order = (*(d for d in order if d != stack.c), stack.c)
+        pixel = self._samples * self._dtype.itemsize
+        rows, columns = _tile_sides(meta, row, column, pixel)
+        tiles = Tiles(array, order, rows, columns, self._dtype, self._samples > 1)
+        return _Level(meta, stack, tiles, rows, columns)
+
+    def _place(self) -> None:
+        """Give every part its offset. An IFD's length does not depend on the offsets in it."""
+        first = BIG.header_size
+        self._rest_at = first + len(self._plane(0, first, self._description))
+        self._stride = len(self._plane(0, 0, []))
+        at = self._rest_at + (self._count - 1) * self._stride
+        for level in self._levels:
+            if level.tiles.per_plane > 1:
+                level.offsets_at = at
+                level.counts_at = at + self._offsets(level).size
+                at = level.counts_at + self._counts(level).size
+        at += -at % _ALIGN
+        for level in self._levels:
+            level.data_at = at
+            at += level.tiles.size
+
+    def _offsets(self, level: _Level) -> Records:
+        """TileOffsets of all planes of a level."""
+        count = level.tiles.size // level.tiles.nbytes
+
+        def make(i: int) -> bytes:
+            first = level.data_at + i * _OFFSETS * level.tiles.nbytes
+            return (first + np.arange(_OFFSETS, dtype="<u8") * level.tiles.nbytes).tobytes()
+
+        return Records(-(-count // _OFFSETS), 8 * _OFFSETS, make)
+
+    def _counts(self, level: _Level) -> Records:
+        """TileByteCounts of any plane of a level."""
+        some = np.full(_OFFSETS, level.tiles.nbytes, "<u8").tobytes()
+        return Records(-(-level.tiles.per_plane // _OFFSETS), 8 * _OFFSETS, lambda i: some)
+
+    def _record(self, i: int) -> bytes:
+        return self._plane(i + 1, self._rest_at + i * self._stride, [])
+
+    def _plane(self, p: int, at: int, description: list[Tag]) -> bytes:
+        """The IFDs of plane `p`, to stand at `at`: all levels, one behind the other."""
+        tags = [self._tags(k, p) for k in range(len(self._levels))]
+        tags[0] += description
+        sub_ifds = [0] * (len(tags) - 1)
+        if sub_ifds:
+            tags[0].append((SUB_IFDS, LONG8, sub_ifds))
+        ends = [at]
+        for level_tags in tags:
+            ends.append(ends[-1] + len(BIG.ifd(level_tags, 0)))
+        if sub_ifds:
+            tags[0][-1] = (SUB_IFDS, LONG8, ends[1:-1])
+        following = 0 if p == self._count - 1 else ends[-1]
+        return b"".join(
+            BIG.ifd(level_tags, here, 0 if k else following)
+            for k, (level_tags, here) in enumerate(zip(tags, ends, strict=False))
+        )
+
+    def _tags(self, k: int, p: int) -> list[Tag]:
+        """The tags of level `k` of plane `p`."""
+        level = self._levels[k]
+        row, column = level.stack.order[-2:]
+        tiles = level.tiles
+        plane = level.plane(p, self._stack, self._samples)
+        first = plane * tiles.per_plane
+        bits = 8 * self._dtype.itemsize
+        one = tiles.per_plane == 1
+        return [
+            (NEW_SUBFILE_TYPE, LONG, [1 if k else 0]),
+            (IMAGE_WIDTH, LONG, [level.meta.shape[column]]),
+            (IMAGE_LENGTH, LONG, [level.meta.shape[row]]),
+            (BITS_PER_SAMPLE, SHORT, [bits] * self._samples),
+            (COMPRESSION, SHORT, [1]),
+            (PHOTOMETRIC, SHORT, [2 if self._samples > 1 else 1]),  # RGB, or black is zero
+            (SAMPLES_PER_PIXEL, SHORT, [self._samples]),
+            (PLANAR_CONFIGURATION, SHORT, [1]),
+            (TILE_WIDTH, LONG, [level.columns]),
+            (TILE_LENGTH, LONG, [level.rows]),
+            (
+                TILE_OFFSETS,
+                LONG8,
+                [level.data_at + first * tiles.nbytes]
+                if one
+                else Elsewhere(tiles.per_plane, level.offsets_at + 8 * first),
+            ),
+            (
+                TILE_BYTE_COUNTS,
+                LONG8,
+                [tiles.nbytes] if one else Elsewhere(tiles.per_plane, level.counts_at),
+            ),
+            (SAMPLE_FORMAT, SHORT, [SAMPLE_FORMATS[self._dtype.kind]] * self._samples),
+            *resolution_tags(level.meta.axes[row], level.meta.axes[column]),
+        ]
+
+    def _pixels(self, name: str) -> omexml.Pixels:
+        meta, stack = self._meta, self._stack
+        row, column = stack.order[-2:]
+        return omexml.Pixels(
+            name=name,
+            dtype=self._dtype,
+            order="XYCZT",
+            x=meta.shape[column],
+            y=meta.shape[row],
+            z=stack.slices,
+            c=stack.channels,
+            t=stack.frames,
+            axes={
+                "x": meta.axes[column],
+                "y": meta.axes[row],
+                "z": None if stack.z is None else meta.axes[stack.z],
+                "t": None if stack.t is None else meta.axes[stack.t],
+            },
+            channels=imagej.channels(meta, stack),
+            samples=self._samples,
+        )

@@ -1,0 +1,106 @@
+"""The tiles of all planes of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from znfs.array import Array
+from znfs.extents import Slab, as_bytes, unravel
+
+
+class Tiles:
+    """An extent: 2-D tiles of `rows` x `columns`, row by row of tiles, plane after plane.
+
+    `order` has the array's axes as the planes follow each other, then the planes' rows and
+    columns, and last, with `samples`, the axis whose elements make one pixel. What tiles have
+    beyond the image's edge is zero. Values are cast to `dtype`.
+    """
+
+    def __init__(
+        self,
+        array: Array,
+        order: tuple[int, ...],
+        rows: int,
+        columns: int,
+        dtype: np.dtype[Any],
+        samples: bool = False,
+    ) -> None:
+        shape = array.meta.shape
+        self._array = array
+        self._order = order
+        self._dtype = dtype
+        self._rest = order[: -3 if samples else -2]
+        self._row, self._column = order[len(self._rest) : len(self._rest) + 2]
+        self._rows, self._columns = rows, columns
+        pixel = dtype.itemsize * (shape[order[-1]] if samples else 1)
+        self._pixel = pixel
+        self._grid = (
+            *(shape[d] for d in self._rest),
+            -(-shape[self._row] // rows),
+            -(-shape[self._column] // columns),
+        )
+        self.per_plane = prod(self._grid[-2:])
+        self.nbytes = rows * columns * pixel
+        self.size = prod(self._grid) * self.nbytes
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        if start // self.nbytes != (start + len(out) - 1) // self.nbytes:
+            self.prefetch(start, start + len(out))  # let the tiles' loads overlap
+        for i, lo, hi, at in self._pieces(start, start + len(out)):
+            self._read_tile(i, lo, out[at : at + hi - lo])
+
+    def prefetch(self, start: int, stop: int) -> None:
+        for i, lo, hi, _ in self._pieces(start, stop):
+            slab, height, width = self._tile(i)
+            row = self._columns * self._pixel
+            first, last = lo // row, min(height, -(-hi // row))
+            if first < last:
+                slab.prefetch(first * width * self._pixel, last * width * self._pixel)
+
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+        """Which bytes of which tiles [start, stop) are: tile, from, to, and where in the whole."""
+        at = start
+        while at < stop:
+            i, skip = divmod(at, self.nbytes)
+            n = min(self.nbytes - skip, stop - at)
+            yield i, skip, skip + n, at - start
+            at += n
+
+    def _tile(self, i: int) -> tuple[Slab, int, int]:
+        """What tile `i` has of the image, and how many rows and columns that is."""
+        *rest, tile_row, tile_column = unravel(i, self._grid)
+        shape = self._array.meta.shape
+        start, length = [0] * len(shape), list(shape)
+        for d, index in zip(self._rest, rest, strict=True):
+            start[d], length[d] = index, 1
+        for d, index, side in (
+            (self._row, tile_row, self._rows),
+            (self._column, tile_column, self._columns),
+        ):
+            start[d] = index * side
+            length[d] = min(side, shape[d] - start[d])
+        slab = Slab(self._array, tuple(start), tuple(length), self._order, self._dtype)
+        return slab, length[self._row], length[self._column]
+
+    def _read_tile(self, i: int, skip: int, out: memoryview) -> None:
+        """The bytes of tile `i` from its byte `skip` on."""
+        slab, height, width = self._tile(i)
+        if width == self._columns:
+            inside = max(0, min(slab.size - skip, len(out)))
+            if inside:
+                slab.read_into(skip, out[:inside])
+            as_bytes(out[inside:])[:] = 0
+            return
+        row = self._columns * self._pixel
+        first, last = skip // row, -(-(skip + len(out)) // row)
+        padded = np.zeros((last - first, row), np.uint8)
+        there = min(last, height) - first
+        if there > 0:
+            part = np.empty((there, width * self._pixel), np.uint8)
+            slab.read_into(first * part.shape[1], part.data.cast("B"))
+            padded[:there, : part.shape[1]] = part
+        as_bytes(out)[:] = padded.reshape(-1)[skip - first * row :][: len(out)]
