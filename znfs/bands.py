@@ -13,7 +13,9 @@ if there is one, and read from there piece by piece.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
 from math import prod
 from typing import Any
 
@@ -69,6 +71,7 @@ class Bands:
         self._rows = self._shape[-2]  # rows of a plane
         self._height = self._chunks[-2]  # rows of a band in one plane
         self._stream = _Stream()
+        self._lead_time = 0.0  # seconds that a band takes to load, of late
 
     @classmethod
     def of(cls, array: Array, order: tuple[int, ...]) -> Bands | None:
@@ -87,6 +90,7 @@ class Bands:
     def copy(self, lo: int, hi: int, out: Block, wanted: int = 0) -> None:
         """Elements [lo, hi) of the run into `out`. Up to `wanted`, all will be asked for soon."""
         at = lo
+        waited = False
         while at < hi:
             index, offset, n = self._segment(at, hi)
             target = out[at - lo : at - lo + n]
@@ -95,12 +99,13 @@ class Bands:
                 at += n
                 continue
             if band is None:
+                waited = True
                 self._ahead(lo, max(hi, wanted), index)
                 band = self._load(index)
             target[...] = band.data[offset : offset + n]
             band.served += n * band.data.itemsize
             at += n
-        self._follow(lo, hi)
+        self._follow(lo, hi, waited)
 
     def prefetch(self, lo: int, hi: int) -> None:
         """Begin loading the bands of elements [lo, hi)."""
@@ -203,6 +208,7 @@ class Bands:
 
     def _assemble(self, index: Index) -> Band:
         """The band at `index`, put together."""
+        began = time.monotonic()
         array = self._array
         box = self._box(index)
         band = np.empty(box, array.meta.dtype)
@@ -220,6 +226,7 @@ class Bands:
         columns = range(-(-self._row // width))
         indexes = [tuple((*index, i)[d] for d in self._back) for i in columns]
         array.load_many(indexes, put)
+        self._lead_time += (time.monotonic() - began - self._lead_time) / 4
         return Band(band.reshape(-1))
 
     # Looking ahead.
@@ -230,39 +237,37 @@ class Bands:
             if index != now and not self._begin(index):
                 return
 
-    def _follow(self, lo: int, hi: int) -> None:
+    def _follow(self, lo: int, hi: int, waited: bool) -> None:
         """After a read: if it continues one before it, begin what the reader will want next."""
-        depth = self._stream.note(lo, hi)
-        if depth:
-            for index in self._next(hi, depth):
+        if self._stream.note(lo, hi, waited):
+            for index in self._next(hi, self._stream.depth):
                 if not self._begin(index):
                     return
 
     def _next(self, at: int, depth: int) -> Iterator[Index]:
         """Up to `depth` bands that a sequential reader who is at `at` needs next.
 
-        First the rest of this plane. The planes after it, as deep as the chunks, need the same
-        bands; so then those of the slab of chunks after that, unless it would drive out what is
-        still being read.
+        First those of the rest of this plane. The planes after it, as deep as the chunks are,
+        need the same bands; those of the slab of chunks after that come only when the reader is
+        so near to it that they are just in time, and if they do not drive out what is being read.
         """
         plane = self._rows * self._row
         total = prod(self._lead) * plane
         if at >= total:
             return
-        begin = at
-        end = at - at % plane + plane
+        begin, end = at, at - at % plane + plane
         left = depth
-        for _ in range(2):
-            for index in self._indexes(begin, end):
+        for index in self._indexes(begin, end):
+            yield index
+            left -= 1
+        begin = self._slab_after(at)
+        bands = -(-self._rows // self._height)
+        slab = plane * self._slab_depth() * self._array.meta.dtype.itemsize
+        fits = 2 * slab <= self._array.cache.limit
+        near = max(plane, self._lead_time * bands / self._stream.pace) if fits else plane
+        if begin < total and begin - at <= near:
+            for index in islice(self._indexes(begin, begin + plane), max(0, left)):
                 yield index
-                left -= 1
-                if not left:
-                    return
-            begin = self._slab_after(end - 1)
-            end = begin + plane
-            slab = plane * self._slab_depth() * self._array.meta.dtype.itemsize
-            if begin >= total or (2 * slab > self._array.cache.limit and begin - at > plane):
-                return
 
     def _slab_depth(self) -> int:
         """Planes that share bands, along the axis next to the plane's."""
@@ -282,21 +287,34 @@ class _Stream:
     """Tells a sequential reader from one that jumps about, and how far ahead to look for it.
 
     The kernel's own read-ahead sends a file's reads several at a time and out of order, so what
-    lies near the last position counts as its continuation. The depth doubles as the reader goes
-    on. Races between threads cost a wrong guess, no more.
+    lies near the last position counts as its continuation. The depth doubles each time that the
+    reader had to wait. Races between threads cost a wrong guess, no more.
     """
 
     _NEAR = 4 << 20  # elements
+    _STREAK = 2  # reads that continue each other before anything is looked ahead for
     _MOST_DEPTH = 64  # bands
 
     def __init__(self) -> None:
+        self.depth = 2
+        self.pace = 1e-9  # seconds an element, while nothing had to be waited for
         self._position = -1
         self._streak = 0
+        self._time = 0.0
 
-    def note(self, lo: int, hi: int) -> int:
-        """Take note of a read; returns how many bands to have ready beyond it."""
-        near = 0 <= lo - self._position + self._NEAR <= 2 * self._NEAR and self._position >= 0
-        self._streak = self._streak + 1 if near else 0
-        self._position = max(hi, self._position) if near else hi
-        return min(self._MOST_DEPTH, 1 << (self._streak - 2)) if self._streak >= 2 else 0
-
+    def note(self, lo: int, hi: int, waited: bool) -> bool:
+        """Take note of a read; returns whether the reader is a sequential one."""
+        now = time.monotonic()
+        near = self._position >= 0 and abs(lo - self._position) <= self._NEAR
+        if not near:
+            self._position, self._streak, self.depth = hi, 0, 2
+        else:
+            ahead = hi - self._position
+            if ahead > 0 and not waited:
+                self.pace += ((now - self._time) / ahead - self.pace) / 16
+            self._position = max(hi, self._position)
+            self._streak += 1
+            if waited and self._streak >= self._STREAK:
+                self.depth = min(self._MOST_DEPTH, 2 * self.depth)
+        self._time = now
+        return self._streak >= self._STREAK

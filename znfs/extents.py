@@ -120,6 +120,7 @@ class Blocks:
         self._nbytes = prod(array.meta.chunks) * itemsize
         self._stride = stride or self._nbytes
         self._fill = _pattern(array.fill, self._dtype)
+        self._walk = ChunkWalk.of(array)
         self.size = count * self._stride
 
     def read_into(self, start: int, out: memoryview) -> None:
@@ -131,6 +132,7 @@ class Blocks:
             data = max(0, min(self._nbytes - skip, n))
             if data:
                 self._copy(self._index(i), skip, target[at : at + data])
+                self._walk.follow(self._first + i)
             target[at + data : at + n] = 0
             at += n
 
@@ -153,6 +155,46 @@ class Blocks:
             target[:] = values.view(np.uint8)[skip - lo * itemsize :][: len(target)]
         else:
             target[:] = flat_bytes(block)[skip : skip + len(target)]
+
+
+class ChunkWalk:
+    """Looks ahead for a reader who takes an array's chunks one after another, as HDF5 does."""
+
+    _STREAK = 3  # chunks in a row before anything is looked ahead for
+    _MOST_DEPTH = 64
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+        self._count = prod(array.meta.grid)
+        self._at = -1
+        self._streak = 0
+        self._depth = 1
+        self._begun = 0  # chunks before this have been begun
+
+    @classmethod
+    def of(cls, array: Array) -> ChunkWalk:
+        """The walk that all of an array's files have in common."""
+        walk: ChunkWalk = array.shared.setdefault(cls, cls(array))
+        return walk
+
+    def follow(self, i: int) -> None:
+        """After a read in the `i`-th chunk. Races between threads cost a wrong guess, no more."""
+        if i == self._at:
+            return
+        if i != self._at + 1:
+            self._at, self._streak, self._depth, self._begun = i, 0, 1, 0
+            return
+        self._at = i
+        self._streak += 1
+        if self._streak < self._STREAK:
+            return
+        if i >= self._begun:  # the reader has overtaken us
+            self._depth = min(self._MOST_DEPTH, 2 * self._depth)
+        begin = max(i + 1, self._begun)
+        self._begun = min(self._count, i + 1 + self._depth)
+        if begin < self._begun:
+            grid = self._array.meta.grid
+            self._array.prefetch(unravel(k, grid) for k in range(begin, self._begun))
 
 
 class Slab:
