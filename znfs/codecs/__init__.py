@@ -25,6 +25,7 @@ from znfs.codecs.forms import (
     Step,
     check_size,
     octets,
+    shown,
 )
 from znfs.errors import ChunkError, Unsupported
 from znfs.meta import CodecSpec, Shape
@@ -112,13 +113,13 @@ def _chain(specs: Sequence[CodecSpec], form: Form) -> tuple[list[tuple[str, Step
     steps: list[tuple[str, Step]] = []
     for spec in specs:
         if spec.name not in CODECS:
-            raise Unsupported(f"codec {spec.name!r} {REFUSED.get(spec.name, 'is unknown')}")
+            raise Unsupported(f"codec {shown(spec.name)} {REFUSED.get(spec.name, 'is unknown')}")
         arrays = isinstance(form, ArrayForm)
         tables = (ARRAY_TO_ARRAY, ARRAY_TO_BYTES) if arrays else (BYTES_TO_BYTES,)
         prepare = next((t[spec.name] for t in tables if spec.name in t), None)
         if prepare is None:
             kind = "an array" if arrays else "bytes"
-            raise Unsupported(f"codec {spec.name!r} cannot be applied to {kind}")
+            raise Unsupported(f"codec {shown(spec.name)} cannot be applied to {kind}")
         step, form = prepare(spec.config, form)
         steps.append((spec.name, step))
     return steps[::-1], form

@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 from numcodecs import fletcher32, jenkins, shuffle
 
-from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets
+from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets, shown
 from znfs.errors import Unsupported
 
 Bytes = np.ndarray[Any, Any]
@@ -29,7 +29,7 @@ def _checksum(
     def prepare(config: Config, form: BytesForm) -> tuple[Step, Form]:
         where = config.get("location", place)
         if where not in ("start", "end"):
-            raise Unsupported(f"checksum: no location {where!r}")
+            raise Unsupported(f"checksum: no location {shown(where)}")
 
         def decode(data: Buffer) -> Buffer:
             raw = octets(data)
@@ -50,15 +50,15 @@ def prepare_jenkins(config: Config, form: BytesForm) -> tuple[Step, Form]:
     """Bob Jenkins' lookup3 behind the data, as HDF5 computes it."""
     start, prefix = config.get("initval", 0), config.get("prefix")
     if type(start) is not int or not 0 <= start < 1 << 32:
-        raise Unsupported(f"jenkins_lookup3: initval {start!r}")
+        raise Unsupported(f"jenkins_lookup3: initval {shown(start)}")
     if prefix is not None and not isinstance(prefix, (str, bytes, list)):
-        raise Unsupported(f"jenkins_lookup3: prefix {prefix!r}")
+        raise Unsupported(f"jenkins_lookup3: prefix {shown(prefix)}")
     try:
         head = np.frombuffer(
             prefix.encode() if isinstance(prefix, str) else bytes(prefix or b""), np.uint8
         )
     except (ValueError, TypeError):
-        raise Unsupported(f"jenkins_lookup3: prefix {prefix!r}") from None
+        raise Unsupported(f"jenkins_lookup3: prefix {shown(prefix)}") from None
 
     def compute(data: Bytes) -> int:
         return int(jenkins.jenkins_lookup3(np.concatenate((head, data)), start))
@@ -87,7 +87,7 @@ def prepare_shuffle(config: Config, form: BytesForm) -> tuple[Step, Form]:
     """HDF5's byte shuffle: byte k of every element, for each k; a ragged tail stays as it is."""
     width = config.get("elementsize", 4)
     if type(width) is not int or not 0 <= width <= 1 << 20:
-        raise Unsupported(f"shuffle: elementsize {width!r}")
+        raise Unsupported(f"shuffle: elementsize {shown(width)}")
     codec = shuffle.Shuffle(width)
 
     def decode(data: Buffer) -> Buffer:

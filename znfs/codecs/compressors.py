@@ -19,7 +19,7 @@ import numpy as np
 from numcodecs import blosc, lz4
 from numcodecs import zstd as numcodecs_zstd
 
-from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets
+from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets, shown
 from znfs.errors import Unsupported
 
 if sys.version_info >= (3, 14):
@@ -93,21 +93,21 @@ def _inflater(bits: int) -> Callable[[Config, BytesForm], Callable[[], Any]]:
 def _unlzma(config: Config, form: BytesForm) -> Callable[[], Any]:
     kind = config.get("format", lzma.FORMAT_XZ)
     if type(kind) is not int:
-        raise Unsupported(f"lzma: no format {kind!r}")
+        raise Unsupported(f"lzma: no format {shown(kind)}")
     if kind == lzma.FORMAT_RAW:
         filters = config.get("filters")
         if not isinstance(filters, list) or not all(isinstance(f, dict) for f in filters):
-            raise Unsupported(f"lzma: filters {filters!r}")
+            raise Unsupported(f"lzma: filters {shown(filters)}")
         for size in (f.get("dict_size", 0) for f in filters):
             if type(size) is not int or size > _LZMA_MEMORY:
                 raise Unsupported("lzma: a filter needs more memory than znfs gives it")
         try:
             lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
         except (lzma.LZMAError, *(ValueError, TypeError, KeyError, OverflowError)) as error:
-            raise Unsupported(f"lzma: filters {filters!r}: {error}") from None
+            raise Unsupported(f"lzma: filters {shown(filters)}: {error}") from None
         return lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
     if kind not in (lzma.FORMAT_AUTO, lzma.FORMAT_XZ, lzma.FORMAT_ALONE):
-        raise Unsupported(f"lzma: no format {kind!r}")
+        raise Unsupported(f"lzma: no format {shown(kind)}")
     return lambda: lzma.LZMADecompressor(kind, memlimit=_LZMA_MEMORY)
 
 
@@ -148,7 +148,7 @@ def prepare_blosc(config: Config, form: BytesForm) -> tuple[Step, Form]:
     """Blosc 1: the header (16 bytes) says everything; of the configuration only `cname` matters."""
     name = config.get("cname", "lz4")
     if name not in _BLOSC_NAMES:
-        raise Unsupported(f"blosc: compressed with {name!r}, which this Blosc lacks")
+        raise Unsupported(f"blosc: compressed with {shown(name)}, which this Blosc lacks")
 
     def decode(data: Buffer) -> Buffer:
         raw = octets(data)

@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, check_size, octets
+from znfs.codecs.forms import (
+    ArrayForm,
+    Buffer,
+    BytesForm,
+    Config,
+    Form,
+    Step,
+    check_size,
+    octets,
+    shown,
+)
 from znfs.errors import Unsupported
 
 Flat = np.ndarray[Any, Any]
@@ -35,9 +45,9 @@ def read_dtype(name: str, value: Any, kinds: str) -> DType:
     try:
         dtype: DType = np.dtype(value)
     except (TypeError, ValueError, SyntaxError, KeyError):
-        raise Unsupported(f"{name}: no data type {value!r}") from None
+        raise Unsupported(f"{name}: no data type {shown(value)}") from None
     if value is None or dtype.kind not in kinds or not dtype.itemsize:
-        raise Unsupported(f"{name}: cannot be applied to {value!r}")
+        raise Unsupported(f"{name}: cannot be applied to {shown(value)}")
     return dtype
 
 
@@ -51,7 +61,7 @@ def _number(name: str, config: Config, key: str) -> int | float:
     value = config.get(key)
     if isinstance(value, (int, float)) and isfinite(value):
         return value
-    raise Unsupported(f"{name}: {key} is {value!r}")
+    raise Unsupported(f"{name}: {key} is {shown(value)}")
 
 
 def delta(config: Config, given: DType | None) -> Filter:

@@ -69,6 +69,12 @@ def octets(data: Buffer) -> np.ndarray[Any, Any]:
     return np.frombuffer(data, np.uint8)
 
 
+def shown(value: Any) -> str:
+    """`value` for a message: never longer than a line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def check_size(have: int, form: BytesForm) -> None:
     """Raise ValueError unless `have` bytes are what the metadata declares."""
     if form.size is not None and have != form.size:

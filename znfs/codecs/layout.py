@@ -6,7 +6,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, check_size, octets
+from znfs.codecs.forms import (
+    ArrayForm,
+    Buffer,
+    BytesForm,
+    Config,
+    Form,
+    Step,
+    check_size,
+    octets,
+    shown,
+)
 from znfs.errors import Unsupported
 
 ENDIAN: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
@@ -21,7 +31,7 @@ def stored_dtype(dtype: np.dtype[Any], config: Config) -> np.dtype[Any]:
         return stored
     endian = config.get("endian", "little")
     if not isinstance(endian, str) or endian not in ENDIAN:
-        raise Unsupported(f"bytes: no endian {endian!r}")
+        raise Unsupported(f"bytes: no endian {shown(endian)}")
     return dtype.newbyteorder(ENDIAN[endian])
 
 
@@ -49,7 +59,7 @@ def prepare_transpose(config: Config, form: ArrayForm) -> tuple[Step, Form]:
         or any(type(k) is not int for k in order)
         or sorted(order) != list(range(rank))
     ):
-        raise Unsupported(f"transpose: order {order!r} is no permutation of {rank} axes")
+        raise Unsupported(f"transpose: order {shown(order)} is no permutation of {rank} axes")
     back = tuple(np.argsort(order).tolist()) if rank else ()
 
     def decode(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

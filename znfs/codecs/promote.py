@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from znfs.codecs.forms import ArrayForm, Config, Form, Step
+from znfs.codecs.forms import ArrayForm, Config, Form, Step, shown
 from znfs.errors import Unsupported
 
 DType = np.dtype[Any]
@@ -58,6 +58,6 @@ def prepare_promote(config: Config, form: ArrayForm) -> tuple[Step, Form]:
     """`from`: the name of the small type. What is encoded are its bits."""
     name = config.get("from")
     if name not in SMALL or SMALL[name][1] != form.dtype:
-        raise Unsupported(f"promote: {name!r} does not become {form.dtype}")
+        raise Unsupported(f"promote: {shown(name)} does not become {form.dtype}")
     bits = np.dtype(f"<u{SMALL[name][0].itemsize}")
     return lambda data: widen(name, np.ascontiguousarray(data)), ArrayForm(bits, form.shape)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from znfs.codecs import CODECS, INTERNAL, REFUSED, Decoder, encoded_size
+from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
-from znfs.formats.document import MAX_CHUNKS_PER_SHARD, check_chunk_nbytes, shown
+from znfs.formats.document import MAX_CHUNKS_PER_SHARD, check_chunk_nbytes
 from znfs.meta import ArrayMeta, CodecSpec
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
 from znfs.meta import Shape
 
@@ -46,12 +47,6 @@ def _check_depth(name: str, value: Any) -> None:
         if not level:
             return
     raise MetadataError(f"{name}: nested more than {MAX_DEPTH} deep")
-
-
-def shown(value: Any) -> str:
-    """`value` for a message: never longer than a line."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def mapping(name: str, what: str, value: Any) -> dict[str, Any]:

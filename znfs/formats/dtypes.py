@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from znfs.codecs.forms import shown
 from znfs.codecs.promote import SMALL
 from znfs.errors import MetadataError, Unsupported
-from znfs.formats.document import integer, shown
+from znfs.formats.document import integer
 from znfs.meta import CodecSpec
 
 DType = np.dtype[Any]

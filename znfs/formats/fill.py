@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from znfs.codecs.forms import shown
 from znfs.codecs.promote import SMALL, widen
 from znfs.errors import MetadataError
-from znfs.formats.document import shown
 
 DType = np.dtype[Any]
 _WORDS = {

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from znfs.codecs import REFUSED
+from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes
 from znfs.formats.arrays import checked
-from znfs.formats.document import chunk_shape, load, require, shape, shown
+from znfs.formats.document import chunk_shape, load, require, shape
 from znfs.formats.ome import n5_axes
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta
 

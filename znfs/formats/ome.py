@@ -13,8 +13,8 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any
 
+from znfs.codecs.forms import shown
 from znfs.formats import axes as axis_rules
-from znfs.formats.document import shown
 from znfs.meta import Axis, Channel
 
 Axes = tuple[Axis, ...]

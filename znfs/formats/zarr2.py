@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from znfs.codecs.forms import shown
 from znfs.codecs.layout import ENDIAN
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes, fill
@@ -17,7 +18,6 @@ from znfs.formats.document import (
     require,
     safe_path,
     shape,
-    shown,
 )
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from znfs.codecs import REFUSED
+from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes, fill
 from znfs.formats.arrays import checked, named_codec
@@ -19,7 +20,6 @@ from znfs.formats.document import (
     require,
     safe_path,
     shape,
-    shown,
 )
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta, Shape, Shard
 
