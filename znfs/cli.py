@@ -58,15 +58,33 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`znfs`: returns its exit status."""
-    parser = Parser(prog="znfs", description="Mount Zarr and N5 stores as files.")
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] not in COMMANDS:
+        _overview().parse_args(words)  # help, the version, or what is wrong
+    name, command = words[0], COMMANDS[words[0]]
+    parser = command_parser(name)
+    args = parser.parse_intermixed_args(words[1:])  # `ls SOURCE --anon PATH` is right, too
+    return _run(parser.prog, lambda: command.run(args), usage=2, failed=1)
+
+
+def command_parser(name: str) -> Parser:
+    """The arguments of one command."""
+    command = COMMANDS[name]
+    parser = Parser(prog=f"znfs {name}", description=_sentence(command.help))
+    command.add_arguments(parser)
+    return parser
+
+
+def _overview() -> Parser:
+    parser = Parser(
+        prog="znfs", description="Mount Zarr and N5 stores as files.",
+        epilog="'znfs COMMAND --help' explains a command.",
+    )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"znfs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
-        command.add_arguments(sub)
-        sub.set_defaults(run=command.run, command=name)
-    args = parser.parse_args(argv)
-    return _run(f"znfs {args.command}", lambda: args.run(args), usage=2, failed=1)
+        commands.add_parser(name, help=command.help)
+    return parser
 
 
 def mount_main(argv: Sequence[str] | None = None) -> int:

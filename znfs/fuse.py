@@ -443,6 +443,11 @@ class Session:
             for _ in range(FIRST_THREADS):
                 self._add_thread()
 
+    @property
+    def busy(self) -> int:
+        """How many requests are under way."""
+        return self._busy
+
     def _add_thread(self) -> None:
         self._threads += 1
         threading.Thread(target=self._serve, name=f"fuse-{self._threads}", daemon=True).start()

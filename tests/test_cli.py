@@ -1,0 +1,348 @@
+"""The commands, their options and their errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from znfs import config, doctor, info, logs, mounts, tables
+from znfs.cli import COMMANDS, main, mount_main
+from znfs.errors import UsageError
+from znfs.meta import Axis
+from znfs.options import Options
+
+ROOT = Path(__file__).parent.parent
+VALUES = np.arange(20 * 30 * 10, dtype="uint16").reshape(20, 30, 10)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(os.environ):
+        if name.startswith("ZNFS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "xdg"))
+    group = zarr.create_group(tmp_path / "v.zarr")
+    array = group.create_array(
+        "em", shape=VALUES.shape, chunks=(4, 5, 5), shards=(8, 10, 10), dtype=VALUES.dtype,
+        dimension_names=("z", "y", "x"),
+    )  # fmt: skip
+    array[:] = VALUES
+    group.create_array("count", shape=(), chunks=(), dtype="int8")
+    return tmp_path / "v.zarr"
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_light_start() -> None:
+    """Help, and `import znfs`, load neither stores nor numpy, and are quick."""
+    code = (
+        "import sys, znfs, znfs.cli\n"
+        "try: znfs.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'znfs.stores', 'znfs.tree', 'fsspec', 'obstore', 'rich', 'mfusepy'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
+        assert command in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str, capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+def test_every_option_is_a_flag_of_mount(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["mount", "--help"])
+    shown = capsys.readouterr().out
+    for name in config.FIELDS:
+        assert "--" + name.replace("_", "-") in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        ([], 2, "COMMAND"),
+        (["fly"], 2, "fly"),
+        (["mount"], 2, "SOURCE"),
+        (["ls", "x.zarr", "--colour"], 2, "--colour"),
+        (["ls", "x.zarr", "--ttl", "soon"], 2, "--ttl: 'soon' is not a number"),
+        (["ls", "x.zarr", "--cache-size", "1 apple"], 2, "'1 apple' is not a size"),
+        (["ls", "x.zarr", "--views", "jpeg"], 2, "no view 'jpeg'"),
+        (["ls", "x.zarr", "--backend", "curl"], 2, "--backend: 'curl' is none of"),
+        (["ls", "x.zarr", "--storage-option", "novalue"], 2, "'novalue' is not KEY=VALUE"),
+        (["ls", "x.zarr", "--storage-option", "secret=x"], 2, "--config"),
+        (["ls", "https://me:pw@127.0.0.1:9/x.zarr"], 2, "--config"),
+        (["ls", "https://127.0.0.1:9/x.zarr?X-Amz-Signature=1"], 2, "--config"),
+        (["ls", "x.zarr", "--config", "/nonexistent.toml"], 2, "/nonexistent.toml: no such file"),
+        (["mount", "x.zarr", "/tmp", "-o", "colour=red"], 2, "colour"),
+        (["mount", "x.zarr", "/tmp", "-o", "remount"], 2, "remount"),
+        (["ls", "/nonexistent.zarr"], 1, "/nonexistent.zarr"),
+        (["umount", "/"], 1, "/: no znfs mount"),
+        (["status", "/"], 1, "/: no znfs mount"),
+        (["refresh", "/"], 1, "/: no znfs mount"),
+    ],
+)
+def test_errors_are_one_line(
+    store: Path, words: list[str], status: int, why: str, capsys: Capture
+) -> None:
+    try:
+        got = main(words)
+    except SystemExit as exc:
+        got = int(str(exc.code))
+    said = capsys.readouterr()
+    assert (got, said.out) == (status, "")
+    assert why in said.err
+    assert said.err.count("\n") == 1
+    assert "pw" not in said.err.replace("pwd", "")
+
+
+def test_helper_usage(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        mount_main([])
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ls_and_cat(store: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    def out(*words: str) -> bytes:
+        assert main([words[0], str(store), *words[1:]]) == 0
+        return capsysbinary.readouterr().out
+
+    assert out("ls").decode().split() == [".znfs", "count", "em", "v.h5", "v.nc", "zarr.json"]
+    assert out("ls", "/em/chunks/c/0/").split() == [b"0", b"1", b"2", b"3", b"4", b"5"]
+    long = out("ls", "em", "-l").decode().splitlines()
+    assert any(line.endswith("  chunks/") for line in long)
+    assert out("ls", "em/em.npy") == b"em/em.npy\n"
+    header = (b"\x93NUMPY", VALUES.tobytes())
+    npy = out("cat", "em/em.npy")
+    assert npy.startswith(header[0])
+    assert npy.endswith(header[1])
+    assert out("cat", "zarr.json") == (store / "zarr.json").read_bytes()
+    assert out("ls", "--views", "npy", "em") == b"em.npy\nzarr.json\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "why"),
+    [
+        (("cat", "em"), 2, "is a directory"),
+        (("cat", "em/none"), 1, "em/none: no such file"),
+        (("ls", "none"), 1, "none: no such file"),
+    ],
+)
+def test_what_is_not_there(
+    store: Path, words: tuple[str, ...], status: int, why: str, capsys: Capture
+) -> None:
+    assert main([words[0], str(store), *words[1:]]) == status
+    assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["ls", "em/chunks/c/0"], ["cat", "em/em.npy"]])
+def test_closed_pipe(store: Path, words: list[str]) -> None:
+    command = [sys.executable, "-m", "znfs", words[0], str(store), words[1]]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_info(store: Path, capsys: Capture) -> None:
+    assert main(["info", str(store)]) == 0
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.startswith("em"))
+    for part in ("zarr3 array", "z y x", "20×30×10", "4×5×5 in 8×10×10", "uint16", "zstd",
+                 "11.7 KiB", "npy"):  # fmt: skip
+        assert part in line
+    assert "count" in out
+    assert main(["info", str(store), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["name"] == "v"
+    em = next(n for n in found["nodes"] if n["path"] == "em")
+    assert em["shape"] == [20, 30, 10]
+    assert em["shards"] == [[8, 10, 10]]
+    assert [a["name"] for a in em["axes"]] == ["z", "y", "x"]
+    assert "em.npy" in em["views"]
+
+
+def test_axis_text() -> None:
+    assert info.axis_text(Axis("z")) == "z"
+    assert info.axis_text(Axis("z", "nanometer", 40.0)) == "z:40nm"
+    assert info.axis_text(Axis("q", "parsec", 0.5)) == "q:0.5parsec"
+
+
+def test_doctor(store: Path, capsys: Capture) -> None:
+    status = main(["doctor", str(store)])
+    out = capsys.readouterr().out
+    assert f"{store}: answered in" in out
+    assert status == (0 if os.access("/dev/fuse", os.W_OK) else 1)
+    assert main(["doctor", "/nonexistent.zarr"]) == 1
+    assert "/nonexistent.zarr" in capsys.readouterr().out
+
+
+def test_doctor_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {
+        "/etc/updatedb.conf": 'PRUNEFS="nfs tmpfs"\n',
+        "/etc/fuse.conf": "#user_allow_other\n",
+    }
+    monkeypatch.setattr(doctor, "_read", lambda path: texts.get(path, ""))
+    assert [f.level for f in doctor.crawlers()] == ["warn"]
+    texts["/etc/updatedb.conf"] = 'PRUNEFS="nfs fuse.znfs"\n'
+    assert not list(doctor.crawlers())
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert [f.what for f in doctor.allow_other()] == ["--allow-other is for root alone"]
+    texts["/etc/fuse.conf"] = "user_allow_other\n"
+    assert not list(doctor.allow_other())
+    file = tmp_path / "config.toml"
+    file.write_text('[source."s3://b/"]\nstorage_option = {secret = "x"}\n')
+    file.chmod(0o644)
+    monkeypatch.setenv("ZNFS_CONFIG", str(file))
+    assert ["others may read it" in f.what for f in doctor.configuration()] == [True]
+    file.write_text("[nonsense]\n")
+    assert [f.level for f in doctor.configuration()] == ["fail"]
+
+
+# Options
+
+
+def load(source: str = "s3://b/x.zarr", given: object = None, **environ: str) -> Options:
+    return config.load(source, given or {}, environ)  # type: ignore[arg-type]
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_defaults() -> None:
+    assert load() == Options()
+
+
+def test_precedence(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """
+        [defaults]
+        cache_size = "1MiB"
+        region = "defaults"
+        anon = true
+        [source."s3://b/"]
+        region = "short"
+        profile = "short"
+        [source."s3://b/x"]
+        region = "long"
+        umask = 0o027
+        views = ["npy", "chunks"]
+        """,
+    )
+    options = load(ZNFS_CONFIG=file)
+    assert options.region == "long"
+    assert options.profile is None  # of the section with the longest prefix alone
+    assert (options.cache_size, options.anon, options.umask) == (1 << 20, True, 0o027)
+    assert options.views == ("npy", "chunks")
+    assert load("s3://c/x.zarr", ZNFS_CONFIG=file).region == "defaults"
+    assert load("zip://a::s3://b/x.zip", ZNFS_CONFIG=file).region == "long"
+    assert load(ZNFS_CONFIG=file, ZNFS_REGION="environ").region == "environ"
+    given = {"region": "flag", "config": file}
+    assert load(given=given, ZNFS_REGION="environ").region == "flag"
+    assert load(given={"anon": "false", "config": file}).anon is False
+
+
+def test_where_the_file_is(tmp_path: Path) -> None:
+    for folder, region in (("etc", "shared"), ("home", "own")):
+        (tmp_path / folder / "znfs").mkdir(parents=True)
+        (tmp_path / folder / "znfs/config.toml").write_text(f"[defaults]\nregion = '{region}'")
+        environ = {
+            "XDG_CONFIG_HOME": str(tmp_path / "home"), "XDG_CONFIG_DIRS": str(tmp_path / "etc"),
+        }  # fmt: skip
+        assert config.load("x", {}, environ).region == region
+
+
+def test_storage_options(tmp_path: Path) -> None:
+    file = write(tmp_path, "[defaults.storage_option]\na = 'file'\nb = 'file'\nn = {deep = 1}\n")
+    found = load(given={"config": file, "storage_option": ["a=flag=1", "c="]})
+    assert found.storage_option == {"a": "flag=1", "b": "file", "n": '{"deep": 1}', "c": ""}
+    assert load(ZNFS_STORAGE_OPTION='{"a": "1"}').storage_option == {"a": "1"}
+    assert load(ZNFS_STORAGE_OPTION="a=1\nb=2").storage_option == {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[default]\nttl = 1", r"no section \[default\]"),
+        ("[defaults]\nttll = 1", r"\[defaults\] ttll: no such option"),
+        ("[defaults]\nttl = 'x'", r"\[defaults\] ttl: 'x' is not a number"),
+        ("[defaults]\nanon = 'maybe'", "neither true nor false"),
+        ("[source]\n's3://b/x' = 3", "is not a table"),
+        ("ttl = ", "c.toml"),
+    ],
+)
+def test_wrong_files(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        load(ZNFS_CONFIG=write(tmp_path, text))
+
+
+def test_wrong_variables() -> None:
+    with pytest.raises(UsageError, match="ZNFS_ANON: 'maybe' is neither"):
+        load(ZNFS_ANON="maybe")
+
+
+def test_items() -> None:
+    split = config.split_items
+    assert split(["allow_other,ttl=5", r"views=npy\,tif,,"]) == {
+        "allow_other": True, "ttl": "5", "views": "npy,tif",
+    }  # fmt: skip
+
+
+# Texts
+
+
+def test_sizes_and_durations() -> None:
+    assert [tables.size_text(n) for n in (0, 1023, 1024, 1536, 5 << 40)] == [
+        "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 TiB",
+    ]  # fmt: skip
+    assert [tables.duration_text(s) for s in (0, 61, 3600, 90000)] == [
+        "0 s", "1 min 1 s", "1 h", "1 d 1 h",
+    ]  # fmt: skip
+
+
+def test_mount_table(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "42 27 0:39 / /mnt/a\\040b ro,nosuid - fuse.znfs s3://b/x,y\\134z ro,user_id=0\n"
+        "43 27 0:40 / /mnt/c rw shared:3 master:1 - fuse.sshfs host: rw\n"
+        "44 27 0:41 / /mnt/d ro shared:3 - fuse.znfs none ro\n"
+    )
+    first, second = mounts.mounts(str(table))
+    assert first == mounts.Mount("s3://b/x,y\\z", "/mnt/a b", "0:39", "ro,nosuid")
+    assert second.mountpoint == "/mnt/d"
+
+
+def test_messages_are_sparing() -> None:
+    import logging
+
+    sparing = logs.Sparing()
+
+    def passes(text: str) -> bool:
+        return sparing.filter(logging.LogRecord("znfs", logging.ERROR, "", 0, text, (), None))
+
+    assert passes("a")
+    assert not passes("a")
+    assert passes("b")
+    assert 80 < sum(passes(str(i)) for i in range(5000)) <= 100

@@ -1,0 +1,399 @@
+"""`znfs mount` and what belongs to it: real daemons, mounts and signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+import znfs
+from znfs import mounts
+from znfs.errors import MountError
+from znfs.fuse import is_dead
+
+pytestmark = pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="there is no /dev/fuse"
+)
+
+ROOT = Path(__file__).parent.parent
+VALUES = np.arange(20 * 30, dtype="uint16").reshape(20, 30)
+
+
+def make_store(path: Path, values: np.ndarray[Any, Any] = VALUES) -> Path:
+    array = zarr.create_array(path, shape=values.shape, chunks=(7, 8), dtype=values.dtype)
+    array[:] = values
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return make_store(tmp_path / "v.zarr")
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "mount"
+    path.mkdir()
+    yield path
+    while any(m.mountpoint == str(path) for m in mounts.mounts()):
+        mounts.detach(str(path), lazy=True)
+
+
+def command(*args: object, **environ: str) -> tuple[list[str], dict[str, str]]:
+    return (
+        [sys.executable, "-m", "znfs", *map(str, args)],
+        {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": "/nonexistent", **environ},
+    )
+
+
+def run(*args: object, **environ: str) -> subprocess.CompletedProcess[str]:
+    words, env = command(*args, **environ)
+    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def helper(*args: object) -> subprocess.CompletedProcess[str]:
+    """mount.znfs, as mount(8) calls it."""
+    code = "import sys; from znfs.cli import mount_main; sys.exit(mount_main())"
+    _, env = command()
+    words = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def eventually(true: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def is_mounted(path: Path) -> bool:
+    return any(m.mountpoint == str(path) for m in mounts.mounts())
+
+
+def ended(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}") or " Z " in Path(f"/proc/{pid}/stat").read_text()
+
+
+def check_values(path: Path) -> None:
+    np.testing.assert_array_equal(np.load(path / "v.npy"), VALUES)
+
+
+def test_mount_returns_when_it_answers(store: Path, mountpoint: Path) -> None:
+    done = run("mount", store, mountpoint)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    check_values(mountpoint)
+    pid = mounts.status(str(mountpoint))["pid"]
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert os.readlink(f"/proc/{pid}/fd/2") == "/dev/null"
+    done = run("umount", mountpoint)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not is_mounted(mountpoint)
+    assert ended(pid)
+
+
+def test_relative_paths(store: Path, mountpoint: Path) -> None:
+    words, env = command("mount", "v.zarr", "mount")
+    subprocess.run(words, env=env, cwd=store.parent, check=True, timeout=60)
+    check_values(mountpoint)
+    mounts.unmount(str(mountpoint))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_unmount(store: Path, mountpoint: Path, number: signal.Signals) -> None:
+    run("mount", store, mountpoint)
+    pid = mounts.status(str(mountpoint))["pid"]
+    with open(mountpoint / "v.npy", "rb"):  # even while a file is open
+        os.kill(pid, number)
+        eventually(lambda: ended(pid))
+    assert not is_mounted(mountpoint)
+    assert os.listdir(mountpoint) == []
+
+
+def test_fusermount_ends_the_daemon(store: Path, mountpoint: Path) -> None:
+    words, env = command("mount", "--foreground", store, mountpoint)
+    with subprocess.Popen(words, env=env, stderr=subprocess.PIPE) as daemon:
+        try:
+            eventually(lambda: is_mounted(mountpoint))
+            check_values(mountpoint)
+            subprocess.run(["fusermount3", "-u", mountpoint], check=True)
+            assert daemon.wait(10) == 0
+            assert daemon.stderr is not None
+            assert daemon.stderr.read() == b""
+        finally:
+            daemon.kill()
+
+
+def test_busy_mount_stays(store: Path, mountpoint: Path) -> None:
+    run("mount", store, mountpoint)
+    with open(mountpoint / "v.npy", "rb") as f:
+        done = run("umount", mountpoint)
+        assert done.returncode == 1
+        assert "busy" in done.stderr
+        assert f.read(6) == b"\x93NUMPY"
+    assert run("umount", mountpoint).returncode == 0
+
+
+def refusals(tmp: Path) -> dict[str, tuple[list[Any], str]]:
+    store, mountpoint = tmp / "v.zarr", tmp / "mount"
+    (tmp / "file").write_text("")
+    (tmp / "empty").mkdir()
+    return {
+        "no mount point": ([store, tmp / "none"], "none: no such directory"),
+        "a file": ([store, tmp / "file"], "file: not a directory"),
+        "inside": ([tmp, store], "inside its source is refused"),
+        "the same": ([store, store], "inside its source is refused"),
+        "above": ([store, tmp], "above its source"),
+        "no source": ([tmp / "none.zarr", mountpoint], "none.zarr"),
+        "nothing in it": ([tmp / "empty/x.zarr", mountpoint], "x.zarr"),
+    }
+
+
+def test_why_there_is_no_mount(store: Path, mountpoint: Path, tmp_path: Path) -> None:
+    for case, (args, why) in refusals(tmp_path).items():
+        for more in ([], ["--foreground"]):
+            done = run("mount", *args, *more)
+            assert done.returncode == 1, case
+            assert done.stderr.startswith("znfs mount: ")
+            assert why in done.stderr
+            assert done.stderr.count("\n") == 1
+    assert not is_mounted(mountpoint)
+
+
+def test_dead_mount_is_cleared(store: Path, mountpoint: Path) -> None:
+    run("mount", store, mountpoint)
+    pid = mounts.status(str(mountpoint))["pid"]
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: ended(pid))
+    eventually(lambda: is_dead(str(mountpoint)))
+    done = run("status", mountpoint)
+    assert done.returncode == 1
+    assert "has died" in done.stderr
+    assert "has died" in run("status").stdout
+    assert run("mount", store, mountpoint).returncode == 0
+    check_values(mountpoint)
+
+    os.kill(mounts.status(str(mountpoint))["pid"], signal.SIGKILL)
+    eventually(lambda: run("umount", mountpoint).returncode == 0)
+    assert os.listdir(mountpoint) == []
+    done = run("umount", mountpoint)
+    assert done.returncode == 1
+    assert "no znfs mount" in done.stderr
+
+
+def test_refresh(store: Path, mountpoint: Path) -> None:
+    run("mount", store, mountpoint, "--ttl", "3600")
+    check_values(mountpoint)
+    other = make_store(store.parent / "other.zarr", VALUES[::-1])
+    for chunk in sorted(other.glob("c/**/*")):  # the chunks alone; the metadata stays
+        if chunk.is_file():
+            (store / chunk.relative_to(other)).write_bytes(chunk.read_bytes())
+    check_values(mountpoint)
+    done = run("refresh", mountpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+    np.testing.assert_array_equal(np.load(mountpoint / "v.npy"), VALUES[::-1])
+    mounts.unmount(str(mountpoint))
+
+
+def test_store_down_at_mount_time(tmp_path: Path, mountpoint: Path) -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # refuses connections
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}/v.zarr"
+        done = run("mount", url, mountpoint, "--deadline", "1")
+    assert done.returncode == 0
+    assert "mounted all the same" in done.stderr
+    assert mounts.status(str(mountpoint))["source"] == url
+    with pytest.raises(OSError):
+        os.listdir(mountpoint)
+    port = url.split(":")[2].split("/")[0]
+    make_store(tmp_path / "served/v.zarr")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1"],
+        cwd=tmp_path / "served", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        eventually(lambda: os.access(mountpoint / "v.npy", os.R_OK), 30)
+        check_values(mountpoint)
+    finally:
+        server.kill()
+        server.wait()
+        mounts.unmount(str(mountpoint), lazy=True)
+
+
+def notifications(tmp_path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "notify"))
+    listener.settimeout(20)
+    return listener
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_service_manager(store: Path, mountpoint: Path, tmp_path: Path, foreground: bool) -> None:
+    with notifications(tmp_path) as listener:
+        words, env = command(
+            "mount", store, mountpoint, *(["--foreground"] if foreground else []),
+            NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000",
+        )  # fmt: skip
+        env.pop("WATCHDOG_PID", None)
+        daemon = subprocess.Popen(words, env=env)
+        try:
+            ready = dict(line.split("=", 1) for line in listener.recv(4096).decode().splitlines())
+            assert ready["READY"] == "1"
+            pid = int(ready["MAINPID"])
+            assert (pid == daemon.pid) is foreground
+            check_values(mountpoint)
+            for _ in range(3):
+                assert listener.recv(4096) == b"WATCHDOG=1"
+            os.kill(pid, signal.SIGHUP)
+            heard = [listener.recv(4096) for _ in range(4)]
+            assert any(h.startswith(b"RELOADING=1\nMONOTONIC_USEC=") for h in heard)
+            assert b"READY=1" in heard
+            os.kill(pid, signal.SIGTERM)
+            while listener.recv(4096) != b"STOPPING=1":
+                pass
+            assert daemon.wait(10) == 0
+            eventually(lambda: not is_mounted(mountpoint))
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+def test_ends_with_its_parent(store: Path, mountpoint: Path) -> None:
+    code = textwrap.dedent("""
+        import sys, time, znfs
+        with znfs.mount(sys.argv[1], sys.argv[2]):
+            print("mounted", flush=True)
+            time.sleep(60)
+    """)
+    _, env = command()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, store, mountpoint], env=env, stdout=subprocess.PIPE
+    )
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"mounted\n"
+        pid = mounts.status(str(mountpoint))["pid"]
+        parent.kill()
+        eventually(lambda: not is_mounted(mountpoint) and ended(pid))
+    finally:
+        parent.kill()
+        parent.communicate()
+
+
+def test_python(store: Path) -> None:
+    with znfs.mount(store.as_posix(), cache_size="64MiB", views=("npy", "chunks")) as path:
+        check_values(path)
+        assert sorted(os.listdir(path)) == [".znfs", "chunks", "v.npy", "zarr.json"]
+        found = [s for s in znfs.status() if s["mountpoint"] == str(path)]
+        assert found[0]["cache"]["limit"] == 64 << 20
+    assert not path.exists()
+    assert not is_mounted(path)
+
+
+def test_python_says_why(tmp_path: Path) -> None:
+    with pytest.raises(MountError, match=r"none\.zarr"), znfs.mount(f"{tmp_path}/none.zarr"):
+        pass
+
+
+def test_secrets_stay_out_of_sight(store: Path, mountpoint: Path) -> None:
+    with znfs.mount(str(store), mountpoint, storage_option={"secret": "hunter2"}):
+        pid = mounts.status(str(mountpoint))["pid"]
+        assert "hunter2" not in Path(f"/proc/{pid}/cmdline").read_text()
+        assert "hunter2" not in (mountpoint / ".znfs/status.json").read_text()
+        assert "hunter2" not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_twenty_times(store: Path, mountpoint: Path) -> None:
+    for _ in range(20):
+        assert run("mount", store, mountpoint).returncode == 0
+        check_values(mountpoint)
+        pid = mounts.status(str(mountpoint))["pid"]
+        mounts.unmount(str(mountpoint))
+        assert ended(pid)
+
+
+# mount.znfs
+
+
+def test_fstab_helper(store: Path, mountpoint: Path) -> None:
+    options = "rw,user,noexec,nosuid,_netdev,nofail,x-systemd.automount,cache_size=32MiB,ttl=9"
+    done = helper(store, mountpoint, "-o", options, "-v")
+    assert (done.returncode, done.stderr) == (0, "")
+    check_values(mountpoint)
+    mount = mounts.find(str(mountpoint))
+    assert {"ro", "noexec", "nosuid", "nodev"} <= set(mount.options.split(","))
+    assert mounts.status(str(mountpoint))["cache"]["limit"] == 32 << 20
+    subprocess.run(["umount", mountpoint], check=True)
+
+
+def test_fstab_helper_refuses(store: Path, mountpoint: Path) -> None:
+    cases = {
+        (store, mountpoint, "-o", "colour=red"): (1, "colour"),
+        (store, mountpoint, "-o", "remount"): (1, "remount"),
+        (store, mountpoint, "-o", "ttl=soon"): (1, "--ttl"),
+        (store,): (1, "mountpoint"),
+        (store, mountpoint / "none"): (32, "no such directory"),
+        (store / "none", mountpoint): (32, "none"),
+    }
+    for args, (status, why) in cases.items():
+        done = helper(*args)
+        assert done.returncode == status, args
+        assert why in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert helper(store, mountpoint, "-f").returncode == 0
+    assert helper(store, mountpoint, "-s", "-f", "-o", "colour=red").returncode == 0
+    assert not is_mounted(mountpoint)
+
+
+NOBODY = 65534
+
+
+def python_for_nobody(env: dict[str, str]) -> str:
+    """A Python that another user may run, and that finds what this one does."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        try:
+            words = [python, "-c", "import znfs.tree, mfusepy"]
+            subprocess.run(words, env=env, user=NOBODY, group=NOBODY, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return python
+    pytest.skip("no Python here that another user may run")
+
+
+def test_mount_as_user(store: Path, tmp_path: Path, mountpoint: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become someone else")
+    if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
+        pytest.skip("/dev/fuse is for root only")
+    for path in (tmp_path, *tmp_path.parents):
+        if path == tmp_path or path.name.startswith("pytest"):
+            os.chmod(path, 0o755)
+    os.chown(mountpoint, NOBODY, NOBODY)
+    words, env = command("mount", store, mountpoint, HOME="/nonexistent")
+    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    words[0] = python = python_for_nobody(env)
+
+    def as_nobody(words: list[str]) -> str:
+        done = subprocess.run(
+            words, env=env, user=NOBODY, group=NOBODY, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    as_nobody(words)
+    look = f"import os; s = os.stat({str(mountpoint / 'v.npy')!r}); print(s.st_uid, s.st_gid)"
+    assert as_nobody([python, "-c", look]) == f"{NOBODY} {NOBODY}\n"
+    with pytest.raises(PermissionError):
+        os.listdir(mountpoint)  # not even root, without --allow-other
+    as_nobody([python, "-m", "znfs", "umount", str(mountpoint)])
+    assert not is_mounted(mountpoint)
