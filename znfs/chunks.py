@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 from znfs.cache import BlockCache
 from znfs.codecs import Decoder, unwrap
 from znfs.errors import ChunkError, Stale
-from znfs.meta import ChunkKeys, CodecSpec, Index, Shard
+from znfs.meta import ChunkKeys, Index, Shard
 from znfs.stores.base import Blob, Store
 
 # An index entry of an absent chunk: offset and nbytes are both 2^64-1 (Zarr v3, sharding codec).
@@ -20,6 +21,8 @@ _ABSENT = 0xFFFF_FFFF_FFFF_FFFF
 _COALESCE_GAP = 64 << 10
 # ...and the get stays below this, so that the first chunk is not kept waiting for the last.
 _COALESCE_MAX = 8 << 20
+# A shard that has to be unwrapped as a whole may grow to this a chunk.
+_MOST_CHUNK_BYTES = 16 << 20
 
 
 class Chunks(Protocol):
@@ -80,6 +83,7 @@ class Sharded:
         self._index_nbytes = 16 * count + sum(
             4 for codec in shard.index_codecs if codec.name == "crc32c"
         )
+        self._most_bytes = self._index_nbytes + 2 * count * _MOST_CHUNK_BYTES
         self._decoder = Decoder(
             shard.index_codecs,
             np.dtype("<u8"),
@@ -98,18 +102,19 @@ class Sharded:
             found = self._shard_index(shard)
             if found is None:
                 return None
-            table, version, whole = found
-            offset, nbytes = (int(v) for v in table[inside])
-            if offset == nbytes == _ABSENT:
+            entry = found.entry(inside)
+            if entry is None:
                 return None
+            offset, nbytes = entry
             lo = offset + (max(0, nbytes + start) if start < 0 else min(start, nbytes))
             hi = offset + (nbytes if stop is None else min(stop, nbytes))
-            if whole is not None:
-                data = whole[lo:hi]
-                blob: Blob | None = Blob(data, version, 0.0)
+            if found.whole is not None:
+                blob: Blob | None = Blob(found.whole[lo:hi], found.version, 0.0)
             else:
                 try:
-                    blob = self._outer.get(shard, lo, max(lo, hi), if_match=if_match or version)
+                    blob = self._outer.get(
+                        shard, lo, max(lo, hi), if_match=if_match or found.version
+                    )
                 except Stale:
                     # The shard was rewritten after its index was read: begin again, once.
                     self._cache.forget((self._identity, "index", shard))
@@ -139,21 +144,20 @@ class Sharded:
         if found is None:
             yield from ((index, None) for index, _ in wanted)
             return
-        table, version, _ = found
         present = []
         for index, inside in wanted:
-            offset, nbytes = (int(v) for v in table[inside])
-            if offset == nbytes == _ABSENT:
+            entry = found.entry(inside)
+            if entry is None:
                 yield index, None
             else:
-                present.append((offset, nbytes, index))
+                present.append((*entry, index))
         present.sort()
         for run in _runs(present):
             lo, hi = run[0][0], max(offset + nbytes for offset, nbytes, _ in run)
             blob = None
-            if len(run) > 1:
+            if len(run) > 1 and found.whole is None:
                 try:
-                    blob = self._outer.get(shard, lo, hi, if_match=version)
+                    blob = self._outer.get(shard, lo, hi, if_match=found.version)
                 except Stale:
                     self._cache.forget((self._identity, "index", shard))
             if blob is None or len(blob.data) != hi - lo:
@@ -171,50 +175,56 @@ class Sharded:
         inside = tuple(i % n for i, n in zip(index, self._grid, strict=True))
         return shard, tuple(inside[d] for d in self._order)
 
-    def _shard_index(self, shard: Index) -> tuple[Any, str, memoryview | None] | None:
-        """The index (..., 2) of offsets and lengths, the shard's version, its bytes if unwrapped."""
+    def _shard_index(self, shard: Index) -> _ShardIndex | None:
+        """A shard's index; None if the shard is absent. Raises ChunkError."""
         key = (self._identity, "index", shard)
-        found = self._cache.get(key, self._index_nbytes, lambda: self._load_index(shard))
-        return None if found is None else (found.table, found.version, found.whole)
+        found: _ShardIndex | None = self._cache.get(
+            key, self._index_nbytes, lambda: self._load_index(shard)
+        )
+        return found
 
     def _load_index(self, shard: Index) -> _ShardIndex | None:
-        n = self._index_nbytes
+        n, at_end = self._index_nbytes, self._shard.index_at_end
         whole: memoryview | None = None
-        if self._shard.outer:
-            blob = self._outer.get(shard)
-            if blob is None:
-                return None
-            limit = n + 2 * prod(self._grid) * (1 << 20)
-            whole = memoryview(self._named(shard, lambda: unwrap_to(self._shard, blob.data, limit)))
-            data: bytes | memoryview = whole[-n:] if self._shard.index_at_end else whole[:n]
-        else:
-            at = (-n, None) if self._shard.index_at_end else (0, n)
-            blob = self._outer.get(shard, *at)
-            if blob is None:
-                return None
-            data = blob.data
-        if len(data) != n:
-            raise ChunkError(f"{self._outer.key(shard)}: too short for a shard's index of {n} bytes")
-        table = self._named(shard, lambda: self._decoder.decode(data))
-        return _ShardIndex(table, blob.version, whole)
-
-    def _named(self, shard: Index, decode: Callable[[], Any]) -> Any:
         try:
-            return decode()
+            if self._shard.outer:  # codecs over all of it: it cannot be read in parts
+                blob = self._outer.get(shard)
+                if blob is None:
+                    return None
+                whole = memoryview(unwrap(self._shard.outer, blob.data, self._most_bytes))
+                data: bytes | memoryview = whole[-n:] if at_end else whole[:n]
+            else:
+                blob = self._outer.get(shard, *((-n, None) if at_end else (0, n)))
+                if blob is None:
+                    return None
+                data = blob.data
+            if len(data) != n:
+                raise ChunkError(f"too short for an index of {n} bytes")
+            return _ShardIndex(self._decoder.decode(data), blob.version, whole)
         except ChunkError as error:
             raise ChunkError(f"{self._outer.key(shard)}: shard index: {error}") from error
 
 
+@dataclass(frozen=True)
 class _ShardIndex:
-    """A decoded shard index in the cache."""
+    """A decoded shard index, as the cache keeps it.
 
-    __slots__ = ("nbytes", "table", "version", "whole")
+    `table` has shape (..., 2): each chunk's offset and length. `version` is the shard's. `whole`
+    is the shard itself where that had to be read whole.
+    """
 
-    def __init__(self, table: Any, version: str, whole: memoryview | None) -> None:
-        self.table = table
-        self.version = version
-        self.whole = whole
-        self.nbytes = table.nbytes + (len(whole) if whole is not None else 0)
+    table: np.ndarray[Any, Any]
+    version: str
+    whole: memoryview | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.table.nbytes + (0 if self.whole is None else len(self.whole))
+
+    def entry(self, inside: Index) -> tuple[int, int] | None:
+        """Offset and length of a chunk; None if it is absent."""
+        offset, nbytes = (int(v) for v in self.table[inside])
+        return None if offset == nbytes == _ABSENT else (offset, nbytes)
 
 
 def _runs(present: list[tuple[int, int, Index]]) -> Iterator[list[tuple[int, int, Index]]]:
@@ -230,9 +240,3 @@ def _runs(present: list[tuple[int, int, Index]]) -> Iterator[list[tuple[int, int
         run.append(item)
     if run:
         yield run
-
-
-def unwrap_to(shard: Shard, data: bytes | memoryview, limit: int) -> bytes:
-    """A shard's bytes without the codecs applied to the whole of it."""
-    specs: tuple[CodecSpec, ...] = shard.outer
-    return unwrap(specs, data, limit)

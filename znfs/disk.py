@@ -25,6 +25,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class DiskTier:
             # It cannot be marked, so it must go: a later mount would believe it.
             log.warning("disk cache: %s; emptying it", error)
             for _, _, path in list(self._scan()):
-                self._attempt(lambda path=path: os.unlink(path))  # type: ignore[misc]
+                self._attempt(partial(os.unlink, path))
         self.spill.clear()
 
     def _epoch_file(self, url: str) -> Path:
@@ -221,7 +222,7 @@ class DiskTier:
             for _, size, path in entries:
                 if total <= aim:
                     break
-                self._attempt(lambda path=path: os.unlink(path))  # type: ignore[misc]
+                self._attempt(partial(os.unlink, path))
                 total -= size
         with self._lock:
             self._total = total
@@ -236,7 +237,7 @@ class DiskTier:
                 found = entry.stat(follow_symlinks=False)
                 if entry.name.endswith(".tmp"):
                     if time.time() - found.st_mtime > _STALE_TEMPORARY:
-                        self._attempt(lambda path=entry.path: os.unlink(path))  # type: ignore[misc]
+                        self._attempt(partial(os.unlink, entry.path))
                     continue
                 yield found.st_mtime, found.st_size, entry.path
 
@@ -338,7 +339,9 @@ class Spill:
                 at = self._make_room(data.nbytes)
             try:
                 if self._file is None:
-                    self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)
+                    self._file = tempfile.TemporaryFile(  # noqa: SIM115 (closed by close())
+                        dir=self._folder, buffering=0
+                    )
                 done = 0
                 while done < data.nbytes:
                     done += os.pwrite(self._file.fileno(), data[done:], at + done)

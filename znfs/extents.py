@@ -138,7 +138,8 @@ class Blocks:
 
     def prefetch(self, start: int, stop: int) -> None:
         slots = range(start // self._stride, -(-stop // self._stride))
-        self._array.prefetch(self._index(i) for i in slots if start < i * self._stride + self._nbytes)
+        wanted = (i for i in slots if start < i * self._stride + self._nbytes)  # not just the gap
+        self._array.prefetch(self._index(i) for i in wanted)
 
     def _index(self, i: int) -> Index:
         return unravel(self._first + i, self._array.meta.grid)
@@ -174,7 +175,7 @@ class ChunkWalk:
     @classmethod
     def of(cls, array: Array) -> ChunkWalk:
         """The walk that all of an array's files have in common."""
-        walk: ChunkWalk = array.shared.setdefault(cls, cls(array))
+        walk: ChunkWalk = array.shared.setdefault("chunk walk", cls(array))
         return walk
 
     def follow(self, i: int) -> None:

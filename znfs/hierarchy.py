@@ -195,7 +195,7 @@ class Hierarchy:
             except (StoreError, Denied) as error:
                 if seen is None or seen.node is None or since is not None:
                     raise
-                log.warning("%s: metadata cannot be checked, keeping what is known: %s", path, error)
+                log.warning("%s: metadata cannot be checked, what is known stays: %s", path, error)
                 fresh = replace(seen, checked=began)
             with self._lock:
                 if generation == self._generation:
@@ -379,7 +379,7 @@ class Hierarchy:
         return _Inherited()
 
     def _confirm(self, path: str, version: str) -> None:
-        """Raise Stale unless the node at `path` still has `version`, by a look no older than 1 s."""
+        """Raise Stale unless the node at `path` has `version` still, by a look at most 1 s old."""
         since = time.monotonic() - _CONFIRM_SECONDS
         seen = self._look(path, since)
         if seen.node is None or seen.node.version != version:
