@@ -136,6 +136,11 @@ def test_fill_values(dtype: str, spelled: object, value: object):
     assert array(dtype=dtype, fill_value=spelled).fill == expected.tobytes()
 
 
+def test_names_of_types_that_only_numpy_knows():
+    assert array(dtype="float32").dtype == np.dtype("<f4")
+    assert array(dtype="uint16").dtype == np.dtype("<u2")
+
+
 def test_null_fill_is_zero_and_not_given():
     meta = array(fill_value=None)
     assert meta.fill == bytes(4)
@@ -158,9 +163,7 @@ def test_fill_values_that_do_not_fit(dtype: str, value: object):
 
 
 def test_axes_and_attributes():
-    meta = array(
-        {"_ARRAY_DIMENSIONS": ["time", "lat"], "units": "K"}, shape=[5, 4], chunks=[2, 2]
-    )
+    meta = array({"_ARRAY_DIMENSIONS": ["time", "lat"], "units": "K"}, shape=[5, 4], chunks=[2, 2])
     assert meta.axis_names == ("time", "lat")
     assert meta.dimension_names == ("time", "lat")
     assert meta.attributes["_ARRAY_DIMENSIONS"] == ["time", "lat"]

@@ -346,6 +346,26 @@ def test_what_cannot_be_read_is_named(changes: dict[str, Any], words: str):
     assert str(caught.value).startswith("zarr.json: ")
 
 
+def test_n5_blocks_in_zarr(tmp_path: Path):
+    """The registered codec `n5_default`: tensorstore writes N5, zarr.json says the same."""
+    metadata = {"dimensions": [9, 7], "blockSize": [4, 6], "dataType": "int16",
+                "compression": {"type": "gzip"}}  # fmt: skip
+    kvstore = {"driver": "file", "path": str(tmp_path)}
+    spec = {"driver": "n5", "kvstore": kvstore, "metadata": metadata}
+    stored = ts.open(spec, create=True).result()
+    stored[...] = np.arange(63, dtype="i2").reshape(9, 7)
+    inner = [{"name": "transpose", "configuration": {"order": [1, 0]}},
+             {"name": "bytes", "configuration": {"endian": "big"}},
+             {"name": "gzip", "configuration": {"level": 5}}]  # fmt: skip
+    changes = {
+        "shape": [9, 7], "chunk_grid": regular(4, 6), "data_type": "int16",
+        "chunk_key_encoding": {"name": "v2", "configuration": {"separator": "/"}},
+        "codecs": [{"name": "n5_default", "configuration": {"codecs": inner}}],
+    }  # fmt: skip
+    (tmp_path / "zarr.json").write_text(json.dumps({**BASE, **changes}))
+    assert same(read_array(tmp_path)[1], stored.read().result())
+
+
 def test_zero_dimensions_and_empty_arrays(tmp_path: Path):
     stored = zarr.create_array(tmp_path / "a", shape=(), dtype="f8", fill_value=2)
     assert same(read_array(tmp_path / "a")[1], stored[...])

@@ -18,6 +18,7 @@ from znfs.meta import CodecSpec
 DType = np.dtype[Any]
 
 _SIMPLE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[SUV]\d+)")
+_NAMES = re.compile(r"bool|u?int(?:8|16|32|64)|float(?:16|32|64)|complex(?:64|128)")  # lax writers
 _TIME = re.compile(r"[<>|=]?[mM]8(?:\[\d*(?:Y|M|W|D|h|m|s|ms|us|μs|ns|ps|fs|as|generic)\])?")
 _MAX_FIELDS = 1 << 12
 _MAX_ITEMSIZE = (1 << 31) - 1
@@ -41,7 +42,7 @@ def parse_numpy(name: str, value: Any, depth: int = 0) -> DType:
     if value.lstrip("<>|=") in ("O", "O4", "O8"):
         kind = "objects (such as strings of variable length)"
         raise Unsupported(f"{name}: data type {value!r} {_NO_SIZE.format(kind)}")
-    if not (_SIMPLE.fullmatch(value) or _TIME.fullmatch(value)):
+    if not any(known.fullmatch(value) for known in (_SIMPLE, _NAMES, _TIME)):
         raise MetadataError(f"{name}: no data type {shown(value)}")
     return _numpy(name, value)
 

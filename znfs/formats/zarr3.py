@@ -32,8 +32,9 @@ _ARRAY_MEMBERS = {
 }  # fmt: skip
 _KEYS = {"default": ("c", "/"), "v2": ("", ".")}  # name: prefix, default separator
 _SHARDING = "sharding_indexed"
+_N5 = "n5_default"
 _MAX_SHARD_LEVELS = 8
-_NUMCODECS = "numcodecs."
+_NUMCODECS = ("numcodecs.", "https://zarr.dev/numcodecs/")  # the second until numcodecs 0.14
 # Names without that prefix: those of the specification and of the registry, whose data is the same.
 _PLAIN = {
     **dict.fromkeys(("bytes", "endian"), "bytes"),  # the second is of drafts
@@ -169,7 +170,27 @@ def _dimension_names(value: Any, ndim: int) -> tuple[str | None, ...] | None:
 def _codecs(value: Any) -> tuple[CodecSpec, ...]:
     if not isinstance(value, list):
         raise MetadataError(f"{DOCUMENT}: codecs are no list but {shown(value)}")
-    return tuple(_codec(*_named("codec", item)) for item in value)
+    out: list[CodecSpec] = []
+    for item in value:
+        name, config = _named("codec", item)
+        out.extend(_n5_default(config) if name == _N5 else (_codec(name, config),))
+    return tuple(out)
+
+
+def _n5_default(config: dict[str, Any]) -> tuple[CodecSpec, CodecSpec]:
+    """The registered codec `n5_default`: an N5 block, whose first axis is the fastest."""
+    codecs = config.get("codecs")
+    inner = [_named("codec", item) for item in (codecs if isinstance(codecs, list) else [])]
+    if [name for name, _ in inner[:2]] != ["transpose", "bytes"]:
+        raise Unsupported(f"{DOCUMENT}: codec {_N5!r} without transpose and bytes")
+    (_, turned), (_, plain) = inner[:2]
+    order = turned.get("order")
+    if not isinstance(order, list) or order != list(range(len(order)))[::-1]:
+        raise Unsupported(f"{DOCUMENT}: codec {_N5!r} that transposes by {shown(order)}")
+    if plain.get("endian", "big") != "big":
+        raise Unsupported(f"{DOCUMENT}: codec {_N5!r} that is not big-endian")
+    rest = tuple(_codec(name, config) for name, config in inner[2:])
+    return CodecSpec("transpose", {"order": order}), CodecSpec("n5_block", {"compression": rest})
 
 
 def _codec(name: str, config: dict[str, Any]) -> CodecSpec:
@@ -177,8 +198,9 @@ def _codec(name: str, config: dict[str, Any]) -> CodecSpec:
         return CodecSpec(name, config)
     if name in _PLAIN:
         return named_codec(DOCUMENT, _PLAIN[name], config)
-    if name.startswith(_NUMCODECS):
-        return named_codec(DOCUMENT, name.removeprefix(_NUMCODECS), config)
+    for prefix in _NUMCODECS:
+        if name.startswith(prefix):
+            return named_codec(DOCUMENT, name.removeprefix(prefix), config)
     reason = REFUSED.get(name, "is unknown")
     raise Unsupported(f"{DOCUMENT}: codec {shown(name)} {reason}")
 
