@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import inf
 
 from znfs.meta import Axis
 from znfs.views.tiff.structure import (
@@ -47,7 +48,9 @@ def unit_name(axis: Axis) -> str | None:
 
 def pixel_size(axis: Axis) -> Fraction | None:
     """The pixel's size as the metadata spells it; None if unknown or not positive."""
-    return Fraction(repr(axis.scale)) if axis.scale and axis.scale > 0 else None
+    if axis.scale is None or not 0 < axis.scale < inf:
+        return None
+    return Fraction(repr(float(axis.scale)))
 
 
 def resolution_tags(row: Axis, column: Axis) -> list[Tag]:

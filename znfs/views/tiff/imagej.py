@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from itertools import chain
+from math import isfinite
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def _origin(key: str, axis: Axis, start: int) -> list[tuple[str, str]]:
     """Where the coordinate is 0, in pixels of the file."""
     assert axis.scale
     origin = -(start + (axis.translation or 0) / axis.scale)
-    return [(key, repr(float(origin)))] if origin else []
+    return [(key, repr(float(origin)))] if origin and isfinite(origin) else []
 
 
 def _escaped(text: str) -> str:
