@@ -303,11 +303,18 @@ def test_gone(tmp_path: Path) -> None:
 
 
 def test_control_files_are_live(tree: FakeTree, tmp_path: Path) -> None:
-    control = tree.root.entries[".znfs"].entries
+    root = tree.root
+    assert isinstance(root, Folder)
+    control = root.entries[".znfs"]
+    assert isinstance(control, Folder)
+    stats = set()
     with mounted(tree, tmp_path / "m", ttl=5.0) as m:
         for content in ("{}", '{"longer": true}', "{ }"):
-            control["status.json"] = text(content, content)
+            control.entries["status.json"] = file = text(content, content)
+            file.live = True
             assert (m / ".znfs/status.json").read_text() == content
+            stats.add((m / ".znfs/status.json").stat()[:9])
+    assert len(stats) == 1
 
 
 # Errors

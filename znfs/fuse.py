@@ -148,10 +148,16 @@ class Seen:
             self._versions.clear()
 
 
-class Unknown:
-    """What is shown of a root directory whose store does not answer."""
+@dataclass(frozen=True)
+class Times:
+    """What getattr takes a time from, where no node is to give it."""
 
-    version, mtime = "", 0.0
+    version: str = ""
+    mtime: float = 0.0
+
+
+UNKNOWN = Times()  # a root directory whose store does not answer
+LIVE = Times(mtime=time.time())
 
 
 @dataclass(slots=True)
@@ -160,7 +166,6 @@ class OpenFile:
 
     path: str
     file: File
-    live: bool  # below `.znfs`: a snapshot, made when opened
 
 
 class OpenDir:
@@ -249,6 +254,7 @@ class Operations:
 
     def getattr(self, raw: bytes | None, out: Any, info: Any = None) -> int:
         path = _text(raw) if raw is not None else self._path(info.contents.fh)
+        node: Node | Times
         try:
             node = self._tree.resolve(path) if path else self._root()
         except NotFound:
@@ -259,7 +265,11 @@ class Operations:
         st.st_uid = self._uid
         st.st_gid = self._gid
         st.st_blksize = 4096
-        if isinstance(node, File):
+        if isinstance(node, File) and node.live:
+            # As in /proc: no size, and a time that stands, lest tar and rsync see it change.
+            st.st_mode = self._file_mode
+            node = LIVE
+        elif isinstance(node, File):
             st.st_mode = self._file_mode
             st.st_size = node.size
             st.st_blocks = -(-node.size // 512)
@@ -272,7 +282,7 @@ class Operations:
             stamp.tv_nsec = nanoseconds
         return 0
 
-    def _root(self) -> Node | Unknown:
+    def _root(self) -> Node | Times:
         """The root is a directory even while its store is down: `.znfs` must stay in reach."""
         if time.monotonic() > self._ask_root:
             try:
@@ -280,7 +290,7 @@ class Operations:
             except StoreError as exc:
                 log.debug("root: %s", exc)
                 self._ask_root = time.monotonic() + DOWN_SECONDS
-        return Unknown()
+        return UNKNOWN
 
     def open(self, raw: bytes, info: Any) -> int:
         """ESTALE until getattr has shown the present version: Linux then looks it up and retries.
@@ -294,20 +304,19 @@ class Operations:
         node = self._tree.resolve(path)
         if not isinstance(node, File):
             return -errno.EISDIR
-        live = path.startswith("/.znfs/")
-        if live:
+        if node.live:
             fi.direct_io = 1
         else:
             if self._shown.get(path) != node.version:
                 return -errno.ESTALE
             fi.keep_cache = self._opened.set(path, node.version) == node.version
         fi.fh = number = next(self._numbers)
-        self._files[number] = OpenFile(path, node, live)
+        self._files[number] = OpenFile(path, node)
         return 0
 
     def read(self, raw: bytes | None, out: Any, size: int, offset: int, info: Any) -> int:
         opened = self._files[info.contents.fh]
-        file = opened.file if opened.live else self._current(opened)
+        file = opened.file if opened.file.live else self._current(opened)
         view: memoryview = _view_at(ctypes.addressof(out.contents), size, _WRITABLE)
         return file.read_into(offset, view)
 

@@ -32,6 +32,7 @@ from znfs.meta import ArrayMeta, GroupMeta
 from znfs.node import File, Node
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.stores import open_store
+from znfs.stores.watched import WatchedStore
 from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, VIEWS, View, hdf5
 
 # Names that desktops and their daemons look for in every folder (contract: no request for them).
@@ -81,7 +82,8 @@ class Tree:
 
     def __init__(self, source: str, options: Options) -> None:
         self.options = options
-        self._store, info = open_store(source, options)
+        store, info = open_store(source, options)
+        self._store = WatchedStore(store, options.deadline)
         self.url = info.url
         self.root_name = info.name
         self._cache = BlockCache(
@@ -191,6 +193,7 @@ class Tree:
             "refreshed": self._refreshed,
             "started": self._started,
             "uptime": time.time() - self._started,
+            "store": self._store.status(),
             "cache": self._cache.status(),
             "disk_cache": None if self._disk is None else self._disk.status(),
         }
@@ -448,7 +451,9 @@ class ControlDir:
         if name != "status.json":
             return None
         text = json.dumps(self._tree.status(), indent=1) + "\n"
-        return File([Literal(text.encode())], str(time.time_ns()), time.time())
+        file = File([Literal(text.encode())], str(time.time_ns()), time.time())
+        file.live = True
+        return file
 
 
 def object_file(hierarchy: Hierarchy, key: str) -> File | None:
@@ -457,7 +462,8 @@ def object_file(hierarchy: Hierarchy, key: str) -> File | None:
     stat = store.stat(key)
     if stat is None:
         return None
-    return File([Object(store, key, stat.size, stat.version)], stat.version, stat.mtime)
+    extent = Object(store, hierarchy.cache, key, stat.size, stat.version)
+    return File([extent], stat.version, stat.mtime)
 
 
 def open_tree(source: str, options: Options | None = None, **overrides: Any) -> Tree:
