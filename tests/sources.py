@@ -1,0 +1,34 @@
+"""Source packages whose folders of stored data are references; fetched once, by pip."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+TIMEOUT = 120.0
+
+
+def source_folder(config: pytest.Config, name: str, version: str) -> Path:
+    """The unpacked source package; skips the test, saying why, where it cannot be had."""
+    root = Path(config.cache.mkdir("sources")) if config.cache else Path()
+    folder = root / f"{name}-{version}"
+    if folder.exists():
+        return folder
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", name]
+    try:
+        done = subprocess.run(
+            [*pip, "--dest", str(root), f"{name}=={version}"],
+            capture_output=True, text=True, timeout=TIMEOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"the source package {name} {version} did not arrive in {TIMEOUT:.0f} s")
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+        pytest.skip(f"no source package {name} {version}: {reason}")
+    with tarfile.open(root / f"{name}-{version}.tar.gz") as archive:
+        archive.extractall(root, filter="data")
+    return folder

@@ -1,0 +1,93 @@
+"""Stored references: arrays in zarr 2.18.7's source package, encoded vectors in numcodecs 0.16.6's.
+
+What is not read is listed here, with the reason that znfs gives.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+
+from tests.reading import read_array, same
+from tests.sources import source_folder
+from znfs.codecs import Decoder
+from znfs.errors import Unsupported
+from znfs.meta import CodecSpec
+
+ARRAYS = 173
+VECTORS = 1079
+# codec: how many vectors are refused, and words of the reason
+REFUSED = {
+    "blosc": (13, "snappy"),
+    "categorize": (4, "cannot be applied to '|O'"),
+    "json": (16, "Python objects"),
+    "json2": (18, "Python objects"),
+    "msgpack2": (11, "Python objects"),
+    "pcodec": (100, "pcodec"),
+    "pickle": (40, "runs code"),
+    "vlen-array": (16, "variable length"),
+    "vlen-bytes": (4, "variable length"),
+    "vlen-utf8": (4, "variable length"),
+    "zfpy": (32, "zfpy"),
+}
+# Lossy filters: the reference is what numcodecs decodes, not what was encoded.
+LOSSY = {"astype", "categorize", "fixedscaleoffset", "quantize"}
+
+
+def test_every_array_of_zarr(pytestconfig: pytest.Config, tmp_path: Path):
+    fixture = source_folder(pytestconfig, "zarr", "2.18.7") / "fixture"
+    folders = sorted(path.parent for path in fixture.rglob(".zarray"))
+    assert len(folders) == ARRAYS
+    for k, folder in enumerate(folders):
+        _, got = read_array(folder)
+        copy = tmp_path / str(k)
+        shutil.copytree(folder, copy)
+        document = json.loads((copy / ".zarray").read_text())
+        if document["dtype"][1] in "SU":
+            document["fill_value"] = None  # written as 0, which zarr-python 3 does not read
+            (copy / ".zarray").write_text(json.dumps(document))
+        assert same(got, zarr.open_array(copy, mode="r")[...]), folder
+
+
+def chain(array: np.ndarray, spec: CodecSpec) -> tuple[CodecSpec, ...]:
+    layout = [CodecSpec("bytes", {"stored": array.dtype})]
+    if array.flags.f_contiguous and array.ndim > 1:
+        layout.insert(0, CodecSpec("transpose", {"order": list(range(array.ndim))[::-1]}))
+    return (*layout, spec)
+
+
+def test_every_vector_of_numcodecs(pytestconfig: pytest.Config):
+    fixture = source_folder(pytestconfig, "numcodecs", "0.16.6") / "fixture"
+    files = sorted(fixture.rglob("encoded.*.dat"))
+    assert len(files) == VECTORS
+    refused: Counter[str] = Counter()
+    for file in files:
+        config = json.loads((file.parent / "config.json").read_text())
+        codec = config.pop("id")
+        array_file = file.parent.parent / f"array.{file.name.split('.')[1]}.npy"
+        array = np.load(array_file, allow_pickle=True)  # the package's own, of objects in part
+        objects = array.dtype == object
+        dtype = np.dtype("S1") if objects else array.dtype.newbyteorder("<")
+        sample = np.zeros(array.shape, dtype) if objects else array
+        try:
+            specs = chain(sample, CodecSpec(codec, config))
+            decoder = Decoder(specs, dtype, array.shape, bytes(dtype.itemsize))
+        except Unsupported as error:
+            assert REFUSED[codec][1] in str(error), file
+            refused[codec] += 1
+            continue
+        data = file.read_bytes()
+        got = decoder.decode(data)
+        expected = array
+        if codec in LOSSY:
+            flat = np.asarray(numcodecs.get_codec({"id": codec, **config}).decode(data))
+            expected = flat.reshape(array.shape, order="F" if len(specs) == 3 else "C")
+        assert same(got, expected), file
+    assert refused == {codec: count for codec, (count, _) in REFUSED.items()}
