@@ -58,7 +58,9 @@ class Array:
         self._missing_403 = missing_403
         self._nbytes = meta.chunk_nbytes
         self._decoder = Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
-        chunks: Chunks = Keyed(store, path, meta.keys)
+        # No codec lets incompressible data grow as far; a longer object is not read into memory.
+        most = None if meta.shards else 2 * self._nbytes + (1 << 20)
+        chunks: Chunks = Keyed(store, path, meta.keys, most)
         for level, shard in enumerate(meta.shards):
             chunks = Sharded(chunks, shard, cache, (self._identity, level))
         self._chunks = chunks if disk is None else disk.over(chunks, f"{path}\0{version}")
@@ -155,7 +157,13 @@ class Array:
             yield batch[0], self._load(batch[0])
             return
         for index, blob in self._chunks.get_many(batch):
-            yield index, self._decode(index, blob)
+            block = self._decode(index, blob)
+            if block is not None and blob is not None:
+                source = np.frombuffer(blob.data, np.uint8)
+                if np.may_share_memory(block, source):
+                    block = block.copy()  # not compressed: it would keep its neighbours' bytes too
+                    block.setflags(write=False)
+            yield index, block
 
     def _decode(self, index: Index, blob: Blob | None) -> Block | None:
         if blob is None:

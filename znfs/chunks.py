@@ -42,12 +42,15 @@ class Chunks(Protocol):
 
 
 class Keyed:
-    """One stored object a chunk."""
+    """One stored object a chunk, of at most `most_bytes` where that is known."""
 
-    def __init__(self, store: Store, path: str, keys: ChunkKeys) -> None:
+    def __init__(
+        self, store: Store, path: str, keys: ChunkKeys, most_bytes: int | None = None
+    ) -> None:
         self._store = store
         self._prefix = path + "/" if path else ""
         self._keys = keys
+        self._most_bytes = most_bytes
 
     def key(self, index: Index) -> str:
         return self._prefix + self._keys.key(index)
@@ -55,7 +58,13 @@ class Keyed:
     def get(
         self, index: Index, start: int = 0, stop: int | None = None, *, if_match: str | None = None
     ) -> Blob | None:
-        return self._store.get(self.key(index), start, stop, if_match=if_match)
+        most = self._most_bytes
+        if most is None or start or stop is not None:
+            return self._store.get(self.key(index), start, stop, if_match=if_match)
+        blob = self._store.get(self.key(index), 0, most + 1, if_match=if_match)
+        if blob is not None and len(blob.data) > most:
+            raise ChunkError(f"{self.key(index)}: more than {most} bytes, too many for a chunk")
+        return blob
 
     def get_many(self, indexes: Sequence[Index]) -> Iterator[tuple[Index, Blob | None]]:
         for index in indexes:

@@ -6,6 +6,7 @@ Offsets and sizes are bytes. An array's elements always read little-endian and i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from znfs.array import Array, Block, flat_bytes
 from znfs.bands import Bands
+from znfs.cache import BlockCache
 from znfs.errors import Stale, StoreError, ZnfsError
 from znfs.meta import Index, Shape
 from znfs.stores.base import Store
@@ -80,22 +82,45 @@ class Records:
 
 
 class Object:
-    """A stored object as it is, of one version."""
+    """A stored object as it is, of one version. Of a distant store, pieces stay in the cache."""
 
-    def __init__(self, store: Store, key: str, size: int, version: str) -> None:
+    _PIECE = 4 << 20
+
+    def __init__(
+        self, store: Store, cache: BlockCache, key: str, size: int, version: str
+    ) -> None:
         self._store = store
+        self._cache = cache
         self._key = key
         self._version = version
         self.size = size
 
     def read_into(self, start: int, out: memoryview) -> None:
-        blob = self._store.get(self._key, start, start + len(out), if_match=self._version)
-        if blob is None or len(blob.data) != len(out):
-            raise StoreError(f"{self._key}: short read at {start}")
-        out[:] = blob.data
+        if self._store.local:
+            out[:] = self._fetch(start, start + len(out))
+            return
+        at = 0
+        while at < len(out):
+            i, skip = divmod(start + at, self._PIECE)
+            lo = i * self._PIECE
+            hi = min(lo + self._PIECE, self.size)
+            piece = self._cache.get(
+                ("object", self._key, self._version, i), hi - lo, partial(self._fetch, lo, hi)
+            )
+            part = piece[skip : skip + len(out) - at]
+            out[at : at + len(part)] = part
+            at += len(part)
 
     def prefetch(self, start: int, stop: int) -> None:
         pass
+
+    def _fetch(self, start: int, stop: int) -> bytes | memoryview:
+        blob = self._store.get(self._key, start, stop, if_match=self._version)
+        if blob is None:
+            raise Stale(f"{self._key}: is no longer there")
+        if len(blob.data) != stop - start:
+            raise StoreError(f"{self._key}: {len(blob.data)} bytes of {stop - start} at {start}")
+        return blob.data
 
 
 class Blocks:

@@ -99,7 +99,7 @@ class Hierarchy:
         disk: DiskTier | None = None,
     ) -> None:
         self.store = store
-        self._cache = cache
+        self.cache = cache
         self._root_name = root_name
         self._ttl = ttl
         self._missing_403 = missing_403
@@ -256,7 +256,7 @@ class Hierarchy:
                     if inherited.axes is not None and len(inherited.axes) == meta.ndim:
                         meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
                     return Array(
-                        path, name, meta, version, mtime, self.store, self._cache,
+                        path, name, meta, version, mtime, self.store, self.cache,
                         lambda: self._confirm(path, version), self._missing_403,
                         self._tier, self._generation,
                     )  # fmt: skip
@@ -391,8 +391,8 @@ class Hierarchy:
         """Of a node known by consolidated metadata: that its own document is still there."""
         own = [f"{path}/{name}" for name in seen.documents if name in _OWN_DOCUMENTS]
         key = ("own-document", path, seen.checked)
-        if not self._cache.get(key, 0, lambda: any(self.store.stat(doc) for doc in own)):
-            self._cache.forget(key)
+        if not self.cache.get(key, 0, lambda: any(self.store.stat(doc) for doc in own)):
+            self.cache.forget(key)
             raise Stale(f"{own[0]}: gone, though the consolidated metadata lists it")
 
     def _list(self, path: str) -> Listing | None:
