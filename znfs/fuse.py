@@ -283,10 +283,13 @@ class Operations:
         return 0
 
     def _root(self) -> Node | Times:
-        """The root is a directory even while its store is down: `.znfs` must stay in reach."""
+        """The root is a directory even while its store is down or gone: `.znfs` must stay in
+        reach."""
         if time.monotonic() > self._ask_root:
             try:
                 return self._tree.resolve("")
+            except NotFound as exc:
+                log.debug("root: %s", exc)
             except StoreError as exc:
                 log.debug("root: %s", exc)
                 self._ask_root = time.monotonic() + DOWN_SECONDS
