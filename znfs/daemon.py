@@ -122,6 +122,7 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
     except OSError as exc:
         mounts.detach(mountpoint, lazy=True)
         raise MountError(f"{mountpoint}: the mount does not answer: {exc.strerror}") from exc
+    mounts.raise_read_ahead(mountpoint)
     ready()
     notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={tree.url} at {mountpoint}")
     inputs = [wake, *([0] if request.stop_on_eof else [])]

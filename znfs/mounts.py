@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import select
@@ -17,8 +18,11 @@ from typing import Any
 from znfs.errors import MountError
 from znfs.fuse import is_dead
 
+log = logging.getLogger(__name__)
+
 FSTYPE = "fuse.znfs"
 STATUS = ".znfs/status.json"
+READ_AHEAD_KIB = 256
 _MOUNTINFO = "/proc/self/mountinfo"
 
 
@@ -42,6 +46,19 @@ def mounts(table: str = _MOUNTINFO) -> list[Mount]:
         if fstype == FSTYPE:
             found.append(Mount(_unescape(source), _unescape(mountpoint), device, options))
     return found
+
+
+def raise_read_ahead(mountpoint: str) -> None:
+    """Let the kernel ask for more at a time, which only root may set; without, all works slower.
+
+    A request costs 70 us whatever its size, so a null file system gives 1.9 GB/s at the kernel's
+    128 KiB and 2.7 at 256. More than 256 KiB would reach over the gap between HDF5 chunks.
+    """
+    device = find(mountpoint).device
+    try:
+        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(READ_AHEAD_KIB))
+    except OSError as exc:
+        log.debug("%s: read-ahead stays at the kernel's default: %s", mountpoint, exc)
 
 
 def find(mountpoint: str) -> Mount:
