@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,7 @@ class Stored:
     remarks: tuple[str, ...] = ()
 
 
+@lru_cache(256)
 def stored(dtype: np.dtype[Any], *, promote_float16: bool = False) -> Stored:
     """How elements of `dtype` are stored. Raises Unsupported if HDF5 has no such type."""
     target = _stored_dtype(dtype, promote_float16)
