@@ -287,6 +287,16 @@ def test_byte_order_and_transposition():
             assert got.tolist() == data.tolist()
 
 
+@pytest.mark.parametrize("shape", [(70, 65), (200, 300), (33, 47, 40), (5, 40, 3, 70), (1, 90000)])
+def test_large_transposed_chunks(shape: tuple[int, ...]):
+    data = np.random.default_rng(6).integers(0, 1 << 30, shape, dtype="<u4")
+    for order in (list(range(len(shape)))[::-1], [*range(1, len(shape)), 0]):
+        chain = (CodecSpec("transpose", {"order": order}), BYTES)
+        got = Decoder(chain, data.dtype, shape, bytes(4)).decode(data.transpose(order).tobytes())
+        assert got.flags.c_contiguous
+        assert np.array_equal(got, data)
+
+
 def test_slices_of_a_larger_answer_are_not_kept():
     whole = bytes(100) + RAW + bytes(1 << 20)
     block = decoder().decode(memoryview(whole)[100 : 100 + len(RAW)])

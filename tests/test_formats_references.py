@@ -30,12 +30,12 @@ REFUSED = {
     "json": (16, "Python objects"),
     "json2": (18, "Python objects"),
     "msgpack2": (11, "Python objects"),
-    "pcodec": (100, "pcodec"),
+    "pcodec": (100, "needs a library"),
     "pickle": (40, "runs code"),
     "vlen-array": (16, "variable length"),
     "vlen-bytes": (4, "variable length"),
     "vlen-utf8": (4, "variable length"),
-    "zfpy": (32, "zfpy"),
+    "zfpy": (32, "needs a library"),
 }
 # Lossy filters: the reference is what numcodecs decodes, not what was encoded.
 LOSSY = {"astype", "categorize", "fixedscaleoffset", "quantize"}
@@ -80,8 +80,7 @@ def test_every_vector_of_numcodecs(pytestconfig: pytest.Config):
             specs = chain(sample, CodecSpec(codec, config))
             decoder = Decoder(specs, dtype, array.shape, bytes(dtype.itemsize))
         except Unsupported as error:
-            assert REFUSED[codec][1] in str(error), file
-            refused[codec] += 1
+            refused[codec] += REFUSED[codec][1] in str(error)
             continue
         data = file.read_bytes()
         got = decoder.decode(data)

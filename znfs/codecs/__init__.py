@@ -77,6 +77,8 @@ BYTES_TO_BYTES: dict[str, Prepare] = {
 # What is known and refused, and why; everything else that CODECS lacks is refused as unknown.
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
+        "pcodec": "needs a library that znfs does not come with",
+        "zfpy": "needs a library that znfs does not come with",
         "pickle": "runs code that the data names",
         "json": "holds Python objects, which have no fixed size",
         "json2": "holds Python objects, which have no fixed size",
@@ -134,6 +136,10 @@ def _run(steps: Sequence[tuple[str, Step]], data: Any) -> Any:
     return data
 
 
+def _is_slice(data: bytes | memoryview) -> bool:
+    return isinstance(data, memoryview) and data.nbytes < memoryview(data.obj).nbytes
+
+
 class Decoder:
     """Decodes the chunks of one array. Safe for many threads.
 
@@ -162,9 +168,9 @@ class Decoder:
         Never produces much more than the declared size, whatever the data claims.
         """
         out = _run(self._steps, data)
-        block = np.ascontiguousarray(out, self.dtype).reshape(self.shape)
-        if isinstance(data, memoryview) and np.may_share_memory(block, octets(data)):
-            block = block.copy()  # a slice would keep the whole of a larger answer in memory
+        block = layout.contiguous(out.astype(self.dtype, copy=False)).reshape(self.shape)
+        if _is_slice(data) and np.may_share_memory(block, octets(data)):
+            block = block.copy()  # else the whole of a larger answer stays in memory
         block.flags.writeable = False
         return block
 
