@@ -364,11 +364,12 @@ class NodeDir:
             return names
         names += self._hierarchy.children(path)
         listing = self._hierarchy.listing(path)
-        if listing is not None:
-            names += listing.objects
-            if not isinstance(node, Array):
-                names += listing.prefixes
-        return names
+        if listing is None:
+            return names
+        if isinstance(node, Array):  # N5; a one-dimensional array's chunks are beside its children
+            grid = node.meta.outer_grid
+            return names + [n for n in listing.objects if node.meta.keys.parse(n, grid) is None]
+        return [*names, *listing.objects, *listing.prefixes]
 
     def _may_hide(self, name: str) -> bool:
         """Whether a store child of an array may hide the view `name`.
