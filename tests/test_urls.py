@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from znfs.errors import UsageError
+from znfs.errors import SourceError, UsageError
 from znfs.options import Options
 from znfs.stores import open_store
+from znfs.stores.arguments import typed
 from znfs.stores.urls import node_name, parse, redact, refuse_secrets
 
 # source, scheme, host, path, zips, format, NAME
@@ -168,3 +169,16 @@ def test_harmless_options() -> None:
         refuse_secrets("s3://b", {"proxy_url": f"http://me:{SECRET}@proxy"})
     with pytest.raises(UsageError, match="--config"):
         refuse_secrets("s3://b", None, f"https://me:{SECRET}@host")
+
+
+def test_a_file_is_no_store(tmp_path: Any) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(SourceError, match="zip::"):
+        open_store(str(tmp_path / "a.zip"), Options())
+
+
+def test_storage_options_have_types() -> None:
+    given = {"use_ssl": "false", "port": "22", "password": "123", "token": "true", "x": "y"}
+    assert typed(given) == {
+        "use_ssl": False, "port": 22, "password": "123", "token": "true", "x": "y",
+    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from znfs.errors import SourceError
 from znfs.options import Options
 from znfs.stores.base import Blob, Entry, Stat, Store
 from znfs.stores.urls import Location, parse, redact, refuse_secrets
@@ -41,6 +43,8 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
 def _open_local(location: Location, options: Options) -> Store:
     from znfs.stores.local import LocalStore
 
+    if not location.zips and os.path.isfile(location.path):
+        raise SourceError(f"{location.path}: is a file; a zip file is opened as zip::PATH")
     return LocalStore(location.path)
 
 

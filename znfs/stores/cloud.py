@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from znfs.errors import SourceError, UsageError
 from znfs.options import Options
+from znfs.stores.arguments import is_true, typed
 from znfs.stores.aws import Credentials, Settings
 from znfs.stores.base import Store
+from znfs.stores.httpclient import HttpClient
 from znfs.stores.objects import ObjectStore
 from znfs.stores.trust import Budget, ca_file, ca_pem
 from znfs.stores.urls import Location
@@ -36,7 +38,7 @@ _CLIENT_OPTIONS = frozenset(
         "user_agent",
     }
 )
-_TRUE = frozenset({"1", "true", "yes", "on"})
+_AMAZON = "https://s3.amazonaws.com"
 
 
 def client_settings(options: Options) -> dict[str, Any]:
@@ -95,13 +97,12 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
         if endpoint.startswith("http://"):
             settings["client_options"]["allow_http"] = True
     region = options.region or config.get("region") or Settings(profile).region()
-    config["region"] = region or "us-east-1"
     if options.requester_pays:
         config["request_payer"] = True
     if location.user:
         config["access_key_id"], _, config["secret_access_key"] = location.user.partition(":")
     credentials: Any = None
-    if options.anon or str(config.get("skip_signature", "")).lower() in _TRUE:
+    if options.anon or is_true(config.get("skip_signature")):
         config["skip_signature"] = True
     elif "access_key_id" not in config:
         credentials = Credentials(profile)
@@ -109,6 +110,10 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
     def connect() -> Client:
         from obstore.store import S3Store
 
+        if region is None:
+            config["region"] = "us-east-1" if endpoint else bucket_region(location.host, options)
+        else:
+            config["region"] = region
         return _made(
             lambda: S3Store(
                 location.host, config=config, credential_provider=credentials, **settings
@@ -119,6 +124,16 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
         f"s3://{location.host}/{location.path}".rstrip("/"), location.path, connect, fallback,
         credentials.find if credentials else None,
     )
+
+
+def bucket_region(bucket: str, options: Options) -> str:
+    """Where Amazon says a bucket is; it tells anyone, in answers of any status."""
+    client = HttpClient(_AMAZON, {}, Budget.of(options.deadline))
+    try:
+        answer = client.fetch(f"s3://{bucket}", f"{_AMAZON}/{bucket}", "HEAD")
+    finally:
+        client.close()
+    return answer.headers.get("x-amz-bucket-region", "us-east-1")
 
 
 def open_gs(location: Location, options: Options, fallback: Callable[[], Store]) -> Store:
@@ -175,32 +190,28 @@ def s3fs_settings(location: Location, options: Options) -> dict[str, Any]:
     """The arguments of s3fs's file system for the same options."""
     budget = Budget.of(options.deadline)
     back = {ours: theirs for theirs, ours in _FSSPEC_NAMES.items()}
-    given: Mapping[str, str] = options.storage_option or {}
-    arguments: dict[str, Any] = {back.get(k, k): v for k, v in given.items()}
-    anon = options.anon or str(arguments.get("anon", "")).lower() in _TRUE
-    arguments["anon"] = anon
+    arguments = {back.get(k, k): v for k, v in typed(options.storage_option).items()}
+    arguments["anon"] = options.anon or is_true(arguments.get("anon"))
+    arguments["requester_pays"] = (
+        options.requester_pays or is_true(arguments.get("requester_pays"))
+    )
     if endpoint := endpoint_of(location, options):
         arguments["endpoint_url"] = endpoint
-    client: dict[str, Any] = {}
     profile = profile_of(options)
-    if region := options.region or arguments.pop("region_name", None) or Settings(profile).region():
-        client["region_name"] = region
     if profile:
         arguments["profile"] = profile
-    if ca_pem():
-        client["verify"] = ca_file()
     if location.user:
         arguments["key"], _, arguments["secret"] = location.user.partition(":")
-    arguments["requester_pays"] = (
-        options.requester_pays or str(arguments.get("requester_pays", "")).lower() in _TRUE
-    )
-    return {
-        **arguments,
-        "client_kwargs": client,
-        "config_kwargs": {
-            "connect_timeout": budget.connect,
-            "read_timeout": budget.attempt,
-            "retries": {"max_attempts": 2, "mode": "standard"},
-            "max_pool_connections": 64,
-        },
+    client = dict(arguments.pop("client_kwargs", {}))
+    if region := options.region or arguments.pop("region_name", None) or Settings(profile).region():
+        client["region_name"] = region
+    if ca_pem():
+        client["verify"] = ca_file()
+    config = {
+        "connect_timeout": budget.connect,
+        "read_timeout": budget.attempt,
+        "retries": {"max_attempts": 2, "mode": "standard"},
+        "max_pool_connections": 64,
+        **arguments.pop("config_kwargs", {}),
     }
+    return {**arguments, "client_kwargs": client, "config_kwargs": config}

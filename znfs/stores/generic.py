@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from znfs.errors import Denied, NotListable, SourceError, StoreError, UsageError, ZnfsError
 from znfs.options import Options
+from znfs.stores.arguments import typed
 from znfs.stores.base import Blob, Entry, Stat
 from znfs.stores.calls import Threads, run_async
 from znfs.stores.ranges import check, matching, resolve
@@ -146,14 +147,15 @@ def _absent(what: str, error: Exception, absent: T, refused: type[ZnfsError]) ->
     status = next((s for e in chain if (s := _status(e))), 0)
     line = redact(str(error).partition("\n")[0])[:200] or type(error).__name__
     if status in (401, 403) or isinstance(error, PermissionError):
-        raise refused(f"{what}: {status or 'permission denied'}") from error
+        raise refused(f"{what}: {status or 'permission denied'}") from None
     if refused is NotListable and isinstance(error, NotImplementedError):
-        raise NotListable(f"{what}: {line}") from error
+        raise NotListable(f"{what}: {line}") from None
     # fsspec's http says FileNotFoundError for every failure, and gives the failure as cause.
     told = isinstance(error, _ABSENT) and isinstance(chain[-1], (*_ABSENT, KeyError))
     if status in (404, 410) or (told and not status):
         return absent
-    raise StoreError(f"{what}: {line}") from error
+    # From None: its traceback may hold a URL with a password.
+    raise StoreError(f"{what}: {line}") from None
 
 
 def _status(error: BaseException) -> int:
@@ -167,20 +169,11 @@ def _status(error: BaseException) -> int:
 
 
 def _arguments(location: Location, options: Options) -> dict[str, Any]:
-    """The file system's keyword arguments: storage options, read as JSON where they are."""
-    import json
-
-    arguments: dict[str, Any] = {}
-    for key, text in (options.storage_option or {}).items():
-        try:
-            arguments[key] = json.loads(text)
-        except (TypeError, ValueError):
-            arguments[key] = text
+    """The file system's keyword arguments."""
+    arguments = typed(options.storage_option)
     if options.anon:
-        arguments["token" if location.scheme == "gs" else "anon"] = (
-            "anon" if location.scheme == "gs" else True
-        )
-    if location.scheme == "gs" and options.requester_pays:
+        arguments |= {"token": "anon"} if location.scheme == "gs" else {"anon": True}
+    if options.requester_pays and location.scheme == "gs":
         arguments["requester_pays"] = True
     return arguments
 
@@ -189,12 +182,11 @@ def _require(text: str) -> None:
     """That fsspec knows every protocol of the URL and has the libraries for it."""
     from fsspec.registry import get_filesystem_class, known_implementations
 
-    for link in text.split("::"):
-        if "://" not in link and "::" not in text:
-            continue
-        protocol = link.partition("://")[0] if "://" in link else link
-        if protocol.startswith(("/", ".")) or ("://" not in link and text.endswith(link)):
-            continue  # a path at the end of a chain
+    *links, base = text.split("::")
+    protocols = [link.partition("://")[0] for link in links]
+    if "://" in base:
+        protocols.append(base.partition("://")[0])
+    for protocol in protocols:
         try:
             get_filesystem_class(protocol)
         except ValueError as error:

@@ -189,7 +189,7 @@ class HttpStore:
             url += "/"
         with self._lock:
             if self._client is None:
-                self._client = HttpClient(self._base, self._headers, self._budget, _CONCURRENCY)
+                self._client = HttpClient(self._base, self._headers, self._budget)
             client = self._client
         return client.fetch(key or self.url, url + self._query, method, range_, limit)
 

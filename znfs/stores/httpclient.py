@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = 10
+_CONNECTIONS = 256  # kept open; past that urllib3 logs a warning for each
 _PIECE = 1 << 20  # bytes read between two looks at the clock
 
 
@@ -50,11 +51,10 @@ class Answer:
 class HttpClient:
     """A pool of connections for many threads."""
 
-    def __init__(self, url: str, headers: Mapping[str, str], budget: Budget, connections: int):
+    def __init__(self, url: str, headers: Mapping[str, str], budget: Budget) -> None:
         self._url = url
         self._headers = {"User-Agent": "znfs", "Accept-Encoding": "identity", **headers}
         self._budget = budget
-        self._connections = connections
         self._pool = self._open_pool()
 
     def _open_pool(self) -> PoolManager:
@@ -71,8 +71,8 @@ class HttpClient:
         host = urlsplit(self._url).hostname or ""
         proxy = urllib.request.getproxies().get(urlsplit(self._url).scheme)
         if proxy and not urllib.request.proxy_bypass(host):
-            return urllib3.ProxyManager(proxy, maxsize=self._connections, ssl_context=context)
-        return urllib3.PoolManager(maxsize=self._connections, ssl_context=context)
+            return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=context)
+        return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
 
     def fetch(
         self, key: str, url: str, method: str = "GET", range_: str = "", limit: int | None = None
@@ -98,7 +98,8 @@ class HttpClient:
             except (HTTPError, OSError) as error:
                 cause, failure = _cause(error), error
             if time.monotonic() - begun + wait > self._budget.retry or _hopeless(failure):
-                raise StoreError(f"{key}: {cause}") from failure
+                # From None: urllib3's errors quote the URL, which may be signed.
+                raise StoreError(f"{key}: {cause}") from None
             time.sleep(wait)
             pause *= 2
 

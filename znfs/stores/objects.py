@@ -157,7 +157,8 @@ class ObjectStore:
             translated = _translate(key, error, refused)
             if isinstance(translated, Denied | NotListable):
                 self._renew()
-            raise translated from (None if isinstance(translated, _Signal) else error)
+            # From None: obstore's errors quote URLs, which may be signed.
+            raise translated from None
 
     def _connected(self) -> Client:
         with self._lock:
@@ -224,7 +225,7 @@ def _translate(key: str, error: Exception, refused: type[ZnfsError]) -> ZnfsErro
         return Stale(f"{key}: the object has changed")
     if status == 404:
         # A bucket that is not there must never look like a chunk that is not.
-        if code and code[1] == "NoSuchBucket":
+        if code and code[1] in ("NoSuchBucket", "ContainerNotFound"):
             return StoreError(f"{key}: there is no such bucket")
         return _Absent()
     # Its HTTP client's words, and those of its other clients.

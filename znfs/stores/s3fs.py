@@ -5,12 +5,13 @@ Its calls go to S3's own operations: s3fs's file methods give neither an ETag no
 
 from __future__ import annotations
 
+import inspect
 import re
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from znfs.errors import Denied, NotListable, Stale, StoreError, ZnfsError
+from znfs.errors import Denied, NotListable, Stale, StoreError, UsageError, ZnfsError
 from znfs.options import Options
 from znfs.stores import cloud
 from znfs.stores.base import Blob, Entry, Stat
@@ -55,7 +56,7 @@ class S3fsStore:
         if if_match is not None and if_match.startswith('"'):
             more["IfMatch"] = if_match
         try:
-            answer, data = self._run(key, self._read(self._path(key), more))
+            answer, data = self._run(key, lambda fs: self._read(fs, self._path(key), more))
         except _Absent:
             return None
         except _OutOfRange:
@@ -74,7 +75,9 @@ class S3fsStore:
         if not key and not self._prefix:
             return None
         try:
-            answer = self._run(key, self._call("head_object", Key=self._path(key)))
+            answer = self._run(
+                key, lambda fs: self._call(fs, "head_object", Key=self._path(key))
+            )
         except _Absent:
             return None
         size = answer["ContentLength"]
@@ -82,12 +85,12 @@ class S3fsStore:
 
     def list(self, prefix: str) -> Iterator[Entry]:
         path = f"{self._path(prefix)}/" if self._path(prefix) else ""
-        more: dict[str, str] = {}
+        more: dict[str, str] = {"Prefix": path, "Delimiter": "/"}
         while True:
             try:
                 page = self._run(
                     prefix or self.url,
-                    self._call("list_objects_v2", Prefix=path, Delimiter="/", **more),
+                    lambda fs: self._call(fs, "list_objects_v2", **more),
                     NotListable,
                 )
             except _Absent:
@@ -101,7 +104,7 @@ class S3fsStore:
                     yield Entry(name, False, found["Size"])
             if not page.get("IsTruncated"):
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            more["ContinuationToken"] = page["NextContinuationToken"]
 
     def close(self) -> None:
         with self._lock:
@@ -115,20 +118,29 @@ class S3fsStore:
             if self._fs is None:
                 from s3fs import S3FileSystem
 
-                self._fs = S3FileSystem(**self._settings, skip_instance_cache=True)
+                known = {"profile", *inspect.signature(S3FileSystem.__init__).parameters}
+                if unknown := sorted(set(self._settings) - known):
+                    raise UsageError(f"--storage-option {unknown[0]}: s3fs knows no such option")
+                fs = S3FileSystem(**self._settings, skip_instance_cache=True)
+                # botocore reads megabytes of JSON first: that has a deadline of its own.
+                run_async(fs.loop, fs.set_session(), self._deadline, self.url)
+                self._fs = fs
             return self._fs
 
-    def _call(self, method: str, **arguments: Any) -> Coroutine[Any, Any, Any]:
-        fs = self._opened()
+    def _call(
+        self, fs: S3FileSystem, method: str, **arguments: Any
+    ) -> Coroutine[Any, Any, Any]:
         # Not named by s3fs as public, but what its subclasses use.
         return fs._call_s3(method, Bucket=self._bucket, **arguments, **fs.req_kw)  # type: ignore[no-any-return]
 
-    async def _read(self, path: str, more: dict[str, Any]) -> tuple[Any, bytes]:
+    async def _read(
+        self, fs: S3FileSystem, path: str, more: dict[str, Any]
+    ) -> tuple[Any, bytes]:
         from aiohttp import ClientError
         from botocore.exceptions import HTTPClientError
 
         for left in reversed(range(_ATTEMPTS)):
-            answer = await self._call("get_object", Key=path, **more)
+            answer = await self._call(fs, "get_object", Key=path, **more)
             try:
                 async with answer["Body"] as body:
                     data = await body.read()
@@ -141,12 +153,16 @@ class S3fsStore:
         raise StoreError(f"{path}: the answer broke off")
 
     def _run(
-        self, key: str, call: Coroutine[Any, Any, T], refused: type[ZnfsError] = Denied
+        self,
+        key: str,
+        call: Callable[[S3FileSystem], Coroutine[Any, Any, T]],
+        refused: type[ZnfsError] = Denied,
     ) -> T:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            return run_async(self._opened().loop, call, self._deadline, key)
+            fs = self._opened()
+            return run_async(fs.loop, call(fs), self._deadline, key)
         except UnicodeEncodeError:
             raise _Absent from None  # keys are UTF-8
         # s3fs turns botocore's errors into OSError, and keeps them as the cause.

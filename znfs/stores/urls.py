@@ -236,6 +236,11 @@ def redact(text: str) -> str:
     return re.sub(r"([?&])([^=&\s]+)=([^&\s|'\")]*)", without_secret, text)
 
 
+def is_secret(option: str) -> bool:
+    """Whether a storage option of that name holds a secret, and not the path of a file with one."""
+    return bool(_SECRET_WORD.search(option)) and not _FILE_OF_A_SECRET.search(option)
+
+
 def refuse_secrets(
     source: str, storage_option: Mapping[str, str] | None = None, endpoint_url: str | None = None
 ) -> None:
@@ -250,8 +255,8 @@ def refuse_secrets(
                 "put them into the environment or a file for --config"
             )
     for key, value in (storage_option or {}).items():
-        named = _SECRET_WORD.search(key) and not _FILE_OF_A_SECRET.search(key)
-        if (named and str(value).lower() not in _NO_SECRETS) or redact(str(value)) != str(value):
+        text = str(value)
+        if (is_secret(key) and text.lower() not in _NO_SECRETS) or redact(text) != text:
             raise UsageError(
                 f"--storage-option {key}: a command line is no place for a secret; "
                 "put it into the environment or a file for --config"
