@@ -36,7 +36,7 @@ def write_image(
     for k, level in enumerate(levels):
         array = group.create_array(
             str(k), shape=level.shape, dtype=level.dtype, fill_value=0,
-            chunks=tuple(min(a, b) for a, b in zip(chunks or level.shape, level.shape, strict=True)),
+            chunks=tuple(min(a, b) for a, b in zip(chunks or level.shape, level.shape, strict=False)),
         )  # fmt: skip
         array[...] = level
         scale = [

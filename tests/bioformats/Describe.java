@@ -1,0 +1,62 @@
+/* What Bio-Formats reads from a file: one line a fact, and pixels of every resolution.
+   java -cp bioformats_package.jar Describe.java FILE [TILE]
+   With TILE, only tiles of that side at the far corner of each resolution's first plane are read. */
+import java.util.zip.CRC32;
+import loci.common.services.ServiceFactory;
+import loci.formats.ImageReader;
+import loci.formats.meta.IMetadata;
+import loci.formats.services.OMEXMLService;
+import ome.units.quantity.Length;
+import ome.xml.model.primitives.Color;
+
+public class Describe {
+    static String length(Length l) {
+        return l == null ? "none" : l.value() + " " + l.unit().getSymbol();
+    }
+
+    public static void main(String[] args) throws Exception {
+        IMetadata meta = new ServiceFactory().getInstance(OMEXMLService.class).createOMEXMLMetadata();
+        try (ImageReader reader = new ImageReader()) {
+            reader.setMetadataStore(meta);
+            reader.setFlattenedResolutions(false);
+            reader.setId(args[0]);
+            System.out.println("reader " + reader.getReader().getClass().getSimpleName());
+            System.out.println("series " + reader.getSeriesCount());
+            System.out.println("name " + meta.getImageName(0));
+            System.out.println("size x " + length(meta.getPixelsPhysicalSizeX(0)));
+            System.out.println("size y " + length(meta.getPixelsPhysicalSizeY(0)));
+            System.out.println("size z " + length(meta.getPixelsPhysicalSizeZ(0)));
+            System.out.println("interval " + (meta.getPixelsTimeIncrement(0) == null ? "none"
+                : meta.getPixelsTimeIncrement(0).value() + " " + meta.getPixelsTimeIncrement(0).unit().getSymbol()));
+            System.out.println("rgb " + reader.isRGB() + " " + reader.getRGBChannelCount());
+            for (int c = 0; c < meta.getChannelCount(0); c++) {
+                Color k = meta.getChannelColor(0, c);
+                System.out.println("channel " + meta.getChannelName(0, c) + " "
+                    + (k == null ? "none" : k.getRed() + "," + k.getGreen() + "," + k.getBlue()));
+            }
+            for (int r = 0; r < reader.getResolutionCount(); r++) {
+                reader.setResolution(r);
+                System.out.println("resolution " + reader.getSizeX() + " " + reader.getSizeY() + " "
+                    + reader.getSizeZ() + " " + reader.getSizeC() + " " + reader.getSizeT() + " tile "
+                    + reader.getOptimalTileWidth() + "x" + reader.getOptimalTileHeight());
+                if (args.length > 1) {
+                    int n = Integer.parseInt(args[1]);
+                    byte[] tile = reader.openBytes(0, reader.getSizeX() - n, reader.getSizeY() - n, n, n);
+                    System.out.println("corner " + r + " " + sum(tile));
+                    continue;
+                }
+                for (int p = 0; p < reader.getImageCount(); p++) {
+                    int[] zct = reader.getZCTCoords(p);
+                    System.out.println("plane " + r + " " + zct[2] + " " + zct[0] + " " + zct[1] + " "
+                        + sum(reader.openBytes(p)));
+                }
+            }
+        }
+    }
+
+    static long sum(byte[] bytes) {
+        CRC32 crc = new CRC32();
+        crc.update(bytes);
+        return crc.getValue();
+    }
+}
