@@ -24,7 +24,7 @@ from znfs.array import Array, Group
 from znfs.bands import spill_to
 from znfs.cache import BlockCache
 from znfs.disk import DiskTier
-from znfs.errors import NotFound, SourceError, StoreError, UsageError, ZnfsError
+from znfs.errors import NotFound, SourceError, StoreError, Unsupported, UsageError, ZnfsError
 from znfs.extents import Literal, Object
 from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
@@ -217,8 +217,11 @@ class Tree:
         """
         if self._own_control is None and time.monotonic() > self._ask_control:
             try:
-                self._own_control = self._hierarchy.node(".znfs") is not None
-            except StoreError:
+                self._own_control = (
+                    self._hierarchy.node(".znfs") is not None
+                    or self._store.stat(".znfs") is not None
+                )
+            except ZnfsError:
                 self._ask_control = time.monotonic() + _DOWN_SECONDS
         return bool(self._own_control)
 
@@ -316,7 +319,7 @@ class NodeDir:
         for without_saying in (NOT_OF_GROUPS, NOT_OF_ARRAYS):
             refused.pop(without_saying, None)
         remarks = [f"no {', '.join(entries)}: {why}" for why, entries in refused.items()]
-        if any(view.key == "h5" for view in self._tree._views):
+        if f"{node.name}.h5" in shown:
             remarks += hdf5.remarks(node)
         remarks += [f"{n!r} cannot be listed" for n in store_names if not _is_listable(n)]
         return tuple(shown), tuple(remarks)
@@ -327,7 +330,7 @@ class NodeDir:
         if not _is_listable(entry):
             return "the name is longer than 255 bytes"
         try:
-            return None if self._open(view) is not None else "2^63 bytes or more"
+            return None if self._open(view) is not None else "too large (2^63 bytes or more)"
         except ZnfsError as error:
             return str(error)
 
@@ -353,7 +356,10 @@ class NodeDir:
 
     def _open(self, view: View) -> Node | None:
         assert isinstance(self.node, Array | Group)
-        made = view.make(self.node, self.node.name)
+        try:
+            made = view.make(self.node, self.node.name)
+        except Unsupported:  # too large for the view's format
+            return None
         return None if isinstance(made, File) and made.size >= _MOST_FILE_BYTES else made
 
     def _store_names(self) -> list[str]:

@@ -1,0 +1,249 @@
+"""The tree's rules: names, what hides what, what is listed, what resolves."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from znfs.errors import NotFound, SourceError, Stale, UsageError
+from znfs.options import Options, parse_views
+from znfs.tree import open_tree
+
+zarr = pytest.importorskip("zarr")
+
+
+@pytest.fixture
+def store(tmp_path):
+    path = tmp_path / "image.zarr"
+    group = zarr.create_group(path)
+    data = np.arange(4 * 6 * 8, dtype="u2").reshape(4, 6, 8)
+    for name, more in {
+        "a": {"dimension_names": ("z", "y", "x")},
+        "b.zarr": {},
+        "chunks": {},
+        "image.h5": {},
+    }.items():
+        group.create_array(name, shape=data.shape, chunks=(2, 4, 4), dtype="u2", **more)[:] = data
+    (path / "README").write_text("hello")
+    return path
+
+
+def names(tree, path: str = "") -> list[str]:
+    return list(tree.resolve(path).names())
+
+
+def read(tree, path: str) -> bytes:
+    file = tree.resolve(path)
+    return file.read(0, file.size)
+
+
+def test_a_group_shows_children_objects_and_views(store):
+    assert names(open_tree(str(store))) == [
+        ".znfs", "README", "a", "b.zarr", "chunks", "image.h5", "image.nc", "zarr.json",
+    ]  # fmt: skip
+
+
+def test_an_array_shows_its_views_and_documents(store):
+    assert names(open_tree(str(store)), "a") == [
+        "a.btf", "a.h5", "a.nc", "a.npy", "a.tif", "chunks", "tiff", "zarr.json",
+    ]  # fmt: skip
+
+
+def test_views_not_listed_resolve(store):
+    tree = open_tree(str(store))
+    assert names(tree, "a/tiff.xz")[0] == "a_y0.tif"
+    assert names(tree, "a/tiff.yz")[-1] == "a_x7.tif"
+
+
+def test_views_left_out_are_not_there(store):
+    tree = open_tree(str(store), views=("npy",))
+    assert names(tree, "a") == ["a.npy", "zarr.json"]
+    with pytest.raises(NotFound):
+        tree.resolve("a/tiff")
+    assert "tiff.xz" in names(open_tree(str(store), views=parse_views("all")), "a")
+
+
+def test_a_child_of_the_store_wins_over_a_view(store):
+    tree = open_tree(str(store))
+    assert "chunks.npy" in names(tree, "chunks")  # an array, not the group's view
+    assert "image.h5.npy" in names(tree, "image.h5")
+    (root,) = (d for d in tree.describe() if d.path == "")
+    assert any("image.h5" in r and "hidden" in r for r in root.remarks)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "tiff", ".znfs"])
+def test_other_objects_win_too(store, name):
+    where = "" if name == ".znfs" else "a"
+    (store / where / name).write_bytes(b"mine")
+    tree = open_tree(str(store))
+    path = f"{where}/{name}".strip("/")
+    assert read(tree, path) == b"mine"
+    assert name in names(tree, where)
+
+
+def test_one_suffix_is_cut_from_the_name(store):
+    tree = open_tree(str(store))
+    assert {"b.npy", "b.tif"} <= set(names(tree, "b.zarr"))
+    assert names(tree, "b.zarr/tiff")[0] == "b_z0.tif"
+
+
+def test_every_key_reads_raw(store):
+    tree = open_tree(str(store))
+    for path in sorted(p for p in store.rglob("*") if p.is_file()):
+        assert read(tree, str(path.relative_to(store))) == path.read_bytes()
+
+
+def test_encoded_chunks_are_looked_up_not_listed(store):
+    tree = open_tree(str(store))
+    assert names(tree, "a/c") == []
+    assert names(tree, "a/c/0") == []
+    for path in ("a/c/9", "a/c/0/0/0/0", "a/c/x", "a/c/0/00", "a/d"):
+        with pytest.raises(NotFound):
+            tree.resolve(path)
+
+
+def test_a_raw_chunk_of_an_array_that_is_gone_is_stale(store):
+    tree = open_tree(str(store), ttl=3600)
+    (store / "a" / "c" / "0" / "0" / "0").unlink()
+    with pytest.raises(NotFound):
+        tree.resolve("a/c/0/0/0")
+    tree.resolve("a/c/0/0")
+    tree._hierarchy._seen["a"].checked -= 10
+    (store / "a" / "zarr.json").unlink()
+    with pytest.raises(Stale):
+        tree.resolve("a/c/0/0/0")
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "._a", ".Trash-1000", "desktop.ini"])
+def test_what_desktops_look_for_is_not_there(store, name):
+    with pytest.raises(NotFound):
+        open_tree(str(store)).resolve(f"a/{name}")
+
+
+@pytest.mark.parametrize("path", ["a//b", "a/.", "a/..", "..", "nothing", "a/a.npy/x"])
+def test_paths_that_lead_nowhere(store, path):
+    with pytest.raises(NotFound):
+        open_tree(str(store)).resolve(path)
+
+
+def test_an_array_too_large_for_a_file(tmp_path):
+    meta = {
+        "zarr_format": 3, "node_type": "array", "shape": [2**40, 2**20, 16],
+        "data_type": "uint8", "fill_value": 0, "codecs": [{"name": "bytes"}],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [64, 64, 16]}},
+        "chunk_key_encoding": {"name": "default"},
+    }  # fmt: skip
+    (tmp_path / "zarr.json").write_text(json.dumps(meta))
+    tree = open_tree(str(tmp_path))
+    listed = names(tree)
+    assert not [n for n in listed if n.endswith((".npy", ".btf"))]
+    assert "chunks" in listed
+    assert any("2^63" in r for d in tree.describe() for r in d.remarks)
+    far = tree.resolve("chunks/c/17179869183/16383/0")
+    assert far.read(0, 4) == bytes(4)
+
+
+def test_a_name_of_more_than_255_bytes_is_not_listed(tmp_path):
+    long = "x" * 253
+    group = zarr.create_group(tmp_path / "g.zarr")
+    group.create_array(long, shape=(3,), chunks=(2,), dtype="u1")
+    tree = open_tree(str(tmp_path / "g.zarr"))
+    assert names(tree, long) == ["chunks", "zarr.json"]
+    remarks = [r for d in tree.describe() for r in d.remarks]
+    assert any("255 bytes" in r for r in remarks)
+
+
+def test_a_prefix_above_several_stores(tmp_path):
+    for name in ("one.zarr", "two.zarr"):
+        zarr.create_array(tmp_path / "deep" / name, shape=(2,), chunks=(2,), dtype="u1")[:] = 7
+    tree = open_tree(str(tmp_path))
+    assert names(tree) == [".znfs", "deep"]
+    assert names(tree, "deep") == ["one.zarr", "two.zarr"]
+    assert np.load(io.BytesIO(read(tree, "deep/two.zarr/two.npy"))).tolist() == [7, 7]
+
+
+def test_an_array_as_the_source(tmp_path):
+    zarr.create_array(tmp_path / "v.zarr", shape=(2, 2), chunks=(2, 2), dtype="u1")[:] = 1
+    tree = open_tree(str(tmp_path / "v.zarr"))
+    assert {".znfs", "v.npy", "tiff", "chunks"} <= set(names(tree))
+    assert names(tree, "tiff") == ["v.tif"]
+
+
+def test_nothing_there_is_said(tmp_path):
+    with pytest.raises(SourceError, match="no Zarr or N5"):
+        open_tree(str(tmp_path / "missing"))
+    (tmp_path / "zarr.json").write_text("{")
+    with pytest.raises(SourceError, match=r"zarr\.json"):
+        open_tree(str(tmp_path))
+
+
+def test_a_metadata_change_shows_as_a_new_version(store):
+    tree = open_tree(str(store), ttl=0)
+    before = tree.resolve("a/a.npy")
+    zarr.open_array(store / "a", mode="r+").resize((4, 6, 10))
+    after = tree.resolve("a/a.npy")
+    assert after.version != before.version
+    assert after.size > before.size
+
+
+def test_a_group_file_changes_with_what_is_below(store):
+    tree = open_tree(str(store), ttl=0)
+    before = tree.resolve("image.nc")
+    assert tree.resolve("image.nc") is before
+    zarr.open_array(store / "a", mode="r+").attrs["new"] = 1
+    tree._files["image.nc"] = type(tree._files["image.nc"])(
+        tree._files["image.nc"].owner, before, 0.0
+    )
+    assert tree.resolve("image.nc").version != before.version
+
+
+def test_refresh_shows_rewritten_chunks(store):
+    tree = open_tree(str(store), ttl=3600)
+    before = read(tree, "a/a.npy")
+    array = zarr.open_array(store / "a", mode="r+")
+    array[:] = 9
+    assert read(tree, "a/a.npy") == before
+    tree.refresh()
+    assert set(np.load(io.BytesIO(read(tree, "a/a.npy"))).ravel()) == {9}
+
+
+def test_refresh_reaches_the_disk_tier(store, tmp_path):
+    cache = str(tmp_path / "cache")
+    with_cache = {"disk_cache": cache, "ttl": 3600}
+    tree = open_tree(str(store), **with_cache)
+    read(tree, "a/a.npy")
+    zarr.open_array(store / "a", mode="r+")[:] = 9
+    tree.refresh()
+    assert set(np.load(io.BytesIO(read(tree, "a/a.npy"))).ravel()) == {9}
+    tree.close()
+    again = open_tree(str(store), **with_cache)
+    assert set(np.load(io.BytesIO(read(again, "a/a.npy"))).ravel()) == {9}
+    again.close()
+
+
+def test_status_is_json(store):
+    tree = open_tree(str(store))
+    read(tree, "a/a.npy")
+    status = json.loads(read(tree, ".znfs/status.json"))
+    assert status["source"].endswith("image.zarr")
+    assert status["cache"]["limit"] == 1 << 30
+    assert status["store"]["requests"]["get"] > 0
+
+
+def test_options_or_keywords_not_both(store):
+    with pytest.raises(UsageError):
+        open_tree(str(store), Options(), ttl=1)
+
+
+def test_names_from_an_offset_continue(store):
+    tree = open_tree(str(store))
+    for path in ("", "a", "a/chunks/c/0", "a/tiff", "a/tiff.xz", "b.zarr/chunks"):
+        directory = tree.resolve(path)
+        everything = list(directory.names())
+        for start in range(len(everything) + 1):
+            assert list(directory.names(start)) == everything[start:]
+        for name in set(everything) - {".znfs"}:
+            assert directory.lookup(name).version
