@@ -162,7 +162,7 @@ def _parsed(field: Field[Any], raw: Any, where: str) -> Any:
         return side
     if raw is True:
         raise UsageError(f"{where} needs a value")
-    if isinstance(raw, list):
+    if isinstance(raw, list | tuple):
         raw = ",".join(map(str, raw))
     if (choices := about.get("choices")) and raw not in choices:
         raise UsageError(f"{where}: {raw!r} is none of {', '.join(choices)}")
