@@ -66,6 +66,9 @@ OME = {
                      {"path": "1", "transform": N5["transform"]}],
     }],
     "scales": [[1, 1], [2, 2]],
+    "omero": {"channels": [{"label": "a", "color": "FF0000", "window": {"start": 0, "end": 9}}]},
+    "plate": {"wells": [{"path": "A/1"}]}, "well": {"images": [{"path": "0"}]},
+    "labels": ["cells"], "series": ["0"],
 }  # fmt: skip
 DOCUMENTS = {
     "zarray": (".zarray", ZARRAY), "struct": (".zarray", STRUCT),
@@ -201,3 +204,5 @@ def test_image_metadata_never_raises(attributes: dict[str, Any]):
             assert path
             assert isinstance(axes, tuple)
         assert all(isinstance(text, str) and len(text) < 400 for text in ome.remarks(source))
+        ome.channels(source)
+        assert all(isinstance(path, str) for path in (*ome.children(source), *ome.perhaps(source)))

@@ -146,6 +146,7 @@ def test_null_fill_is_zero_and_not_given():
     assert meta.fill == bytes(4)
     assert not meta.fill_given
     assert array().fill_given
+    assert array(dtype="<M8[s]", fill_value=None).fill == np.datetime64("NaT", "s").tobytes()
 
 
 def test_json_that_only_python_writes():

@@ -30,8 +30,8 @@ def parse(name: str, value: Any, dtype: DType, stored: DType | None = None) -> b
     `stored` is the type as it lies in the store, where that differs: base64 spells its bytes.
     """
     try:
-        if value is None:
-            return bytes(dtype.itemsize)
+        if value is None:  # as zarr-python 3 has it: NaT for times, else zero
+            return _time("NaT", dtype, dtype) if dtype.kind in "mM" else bytes(dtype.itemsize)
         return _element(value, dtype, dtype if stored is None else stored)
     except (_Bad, ValueError, TypeError, OverflowError, UnicodeError, RecursionError) as error:
         reason = f": {error}" if isinstance(error, _Bad) else ""
