@@ -67,7 +67,7 @@ class Folder:
 class Counted:
     """A directory of `count` names, computed; each is a file of one byte."""
 
-    version, mtime = "d1", 0.0
+    version, mtime, holds = "d1", 0.0, "files"
 
     def __init__(self, count: int) -> None:
         self.count = count

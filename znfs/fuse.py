@@ -160,6 +160,10 @@ UNKNOWN = Times()  # a root directory whose store does not answer
 LIVE = Times(mtime=time.time())
 
 
+_KINDS = {"files": stat.S_IFREG, "directories": stat.S_IFDIR}
+_NO_INODE = 0xFFFFFFFF  # in a listing: libfuse's FUSE_UNKNOWN_INO
+
+
 @dataclass(slots=True)
 class OpenFile:
     """An open file: it shows one version only."""
@@ -169,10 +173,14 @@ class OpenFile:
 
 
 class OpenDir:
-    """An open directory: where its listing stands, so that the next part continues it."""
+    """An open directory: where its listing stands, so that the next part continues it.
+
+    `kind` is the kind of all its entries (stat's S_IFREG or S_IFDIR), or 0 if they differ.
+    """
 
     def __init__(self, path: str, node: Dir) -> None:
         self.path = path
+        self.kind = _KINDS.get(getattr(node, "holds", None), 0)
         self._node = node
         self._mutex = threading.Lock()
         self._next = -1  # offset of the entry that `_entries` yields next
@@ -221,6 +229,7 @@ class Operations:
         self._files: dict[int, OpenFile] = {}
         self._dirs: dict[int, OpenDir] = {}
         self._numbers = count(1)
+        self._about: dict[int, Any] = {0: None}  # what a listing says of entries of each kind
         # When to ask for the root (monotonic seconds): later, if the store was down just now.
         self._ask_root = time.monotonic() + DOWN_SECONDS if down else 0.0
 
@@ -233,6 +242,13 @@ class Operations:
             "statfs": self.statfs, "access": self.access,
         }  # fmt: skip
         return reading | dict.fromkeys(MUTATING, self.refuse)
+
+    def use(self, binding: Binding) -> None:
+        """Make the structures that callbacks hand to libfuse."""
+        for kind in _KINDS.values():
+            about = binding.module.c_stat()
+            about.st_mode, about.st_ino = kind, _NO_INODE
+            self._about[kind] = ctypes.pointer(about)
 
     def forget_pages(self) -> None:
         """Have the next open of every file drop its pages (after a refresh)."""
@@ -351,12 +367,15 @@ class Operations:
         self, raw: bytes | None, buffer: Any, filler: Any, offset: int, info: Any, *flags: int
     ) -> int:
         more = (0,) * len(flags)  # libfuse3's filler takes flags, libfuse2's does not
+        opened = self._dirs[info.contents.fh]
+        about = self._about[opened.kind]
 
         def add(name: bytes, following: int) -> int:
-            full: int = filler(buffer, name, None, following, *more)
+            what = about if following > 2 else None  # not of `.` and `..`
+            full: int = filler(buffer, name, what, following, *more)
             return full
 
-        self._dirs[info.contents.fh].fill(offset, add)
+        opened.fill(offset, add)
         return 0
 
     def releasedir(self, raw: bytes | None, info: Any) -> int:
@@ -406,6 +425,7 @@ class Session:
         self._threads = 0
         self._busy = 0
         self._over = False
+        operations.use(binding)
         self._table = binding.module.fuse_operations()
         for name, prototype, *_ in self._table._fields_:
             if callback := operations.callbacks().get(name):

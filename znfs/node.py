@@ -72,7 +72,11 @@ class File:
 
 
 class Dir(Protocol):
-    """A directory. Its names are arithmetic or metadata, never a LIST of chunks."""
+    """A directory. Its names are arithmetic or metadata, never a LIST of chunks.
+
+    One whose entries are all of a kind may say so in `holds`, "files" or "directories": then who
+    lists it need not look at each.
+    """
 
     version: str
     mtime: float

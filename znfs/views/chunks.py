@@ -27,6 +27,8 @@ class ChunksDir:
         grid = array.meta.grid
         self._grid = tuple(reversed(grid)) if self._keys.reverse else grid  # as keys count
         self._nested = self._keys.separator == "/"
+        last = not self._nested or len(fixed) + 1 == self._depth
+        self.holds = "files" if last else "directories"
 
     def names(self, start: int = 0) -> Iterator[str]:
         if self._nested:

@@ -27,6 +27,8 @@ class PlanesDir:
     With `box`, each is cut to it; the axes that are not the planes' stay whole.
     """
 
+    holds = "files"
+
     def __init__(
         self, array: Array, name: str, orientation: str = "yx", box: Box | None = None
     ) -> None:
