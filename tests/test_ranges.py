@@ -33,9 +33,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, 
     found = []
     with ExitStack() as stack:
         for case in CASES:
-            write(root / case.name, case)
-            large = open_tree(stack, root / case.name, 1 << 28)
-            tiny = open_tree(stack, root / case.name, TINY_CACHE)
+            store = root / case.format / case.name
+            write(store, case)
+            large = open_tree(stack, store, 1 << 28)
+            tiny = open_tree(stack, store, TINY_CACHE)
             for path in walk(large, ""):
                 whole, file = large.resolve(path), tiny.resolve(path)
                 assert isinstance(whole, File)

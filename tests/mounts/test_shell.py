@@ -67,7 +67,8 @@ def test_what_is_there(files: dict[str, bytes]) -> None:
 def test_find(mounted: Path, files: dict[str, bytes]) -> None:
     require("find")
     listing = shell("find", mounted, "-type", "f", "!", "-name", STATUS, "-printf", "%P %s\n")
-    assert sorted(listing.splitlines()) == sorted(f"{path} {len(data)}" for path, data in files.items())
+    expected = sorted(f"{path} {len(data)}" for path, data in files.items())
+    assert sorted(listing.splitlines()) == expected
     assert shell("find", mounted, "-name", "*.tif", "-size", "+9000c") != ""
 
 
