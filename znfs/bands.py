@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator
-from itertools import islice
 from math import prod
 from typing import Any
 
@@ -70,6 +69,8 @@ class Bands:
         self._row = self._shape[-1]  # elements of a row
         self._rows = self._shape[-2]  # rows of a plane
         self._height = self._chunks[-2]  # rows of a band in one plane
+        self._bands_a_plane = -(-self._rows // self._height)
+        self._total = prod(self._shape)
         self._stream = _Stream()
         self._lead_time = 0.0  # seconds that a band takes to load, of late
 
@@ -91,6 +92,7 @@ class Bands:
         """Elements [lo, hi) of the run into `out`. Up to `wanted`, all will be asked for soon."""
         at = lo
         waited = False
+        index: Index = ()
         while at < hi:
             index, offset, n = self._segment(at, hi)
             target = out[at - lo : at - lo + n]
@@ -105,7 +107,7 @@ class Bands:
             target[...] = band.data[offset : offset + n]
             band.served += n * band.data.itemsize
             at += n
-        self._follow(lo, hi, waited)
+        self._follow(lo, hi, index, waited)
 
     def prefetch(self, lo: int, hi: int) -> None:
         """Begin loading the bands of elements [lo, hi)."""
@@ -237,37 +239,43 @@ class Bands:
             if index != now and not self._begin(index):
                 return
 
-    def _follow(self, lo: int, hi: int, waited: bool) -> None:
-        """After a read: if it continues one before it, begin what the reader will want next."""
-        if self._stream.note(lo, hi, waited):
-            for index in self._next(hi, self._stream.depth):
-                if not self._begin(index):
-                    return
+    def _follow(self, lo: int, hi: int, index: Index, waited: bool) -> None:
+        """After a read that ended in the band `index`: if it continues one before it, begin what
+        the reader will want next.
 
-    def _next(self, at: int, depth: int) -> Iterator[Index]:
-        """Up to `depth` bands that a sequential reader who is at `at` needs next.
-
-        First those of the rest of this plane. The planes after it, as deep as the chunks are,
-        need the same bands; those of the slab of chunks after that come only when the reader is
-        so near to it that they are just in time, and if they do not drive out what is being read.
+        First the other bands of this slab of chunks: the rest of the plane, then those of the
+        planes after it. The next slab's come only when the reader is so near to it that they are
+        just in time, and if they do not drive out what is being read. Called for every read, so
+        it does no more than it must.
         """
-        plane = self._rows * self._row
-        total = prod(self._lead) * plane
-        if at >= total:
+        stream, slab, i_y = self._stream, index[:-1], index[-1]
+        if not stream.note(lo, hi, waited):
             return
-        begin, end = at, at - at % plane + plane
-        left = depth
-        for index in self._indexes(begin, end):
-            yield index
-            left -= 1
-        begin = self._slab_after(at)
-        bands = -(-self._rows // self._height)
+        if stream.slab != slab:
+            stream.enter(slab, i_y)
+        count = self._bands_a_plane
+        wanted = min(count, (i_y - stream.first) % count + 1 + stream.depth)
+        while stream.begun < wanted:
+            if not self._begin((*slab, (stream.first + stream.begun) % count)):
+                return
+            stream.begun += 1
+        if stream.begun < count or stream.begun_next == count:
+            return
+        after = self._slab_after(hi - 1)
+        if after < self._total and after - hi <= self._near():
+            following = self._segment(after, after + 1)[0][:-1]
+            while stream.begun_next < count:
+                if not self._begin((*following, stream.begun_next)):
+                    return
+                stream.begun_next += 1
+
+    def _near(self) -> float:
+        """How many elements before a slab its bands are begun."""
+        plane = self._rows * self._row
         slab = plane * self._slab_depth() * self._array.meta.dtype.itemsize
-        fits = 2 * slab <= self._array.cache.limit
-        near = max(plane, self._lead_time * bands / self._stream.pace) if fits else plane
-        if begin < total and begin - at <= near:
-            for index in islice(self._indexes(begin, begin + plane), max(0, left)):
-                yield index
+        if 2 * slab > self._array.cache.limit:
+            return plane
+        return max(plane, self._lead_time * self._bands_a_plane / self._stream.pace)
 
     def _slab_depth(self) -> int:
         """Planes that share bands, along the axis next to the plane's."""
@@ -298,16 +306,24 @@ class _Stream:
     def __init__(self) -> None:
         self.depth = 2
         self.pace = 1e-9  # seconds an element, while nothing had to be waited for
+        self.enter(None, 0)
         self._position = -1
         self._streak = 0
         self._time = 0.0
+
+    def enter(self, slab: Index | None, i_y: int) -> None:
+        """The reader has come to another slab of chunks, at its band `i_y`."""
+        self.slab = slab
+        self.first = i_y
+        self.begun = 0  # bands of the slab begun, counted from `first` round
+        self.begun_next = 0  # bands of the slab after it
 
     def note(self, lo: int, hi: int, waited: bool) -> bool:
         """Take note of a read; returns whether the reader is a sequential one."""
         now = time.monotonic()
         near = self._position >= 0 and abs(lo - self._position) <= self._NEAR
         if not near:
-            self._position, self._streak, self.depth = hi, 0, 2
+            self._position, self._streak, self.depth, self.slab = hi, 0, 2, None
         else:
             ahead = hi - self._position
             if ahead > 0 and not waited:

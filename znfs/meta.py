@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -128,41 +129,41 @@ class ArrayMeta:
     channels: tuple[Channel, ...] = ()  # of the image this array is a level of
     fill_given: bool = True  # False: the document gave none (Zarr v2 null); `fill` is zeros
 
-    @property
+    @cached_property
     def ndim(self) -> int:
         return len(self.shape)
 
-    @property
+    @cached_property
     def grid(self) -> Shape:
         """Number of chunks along each axis; 0 where the array is empty."""
         return tuple(-(-s // c) for s, c in zip(self.shape, self.chunks, strict=True))
 
-    @property
+    @cached_property
     def outer_chunks(self) -> Shape:
         """Shape of one stored object: the outermost shard, or the chunk."""
         return self.shards[0].shape if self.shards else self.chunks
 
-    @property
+    @cached_property
     def outer_grid(self) -> Shape:
         """The grid of stored objects."""
         return tuple(-(-s // c) for s, c in zip(self.shape, self.outer_chunks, strict=True))
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of the whole decoded array."""
         return self.size * self.dtype.itemsize
 
-    @property
+    @cached_property
     def chunk_nbytes(self) -> int:
         """Bytes of one decoded chunk."""
         return prod(self.chunks) * self.dtype.itemsize
 
-    @property
+    @cached_property
     def axis_names(self) -> tuple[str, ...]:
         return tuple(a.name for a in self.axes)
 
