@@ -180,7 +180,7 @@ class OpenDir:
 
     def __init__(self, path: str, node: Dir) -> None:
         self.path = path
-        self.kind = _KINDS.get(getattr(node, "holds", None), 0)
+        self.kind = _KINDS.get(getattr(node, "holds", ""), 0)
         self._node = node
         self._mutex = threading.Lock()
         self._next = -1  # offset of the entry that `_entries` yields next

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
 from znfs.meta import ArrayMeta, GroupMeta
 from znfs.node import File, Node
 from znfs.options import UNLISTED_VIEWS, Options
+from znfs.reader import open_file
 from znfs.stores import open_store
 from znfs.stores.watched import WatchedStore
 from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, VIEWS, View, hdf5
@@ -173,6 +175,16 @@ class Tree:
         with self._lock:
             self._files[path] = resolved
         return resolved
+
+    def open(self, path: str) -> BufferedReader:
+        """The file at `path` as a seekable binary file object, for numpy, tifffile, h5py.
+
+        Raises as `resolve` does, and IsADirectoryError; its reads raise ZnfsError.
+        """
+        node = self.resolve(path)
+        if not isinstance(node, File):
+            raise IsADirectoryError(path)
+        return open_file(node, path)
 
     def refresh(self) -> None:
         """Forget all metadata and blocks."""

@@ -1,0 +1,117 @@
+"""The tree for Python: file objects, and the fsspec filesystem."""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+from pathlib import Path
+
+import fsspec
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+import znfs
+from tests.faketree import text
+from znfs.errors import NotFound, SourceError, UsageError
+from znfs.filesystem import ZnfsFileSystem, source_of
+
+VALUES = np.random.default_rng(1).integers(0, 60000, (12, 40, 50), dtype="uint16")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    fsspec.register_implementation("znfs", ZnfsFileSystem, clobber=True)
+    group = zarr.create_group(tmp_path / "v.zarr")
+    array = group.create_array("em", shape=VALUES.shape, chunks=(5, 16, 16), dtype=VALUES.dtype)
+    array[:] = VALUES
+    return tmp_path / "v.zarr"
+
+
+def test_file_objects(store: Path) -> None:
+    tree = znfs.open_tree(str(store))
+    np.testing.assert_array_equal(np.load(tree.open("em/em.npy")), VALUES)
+    np.testing.assert_array_equal(tifffile.imread(tree.open("em/em.btf")), VALUES)
+    with h5py.File(tree.open("v.h5")) as file:
+        np.testing.assert_array_equal(file["em"][:], VALUES)
+    with pytest.raises(IsADirectoryError):
+        tree.open("em")
+    with pytest.raises(NotFound):
+        tree.open("em/none")
+    tree.close()
+
+
+def test_seeks_and_reads() -> None:
+    data = random.Random(1).randbytes(400_000)
+    oracle, rng = io.BytesIO(data), random.Random(2)
+    with znfs.open_file(text(data), "name") as file:
+        assert (file.name, file.seekable(), file.writable()) == ("name", True, False)
+        for _ in range(500):
+            offset, size = rng.randrange(450_000), rng.choice((0, 1, 17, 5000, 200_000))
+            assert file.seek(offset) == oracle.seek(offset)
+            assert file.read(size) == oracle.read(size)
+            assert file.tell() == oracle.tell()
+        assert file.seek(-10, io.SEEK_END) == len(data) - 10
+        assert file.read() == data[-10:]
+        out = np.empty(1000, "u2")
+        file.seek(2)
+        assert file.readinto(out) == 2000
+        assert out.tobytes() == data[2:2002]
+        with pytest.raises(ValueError):
+            file.seek(-1)
+
+
+def urls(store: Path) -> list[str]:
+    shutil.make_archive(str(store.parent / "all"), "zip", store.parent, "v.zarr")
+    return [
+        f"znfs://em/em.npy::{store}",
+        f"znfs://em/em.npy::file://{store}",
+        f"znfs://em/em.npy::zip://v.zarr::{store.parent}/all.zip",
+        f"znfs://em/em.npy::zip://v.zarr::file://{store.parent}/all.zip",
+        f"znfs::{store}/em/em.npy",
+    ]
+
+
+def test_urls(store: Path) -> None:
+    for url in urls(store):
+        with fsspec.open(url) as file:
+            np.testing.assert_array_equal(np.load(file), VALUES)
+
+
+def test_filesystem(store: Path) -> None:
+    fs, path = fsspec.url_to_fs(f"znfs://em::{store}")
+    assert path == "em"
+    assert "em/em.npy" in fs.ls("em", detail=False)
+    details = {d["name"]: d for d in fs.ls("em")}
+    assert details["em/chunks"]["type"] == "directory"
+    assert details["em/em.npy"]["size"] == VALUES.nbytes + 128
+    assert fs.isdir("em/tiff")
+    assert not fs.exists("em/none")
+    assert fs.glob("em/tiff/*_z*.tif") == [f"em/tiff/em_z{z:02}.tif" for z in range(12)]
+    assert fs.cat_file("em/em.npy", 0, 6) == b"\x93NUMPY"
+    assert fs.cat_file("em/em.npy", -4) == VALUES.tobytes()[-4:]
+    assert fs.modified("em/em.npy").timestamp() > 0
+    assert fs.ukey("em/em.npy") == fs.info("em/em.npy")["version"]
+    with pytest.raises(OSError, match="read-only"):
+        fs.open("em/em.npy", "wb")
+    with pytest.raises(FileNotFoundError):
+        fs.open("em/none")
+    with pytest.raises(IsADirectoryError):
+        fs.open("em")
+
+
+def test_what_is_no_source(store: Path) -> None:
+    with pytest.raises(UsageError, match="needs a source"):
+        fsspec.filesystem("znfs")
+    with pytest.raises((SourceError, NotFound), match="none"):
+        fsspec.open(f"znfs::{store}/em/none").open()
+
+
+def test_sources_as_written() -> None:
+    assert source_of("b/x", "s3", {}) == ("s3://b/x", {})
+    assert source_of("s3://b/x", "s3", {"anon": True}) == ("s3://b/x", {"anon": "true"})
+    inner = {"fo": "b/a.zip", "target_protocol": "s3", "target_options": {"key": "k"}}
+    assert source_of("x.zarr", "zip", inner) == ("zip://x.zarr::s3://b/a.zip", {"key": "k"})
