@@ -13,7 +13,7 @@
     └── MetadataError     a metadata document that cannot be understood     (named by `znfs info`)
         └── Unsupported   understood, but znfs cannot read such data
 
-Backends' own exceptions become these in `store.py` and nowhere else; these become errno in
+Libraries' own exceptions become these in `stores/` and nowhere else; these become errno in
 `fuse.py` and nowhere else. Messages name the thing (the key, the document, the option) and hold
 no secrets.
 """

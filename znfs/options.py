@@ -65,7 +65,7 @@ class Options:
         None, "file that names the nodes of a store that cannot list", "source", metavar="FILE"
     )
     backend: str = option(
-        "auto", "library that reads S3, GCS, Azure and HTTP", "source",
+        "auto", "library that reads S3, GCS and Azure", "source",
         choices=("auto", "obstore", "fsspec"),
     )
     anon: bool = option(False, "do not sign requests", "source")
