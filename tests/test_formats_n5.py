@@ -91,6 +91,16 @@ def test_every_compression(name: str, old: bool):
     assert decoder(meta).decode(block(data, lambda b: bytes(compress(b)))).tolist() == data.tolist()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float64"])
+@pytest.mark.parametrize("seed", range(8))
+def test_lz4_of_both_bare_kinds_is_told_apart(dtype: str, seed: int):
+    """Behind its size a bare block may decode as one, but not to the same values."""
+    meta = parse(dataType=dtype, compression={"type": "lz4"})
+    data = np.random.default_rng(seed).integers(0, 100, (2, 3, 4)).astype(dtype)
+    for compress in (lambda b: bytes(LZ4().encode(b)), lambda b: bytes(LZ4().encode(b)[4:])):
+        assert decoder(meta).decode(block(data, compress)).tolist() == data.tolist()
+
+
 def test_lz4_java_blocks_with_damage():
     meta = parse(compression={"type": "lz4"})
     data = np.arange(24, dtype="i2").reshape(2, 3, 4)

@@ -127,7 +127,7 @@ def test_structs_with_fields_of_both_byte_orders(tmp_path: Path):
         ("<c16", 2, 2 + 0j), ("<M8[s]", "NaT", np.datetime64("NaT")),
         ("<M8[ns]", -(2**63), np.datetime64("NaT")), ("<m8[D]", 4, np.timedelta64(4, "D")),
         ("|S3", "eHk=", b"xy"), ("|S3", "", b""), ("|S3", 0, b""), ("<U2", "é", "é"),
-        ("<U2", 0, ""), ("|V2", "AQI=", b"\1\2"),
+        ("<U2", 0, ""), ("<c8", [1, "Infinity"], complex(1, np.inf)), ("|V2", "AQI=", b"\1\2"),
     ],
 )  # fmt: skip
 def test_fill_values(dtype: str, spelled: object, value: object):

@@ -7,6 +7,7 @@ of elements as uint32. A block at the edge may hold fewer elements than the bloc
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from math import prod
 from typing import Any
@@ -54,12 +55,12 @@ def decode_lz4(raw: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
         return _decode_lz4_java(raw, size)
     out = np.empty(size, np.uint8)
     header = struct.pack("<I", size)
-    try:
-        lz4.decompress(header + raw.tobytes(), out)
-    except RuntimeError:
-        if raw[:4].tobytes() != header:
-            raise
-        lz4.decompress(raw, out)
+    if raw[:4].tobytes() == header:
+        # Tried first: as a bare block this may decode too, to something else.
+        with contextlib.suppress(RuntimeError):
+            lz4.decompress(raw, out)
+            return out
+    lz4.decompress(header + raw.tobytes(), out)
     return out
 
 

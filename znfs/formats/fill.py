@@ -17,6 +17,7 @@ _WORDS = {
     "NaN": np.nan, "nan": np.nan, "Infinity": np.inf, "inf": np.inf, "+Infinity": np.inf,
     "-Infinity": -np.inf, "-inf": -np.inf,
 }  # fmt: skip
+_X87_MANTISSA, _X87_NBYTES = 63, 10  # x86's long double
 _NAT = -(1 << 63)
 
 
@@ -88,7 +89,10 @@ def _float(value: Any, dtype: DType, stored: DType) -> bytes:
     if not isinstance(value, (int, float)):
         raise _Bad("no number")
     with np.errstate(over="ignore"):
-        return np.array(float(value), dtype).tobytes()
+        element = np.array(float(value), dtype).tobytes()
+    if dtype.itemsize > 8 and np.finfo(dtype).nmant == _X87_MANTISSA:
+        element = element[:_X87_NBYTES].ljust(dtype.itemsize, b"\0")  # the rest is not defined
+    return element
 
 
 def _complex(value: Any, dtype: DType, stored: DType) -> bytes:
