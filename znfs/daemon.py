@@ -188,7 +188,11 @@ def _detach(request: MountRequest) -> None:
         _child(request, outgoing)
     os.close(outgoing)
     with os.fdopen(incoming, "rb") as pipe:
-        said = pipe.read()
+        try:
+            said = pipe.read()
+        except KeyboardInterrupt:  # the child has left the terminal, and does not hear Ctrl-C
+            os.kill(child, signal.SIGTERM)
+            raise
     if said == _READY:
         return
     _, status = os.waitpid(child, 0)
@@ -222,7 +226,7 @@ def _child(request: MountRequest, outgoing: int) -> None:
         _say(outgoing, str(exc))
     except BaseException as exc:
         code = 1
-        log.critical("%s: %s", type(exc).__name__, exc, exc_info=exc)
+        log.debug("%s: %s", type(exc).__name__, exc, exc_info=exc)
         _say(outgoing, f"{request.mountpoint}: {type(exc).__name__}: {exc}")
     finally:
         leave(code)
