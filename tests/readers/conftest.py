@@ -1,0 +1,69 @@
+"""The samples on a real mount, and the table of what read them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.conftest import Mounts, require_fuse
+from tests.readers import samples
+
+_HEADER = """# HDF5 readers
+
+Made by `ZNFS_WRITE_MATRIX=docs/hdf5-readers.md pytest tests/readers`: every reader was given the same
+files on a mount, and what it read was compared with what zarr-python wrote. *Datasets*: 46 in nested
+groups, in chunks, by checksum. *Attributes*: texts (one of 140 kB), numbers, lists. *10⁹ chunks*: the
+first and the last element of a 64000³ array.
+
+| Reader | Version | Datasets | Attributes | 10⁹ chunks |
+|---|---|---|---|---|
+"""
+_COLUMNS = ("datasets", "attributes", "10^9 chunks")
+_rows: dict[tuple[str, str], dict[str, str]] = {}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Paths on the mount."""
+
+    hierarchy: Path
+    sparse: Path
+    digests: dict[str, str] = field(default_factory=samples.digests)
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
+    require_fuse()
+    folder = tmp_path_factory.mktemp("readers")
+    samples.write(folder)
+    samples.write_sparse(folder)
+    made = Mounts()
+    try:
+        path = made.mount(folder)
+        yield Sample(path / "sample.zarr" / "sample.h5", path / "sparse.zarr" / "sparse.h5")
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def note() -> Callable[[str, str, str], None]:
+    """`note(reader, version, column)`: this reader read this right."""
+
+    def write(reader: str, version: str, column: str, text: str = "yes") -> None:
+        assert column in _COLUMNS
+        _rows.setdefault((reader, version), {})[column] = text
+
+    return write
+
+
+def pytest_sessionfinish() -> None:
+    target = os.environ.get("ZNFS_WRITE_MATRIX")
+    if target and _rows:
+        lines = [
+            f"| {reader} | {version} | " + " | ".join(row.get(c, "–") for c in _COLUMNS) + " |"
+            for (reader, version), row in sorted(_rows.items())
+        ]
+        Path(target).write_text(_HEADER + "\n".join(lines) + "\n")
