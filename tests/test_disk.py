@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from znfs.disk import DiskTier, Spill
+from znfs.disk import DiskTier
+from znfs.spill import Spill
 from znfs.errors import ChunkError, UsageError
 from znfs.stores.base import Blob
 

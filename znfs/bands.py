@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, Block, flat_bytes
-from znfs.disk import Spill
 from znfs.meta import Index, Shape
+from znfs.spill import Spill
 
 # A band stays below this part of the cache, so that several fit beside each other...
 _CACHE_SHARE = 4

@@ -1,12 +1,7 @@
-"""The disk tier: what the block cache cannot hold, in a local folder.
+"""The disk tier: encoded chunks in a local folder, under one limit with the spill.
 
-Two things, under one limit:
-
-- `DiskTier` keeps encoded chunks as files, checksummed, for this mount, the next one, and other
-  mounts of the same store on this machine. The least recently used go first.
-- `Spill` keeps decoded bands that were driven out of the block cache before they were used up: a
-  band of 64-deep chunks serves 64 planes, and reading a plane of it from disk is a hundredth of
-  the work of decoding it again. It is one nameless file, gone with the process.
+They are files, checksummed, for this mount, the next one, and other mounts of the same store on
+this machine. The least recently used go first.
 
 A full, broken or vanished folder never fails a read: it is logged and gone around.
 """
@@ -23,8 +18,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +28,7 @@ import google_crc32c
 from znfs.chunks import Chunks
 from znfs.errors import UsageError
 from znfs.meta import Index
+from znfs.spill import Spill
 from znfs.stores.base import Blob
 
 log = logging.getLogger(__name__)
@@ -309,100 +304,6 @@ class _Kept:
 
     def _entry(self, index: Index) -> str:
         return f"{self._identity}\0{index}"
-
-
-class Spill:
-    """Byte strings in one nameless file, overwritten from the start once it is full.
-
-    A reader that is overtaken by the overwriting notices, for the key is withdrawn first.
-    """
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.limit = limit
-        self.size = 0
-        self.written = self.hits = 0
-        self._folder = folder
-        self._file: Any = None
-        self._broken = False
-        self._at = 0
-        self._slots: dict[Hashable, tuple[int, int]] = {}
-        self._order: deque[tuple[int, int, Hashable]] = deque()
-        self._lock = threading.Lock()
-        self._writing = threading.Lock()  # one put at a time: a slow one must not write over a next
-
-    def put(self, key: Hashable, data: memoryview) -> None:
-        """Keep `data` under `key`, in place of the oldest."""
-        with self._writing:
-            with self._lock:
-                if self._broken or data.nbytes > self.limit // 2 or key in self._slots:
-                    return
-                at = self._make_room(data.nbytes)
-            try:
-                if self._file is None:
-                    self._file = tempfile.TemporaryFile(  # noqa: SIM115 (closed by close())
-                        dir=self._folder, buffering=0
-                    )
-                done = 0
-                while done < data.nbytes:
-                    done += os.pwrite(self._file.fileno(), data[done:], at + done)
-            except (OSError, ValueError) as error:  # ValueError: closed meanwhile
-                log.warning("disk cache: nothing is spilled any more: %s", error)
-                self.clear()
-                self._broken = True
-                return
-            with self._lock:
-                self._slots[key] = at, data.nbytes
-                self._order.append((at, data.nbytes, key))
-                self.written += 1
-                self.size = max(self.size, at + data.nbytes)
-
-    def _make_room(self, nbytes: int) -> int:
-        """Where the next `nbytes` go. What stood there is withdrawn before it is overwritten."""
-        if self._at + nbytes > self.limit:
-            while self._order and self._order[0][0] >= self._at:
-                self._slots.pop(self._order.popleft()[2], None)
-            self._at = 0
-        at, self._at = self._at, self._at + nbytes
-        while self._order and at <= self._order[0][0] < at + nbytes:
-            self._slots.pop(self._order.popleft()[2], None)
-        return at
-
-    def read_into(self, key: Hashable, start: int, out: memoryview) -> bool:
-        """Fill `out` from byte `start` of what `key` names; False if it is not here."""
-        slot = self._slots.get(key)
-        if slot is None:
-            return False
-        at = slot[0] + start
-        try:
-            done = 0
-            while done < len(out):
-                n = os.preadv(self._file.fileno(), [out[done:]], at + done)
-                if not n:
-                    return False
-                done += n
-        except (OSError, ValueError) as error:  # ValueError: closed meanwhile
-            log.warning("disk cache: cannot read spilled data: %s", error)
-            return False
-        if self._slots.get(key) != slot:
-            return False
-        self.hits += 1
-        return True
-
-    def __contains__(self, key: Hashable) -> bool:
-        return key in self._slots
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._slots.clear()
-            self._order.clear()
-
-    def close(self) -> None:
-        with self._lock:
-            self._slots.clear()
-            self._broken = True
-            if self._file is not None:
-                self._file.close()
 
 
 def _digest(key: str) -> bytes:

@@ -1,9 +1,4 @@
-"""The file tree of a source: which path reads as what. FUSE, the CLI and Python are its users.
-
-A path is resolved in this order: nodes of the hierarchy, then the store's other keys where they
-are known without a request, then views, then keys that must be asked for. A child of the store
-that has a view's name therefore wins over the view.
-"""
+"""The file tree of a source: paths to files and directories. FUSE, the CLI and Python use it."""
 
 from __future__ import annotations
 
@@ -24,9 +19,10 @@ from znfs import __version__
 from znfs.array import Array, Group
 from znfs.bands import spill_to
 from znfs.cache import BlockCache
+from znfs.directories import NodeDir, Shown
 from znfs.disk import DiskTier
-from znfs.errors import NotFound, SourceError, StoreError, Unsupported, UsageError, ZnfsError
-from znfs.extents import Literal, Object
+from znfs.errors import NotFound, SourceError, StoreError, UsageError, ZnfsError
+from znfs.extents import Literal
 from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
 from znfs.meta import ArrayMeta, GroupMeta
@@ -35,20 +31,10 @@ from znfs.options import UNLISTED_VIEWS, Options
 from znfs.reader import open_file
 from znfs.stores import open_store
 from znfs.stores.watched import WatchedStore
-from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, VIEWS, View, hdf5
-
-# Names that desktops and their daemons look for in every folder (contract: no request for them).
-_OS_JUNK = frozenset(
-    {".DS_Store", ".hidden", ".Trash", ".localized", ".xdg-volume-info", ".directory",
-     "desktop.ini", "Desktop.ini", "Thumbs.db", "autorun.inf", "AutoRun.inf", "BDMV",
-     ".metadata_never_index", ".Spotlight-V100", ".fseventsd", ".TemporaryItems"}
-)  # fmt: skip
-_OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
+from znfs.views import VIEWS
 
 _MOST_FILES = 4096
 _DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked about `.znfs` again
-_MOST_NAME_BYTES = 255
-_MOST_FILE_BYTES = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -107,12 +93,11 @@ class Tree:
             disk=self._disk,
         )
         chosen = options.views
-        self._views = tuple(v for v in VIEWS if chosen is None or v.key in chosen)
-        self._listed = tuple(
-            v
-            for v in self._views
-            if v.listed and (chosen is not None or v.key not in UNLISTED_VIEWS)
+        views = tuple(v for v in VIEWS if chosen is None or v.key in chosen)
+        listed = tuple(
+            v for v in views if v.listed and (chosen is not None or v.key not in UNLISTED_VIEWS)
         )
+        self._shown = Shown(self._hierarchy, views, listed)
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
         self._lock = threading.Lock()
         self._started = time.time()
@@ -158,7 +143,7 @@ class Tree:
             if root is None:
                 raise NotFound(f"{self.url}: nothing there any more")
             owner: HierarchyNode = root
-            node: Node = NodeDir(self, root)
+            node: Node = NodeDir(self._shown, root)
         else:
             above, _, name = path.rpartition("/")
             parent = self._resolve(above)
@@ -254,7 +239,7 @@ class Tree:
             return
         if node is None:
             return
-        directory = NodeDir(self, node)
+        directory = NodeDir(self._shown, node)
         if isinstance(node, Unreadable):
             yield Description(path, "unreadable", node.name, None, (), (node.reason,))
             return
@@ -266,192 +251,6 @@ class Tree:
             return
         for name in self._hierarchy.children(path):
             yield from self._describe(f"{path}/{name}" if path else name)
-
-
-class NodeDir:
-    """The directory of an array, a group, a prefix or an unreadable node."""
-
-    def __init__(self, tree: Tree, node: HierarchyNode) -> None:
-        self._tree = tree
-        self._hierarchy = tree._hierarchy
-        self.node = node
-        self.version = node.version
-        self.mtime = node.mtime
-
-    def names(self, start: int = 0) -> Iterator[str]:
-        names = set(self._store_names())
-        if isinstance(self.node, Array | Group):
-            names.update(
-                view.entry.format(self.node.name)
-                for view in self._tree._listed
-                if view.refuse(self.node) is None and self._shows(view)
-            )
-        if not self.node.path:
-            names.add(".znfs")
-        yield from sorted(name for name in names if _is_listable(name))[start:]
-
-    def lookup(self, name: str) -> Node | None:
-        return self.find(name)
-
-    def find(self, name: str) -> Node | None:
-        """The node of that name, listed or not."""
-        if _is_junk(name) or name in ("", ".", ".."):
-            return None
-        path = self._below(name)
-        node = self.node
-        if name in self._hierarchy.documents(node.path):
-            return object_file(self._hierarchy, path)
-        if isinstance(node, Array) and (raw := self._chunk_object(name)) is not None:
-            return raw
-        view = self._view(name)
-        if view is not None and isinstance(node, Array) and not self._may_hide(name):
-            return self._open(view)
-        child = self._hierarchy.node(path)
-        if child is not None:
-            return NodeDir(self._tree, child)
-        if view is not None and not self._has_object(name):
-            return self._open(view)
-        return self._object(path, name)
-
-    def views_and_remarks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the views shown; what is hidden, refused or converted, and why."""
-        node = self.node
-        if not isinstance(node, Array | Group):
-            return (), ()
-        shown: list[str] = []
-        refused: dict[str, list[str]] = {}
-        store_names = set(self._store_names())
-        for view in self._tree._views:
-            entry = view.entry.format(node.name)
-            why = view.refuse(node) or self._why_not_shown(view, entry, store_names)
-            if why is None:
-                shown.append(entry)
-            else:
-                refused.setdefault(why, []).append(entry)
-        for without_saying in (NOT_OF_GROUPS, NOT_OF_ARRAYS):
-            refused.pop(without_saying, None)
-        remarks = [f"no {', '.join(entries)}: {why}" for why, entries in refused.items()]
-        if f"{node.name}.h5" in shown:
-            remarks += hdf5.remarks(node)
-        remarks += [f"{n!r} cannot be listed" for n in store_names if not _is_listable(n)]
-        return tuple(shown), tuple(remarks)
-
-    def _why_not_shown(self, view: View, entry: str, store_names: set[str]) -> str | None:
-        if entry in store_names:
-            return "hidden by the store's own object of that name"
-        if not _is_listable(entry):
-            return "the name is longer than 255 bytes"
-        try:
-            return None if self._open(view) is not None else "too large (2^63 bytes or more)"
-        except ZnfsError as error:
-            return str(error)
-
-    def _below(self, name: str) -> str:
-        return f"{self.node.path}/{name}" if self.node.path else name
-
-    def _view(self, name: str) -> View | None:
-        """The view this node has under that name."""
-        node = self.node
-        if not isinstance(node, Array | Group):
-            return None
-        for view in self._tree._views:
-            if view.entry.format(node.name) == name:
-                return view if view.refuse(node) is None else None
-        return None
-
-    def _shows(self, view: View) -> bool:
-        """Whether the view is not too large to be listed."""
-        assert isinstance(self.node, Array | Group)
-        if isinstance(self.node, Group) or self.node.meta.nbytes < _MOST_FILE_BYTES >> 4:
-            return True  # too small to be too large, whatever the view adds
-        return self._open(view) is not None
-
-    def _open(self, view: View) -> Node | None:
-        assert isinstance(self.node, Array | Group)
-        try:
-            made = view.make(self.node, self.node.name)
-        except Unsupported:  # too large for the view's format
-            return None
-        return None if isinstance(made, File) and made.size >= _MOST_FILE_BYTES else made
-
-    def _store_names(self) -> list[str]:
-        """Children and other objects as far as they are known without listing chunks."""
-        node, path = self.node, self.node.path
-        names = list(self._hierarchy.documents(path))
-        if isinstance(node, Array) and node.meta.format != "n5":
-            return names
-        names += self._hierarchy.children(path)
-        listing = self._hierarchy.listing(path)
-        if listing is None:
-            return names
-        if isinstance(node, Array):  # N5; a one-dimensional array's chunks are beside its children
-            grid = node.meta.outer_grid
-            return names + [n for n in listing.objects if node.meta.keys.parse(n, grid) is None]
-        return [*names, *listing.objects, *listing.prefixes]
-
-    def _may_hide(self, name: str) -> bool:
-        """Whether a store child of an array may hide the view `name`.
-
-        Zarr arrays have no children, and asking a remote store for each view would cost requests;
-        a local look-up is free, and N5 arrays may have children.
-        """
-        assert isinstance(self.node, Array)
-        return self._hierarchy.store.local or self.node.meta.format == "n5"
-
-    def _has_object(self, name: str) -> bool:
-        listing = None
-        if not (isinstance(self.node, Array) or self._hierarchy.store.local):
-            listing = self._hierarchy.listing(self.node.path)
-        if listing is not None:
-            return name in listing.objects
-        return self._hierarchy.store.stat(self._below(name)) is not None
-
-    def _chunk_object(self, name: str) -> Node | None:
-        """An encoded chunk, or a directory on the way to one; None if `name` is neither."""
-        assert isinstance(self.node, Array)
-        return RawChunksDir(self.node, self._hierarchy, ()).lookup(name)
-
-    def _object(self, path: str, name: str) -> File | None:
-        listing = None
-        if isinstance(self.node, Group | Prefix) and not self._hierarchy.store.local:
-            listing = self._hierarchy.listing(self.node.path)
-        if listing is not None and name not in listing.objects:
-            return None
-        return object_file(self._hierarchy, path)
-
-
-class RawChunksDir:
-    """Encoded chunks of an array at the store's own keys: looked up, never listed."""
-
-    def __init__(self, array: Array, hierarchy: Hierarchy, fixed: tuple[str, ...]) -> None:
-        self._array = array
-        self._hierarchy = hierarchy
-        self._fixed = fixed
-        self.version = array.version
-        self.mtime = array.mtime
-
-    def names(self, start: int = 0) -> Iterator[str]:
-        return iter(())
-
-    def lookup(self, name: str) -> Node | None:
-        keys, grid = self._array.meta.keys, self._array.meta.outer_grid
-        parts = (*self._fixed, name)
-        if keys.parse("/".join(parts), grid) is not None:
-            path = "/".join(p for p in (self._array.path, *parts) if p)
-            file = object_file(self._hierarchy, path)
-            if file is None:
-                self._array.confirm()  # an absent chunk of a store that is gone is no fill value
-            return file
-        if keys.separator == "/" and self._leads_to_chunks(parts):
-            return RawChunksDir(self._array, self._hierarchy, parts)
-        return None
-
-    def _leads_to_chunks(self, parts: tuple[str, ...]) -> bool:
-        keys, grid = self._array.meta.keys, self._array.meta.outer_grid
-        depth = len(grid) + bool(keys.prefix)
-        if len(parts) >= depth:
-            return False
-        return keys.parse("/".join([*parts, *["0"] * (depth - len(parts))]), grid) is not None
 
 
 class ControlDir:
@@ -473,16 +272,6 @@ class ControlDir:
         file = File([Literal(text.encode())], str(time.time_ns()), time.time())
         file.live = True
         return file
-
-
-def object_file(hierarchy: Hierarchy, key: str) -> File | None:
-    """A stored object byte for byte; None if there is none."""
-    store = hierarchy.store
-    stat = store.stat(key)
-    if stat is None:
-        return None
-    extent = Object(store, hierarchy.cache, key, stat.size, stat.version)
-    return File([extent], stat.version, stat.mtime)
 
 
 def open_tree(source: str, options: Options | None = None, **overrides: Any) -> Tree:
@@ -510,13 +299,3 @@ def _read_manifest(path: str | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--manifest {path}: {error}") from error
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
-def _is_junk(name: str) -> bool:
-    return name in _OS_JUNK or name.startswith(_OS_JUNK_PREFIXES)
-
-
-def _is_listable(name: str) -> bool:
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
-        return False
-    return len(name.encode("utf-8", "surrogateescape")) <= _MOST_NAME_BYTES
