@@ -379,8 +379,12 @@ class Hierarchy:
         return _Inherited()
 
     def _confirm(self, path: str, version: str) -> None:
-        """Raise Stale unless the node at `path` has `version` still, by a look at most 1 s old."""
-        since = time.monotonic() - _CONFIRM_SECONDS
+        """Raise Stale unless the node at `path` has `version` still, by a look at most 1 s old.
+
+        A local look costs microseconds: it is taken anew, so that a folder deleted within that
+        second is not an image of zeros either.
+        """
+        since = time.monotonic() - (0.0 if self.store.local else _CONFIRM_SECONDS)
         seen = self._look(path, since)
         if seen.node is None or seen.node.version != version:
             raise Stale(f"{path or self.store.url}: changed, or gone from its store")

@@ -65,11 +65,11 @@ def test_imagemagick(folder: Path, volume: Volume, view: str) -> None:
     require("identify", "convert")
     if "ImageMagick" not in run("identify", "-version"):
         pytest.skip("identify is not ImageMagick's")
-    where: tuple[Any, ...] = {
-        "tiff": (1, 16), "tiff.xz": (1, slice(None), 100), "tiff.yz": (1, slice(None), slice(None), 9)
-    }[view]  # fmt: skip
-    plane = volume[where]
-    name = {"tiff": "c1_z16", "tiff.xz": "c1_y100", "tiff.yz": "c1_x009"}[view]
+    name, plane = {
+        "tiff": ("c1_z16", volume[1, 16]),
+        "tiff.xz": ("c1_y100", volume[1, :, 100]),
+        "tiff.yz": ("c1_x009", volume[1, :, :, 9]),
+    }[view]
     path = folder / view / f"{folder.name}_{name}.tif"
     assert run("identify", "-format", "%w %h %z", path).split() == [
         str(plane.shape[1]), str(plane.shape[0]), "16"
