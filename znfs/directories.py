@@ -57,7 +57,8 @@ class NodeDir:
             )
         if not self.node.path:
             names.add(".znfs")
-        yield from sorted(name for name in names if _is_listable(name))[start:]
+        # A name that cannot be looked up must not be listed: `tar` and `rsync` would fail on it.
+        yield from sorted(n for n in names if _is_listable(n) and not _is_junk(n))[start:]
 
     def lookup(self, name: str) -> Node | None:
         return self.find(name)
@@ -103,6 +104,7 @@ class NodeDir:
         if f"{node.name}.h5" in shown:
             remarks += hdf5.remarks(node)
         remarks += [f"{n!r} cannot be listed" for n in store_names if not _is_listable(n)]
+        remarks += [f"{n!r} is not shown: only desktops use it" for n in store_names if _is_junk(n)]
         return tuple(shown), tuple(remarks)
 
     def _why_not_shown(self, view: View, entry: str, store_names: set[str]) -> str | None:
