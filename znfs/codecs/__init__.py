@@ -160,7 +160,6 @@ class Decoder:
         self._steps, form = _chain(start, ArrayForm(dtype, shape))
         if not isinstance(form, BytesForm):
             raise Unsupported("no codec turns the array into bytes")
-        self._limit = form.limit
 
     def decode(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
         """The chunk: C-contiguous, read-only, exactly `shape` and `dtype`. Raises ChunkError.
