@@ -224,7 +224,9 @@ class Hierarchy:
             own_scope = old.scope is old.node
             return replace(old, checked=began, scope=old.scope if own_scope else scope)
         node = self._build(path, blobs, version, inherited)
-        if isinstance(node, Group) and node.meta.consolidated is not None:
+        # zarr-python writes an empty consolidated_metadata into the groups that it consolidates:
+        # what a group above says of all below it stands.
+        if scope is None and isinstance(node, Group) and node.meta.consolidated is not None:
             scope = node
         return _Seen(node, began, scope, tuple(sorted(blobs)))
 
