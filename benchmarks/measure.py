@@ -1,0 +1,80 @@
+"""Timing sides against each other, in turn: A B A B, so that what disturbs one disturbs both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+REPEATS = 5
+
+
+def _nothing() -> None:
+    pass
+
+
+def _unchecked(result: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of those compared. `run` is timed; `prepare` before it and `check` after it are not.
+
+    `check` gets what `run` returned and raises if it is wrong. Where `run` itself returns what it
+    measured (seconds of a part of it), `own_clock` is set.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    prepare: Callable[[], object] = _nothing
+    check: Callable[[Any], None] = _unchecked
+    own_clock: bool = False
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median, and the least and most of what it is the median of."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values))
+
+
+@dataclass
+class Times:
+    """Seconds of every side, by round."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def spread(self, name: str) -> Spread:
+        return Spread.of(self.seconds[name])
+
+    def speedup(self, name: str, over: str) -> Spread:
+        """How many times as fast `name` was as `over`, round by round."""
+        pairs = zip(self.seconds[name], self.seconds[over], strict=True)
+        return Spread.of([other / own for own, other in pairs])
+
+
+def compare(sides: Sequence[Side], repeats: int = REPEATS, warm_up: bool = False) -> Times:
+    """Run every side `repeats` times, in turn. `warm_up` runs each once before that, untimed."""
+    times = Times({side.name: [] for side in sides})
+    for number in range(repeats + warm_up):
+        for side in sides:
+            side.prepare()
+            began = time.perf_counter()
+            result = side.run()
+            took = time.perf_counter() - began
+            if side.own_clock:
+                took = float(result)
+            else:
+                side.check(result)
+            if number or not warm_up:
+                times.seconds[side.name].append(took)
+    return times

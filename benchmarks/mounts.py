@@ -1,0 +1,106 @@
+"""Mounts for a while: znfs's, and the file system that does nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PATIENCE = 30.0  # seconds for a mount to appear or to go
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount that is up. `pid` is the process that serves it."""
+
+    path: Path
+    pid: int
+
+    def status(self) -> dict[str, Any]:
+        """`.znfs/status.json`."""
+        found: dict[str, Any] = json.loads((self.path / ".znfs/status.json").read_text())
+        return found
+
+    def refresh(self) -> None:
+        """Empty the daemon's caches. The pages of a file go when it is opened next."""
+        subprocess.run([*ZNFS, "refresh", str(self.path)], check=True)
+
+
+ZNFS = (sys.executable, "-m", "znfs")
+
+
+@contextmanager
+def znfs(source: str | Path, *options: str, env: dict[str, str] | None = None) -> Iterator[Mount]:
+    """`znfs mount SOURCE` with options."""
+    with _folder() as folder:
+        command = [*ZNFS, "mount", str(source), str(folder), "--foreground", "--stop-on-eof"]
+        with _served([*command, *options], folder, env) as mount:
+            yield mount
+
+
+@contextmanager
+def null(size: int, files: int = 1, names: int = 0) -> Iterator[Mount]:
+    """Files `null0`, `null1`, ... of `size` bytes, a folder `names` of that many more."""
+    with _folder() as folder:
+        numbers = map(str, (size, files, names))
+        command = [sys.executable, "-m", "benchmarks.null", str(folder), *numbers]
+        with _served(command, folder, None) as mount:
+            yield mount
+
+
+def match_read_ahead(mount: Mount, null: Mount) -> None:
+    """Give the null file system the read-ahead of the other, so that requests are as large."""
+    setting = _read_ahead(mount).read_text()
+    if _read_ahead(null).read_text() != setting:
+        _read_ahead(null).write_text(setting)  # only root may; then the mount's is root's too
+
+
+def _read_ahead(mount: Mount) -> Path:
+    device = mount.path.stat().st_dev
+    return Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="znfs-bench-"))
+    try:
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+@contextmanager
+def _served(command: list[str], folder: Path, env: dict[str, str] | None) -> Iterator[Mount]:
+    """The process that serves `folder`, until the block ends."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **(env or {})})
+    assert process.stdin is not None
+    try:
+        _wait(lambda: folder.is_mount() or process.poll() is not None)
+        if process.poll() is not None:
+            raise RuntimeError(f"{' '.join(command)}: ended with {process.returncode}")
+        yield Mount(folder, process.pid)
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if folder.is_mount():
+            subprocess.run(["fusermount3", "-uz", str(folder)], check=True)
+
+
+def _wait(condition: Any) -> None:
+    until = time.monotonic() + _PATIENCE
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError("the mount did not come up")
+        time.sleep(0.005)
