@@ -34,6 +34,9 @@ try:
 except ImportError:  # no wheel for this processor: the standard library decodes the same
     _inflate = zlib
 
+# Chunks are decoded side by side already; Blosc's own threads would only compete.
+blosc.use_threads = False
+
 STREAM_FAILURES: tuple[type[Exception], ...] = (
     zlib.error,
     _inflate.error,

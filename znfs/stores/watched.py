@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +21,8 @@ from znfs.stores.base import Blob, Entry, Stat, Store
 # An error that took this part of the deadline is a store that does not answer.
 _SILENCE = 0.5
 # How long a store that does not answer is left alone before one request tries it again.
-_REST_SECONDS = 5.0
+_REST_SECONDS = 2.0
+_KEPT_ERRORS = 20
 # Upper bounds of the latency histogram, in seconds.
 LATENCIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
@@ -43,6 +44,7 @@ class WatchedStore:
         self._bytes = 0
         self._seconds = 0.0
         self._latencies = [0] * (len(LATENCIES) + 1)
+        self._last_errors: deque[tuple[float, str]] = deque(maxlen=_KEPT_ERRORS)
 
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
@@ -77,6 +79,7 @@ class WatchedStore:
                     "le": [*LATENCIES, "inf"],
                     "count": list(self._latencies),
                 },
+                "last_errors": [{"time": t, "error": e} for t, e in self._last_errors],
                 "answering": self._silent is None,
             }
 
@@ -111,6 +114,7 @@ class WatchedStore:
             self._latencies[bisect_left(LATENCIES, took)] += 1
             if error is not None:
                 self._errors[type(error).__name__] += 1
+                self._last_errors.append((time.time(), f"{type(error).__name__}: {error}"))
             if isinstance(error, StoreError) and (
                 took > self._deadline * _SILENCE or self._silent is not None
             ):
