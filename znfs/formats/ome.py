@@ -173,6 +173,8 @@ def _image_axes(image: dict[str, Any], version: Any, remark: Remark) -> Axes | N
     if value is None:
         if version in _OLD_VERSIONS or (version is None and not _has_transforms(image)):
             return tuple(Axis(n, kind=_KINDS[n]) for n in _OLD_AXES)
+        if not any(isinstance(d, dict) and "transform" in d for d in image["datasets"]):
+            remark(f"multiscales: an image without axes, of version {shown(version)}")
         return None
     if not isinstance(value, list):
         remark(f"multiscales: axes are no list but {shown(value)}")

@@ -24,7 +24,8 @@ class View:
     """A presentation of an array or a group.
 
     `key` is its name in `--views`; `entry` its name in a directory, `{}` standing for NAME;
-    `listed` is False where it is there only for who knows of it.
+    `listed` is False where it is there only for who knows of it. `remarks` tells what a view that
+    is shown leaves out, renames or converts.
     `of_array` and `of_group` tell why a node has no such view (None: it has); `make` builds it.
     """
 
@@ -34,6 +35,7 @@ class View:
     of_array: Refuse
     of_group: Refuse = lambda group: NOT_OF_GROUPS
     listed: bool = True
+    remarks: Callable[[Any], list[str]] = lambda node: []
 
     def refuse(self, node: Array | Group) -> str | None:
         """Why `node` has no such view; None if it has."""
@@ -75,7 +77,10 @@ VIEWS: tuple[View, ...] = (
     View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
     View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
     View("tiff", "crop", crop.CropDir, planes.refuse, listed=False),
-    View("h5", "{}.h5", _hdf5, hdf5.refuse, hdf5.refuse),
+    View("h5", "{}.h5", _hdf5, hdf5.refuse, hdf5.refuse, remarks=hdf5.remarks),
     View("nc", "{}.nc", _hdf5, _netcdf, _netcdf),
-    View("ome.tif", "{}.ome.tif", ometiff.image_file, lambda array: NOT_OF_ARRAYS, _ome_tiff),
-)
+    View(
+        "ome.tif", "{}.ome.tif", ometiff.image_file,
+        lambda array: NOT_OF_ARRAYS, _ome_tiff, remarks=ometiff.remarks,
+    ),
+)  # fmt: skip

@@ -93,12 +93,13 @@ def image_file(group: Group, name: str) -> File:
 
 
 def remarks(group: Group) -> list[str]:
-    """Levels that the file leaves out."""
+    """Levels that the file leaves out. Raises StoreError."""
     arrays = _arrays(group)
-    kept = _levels(arrays)
-    left = [a.path.rpartition("/")[2] for a in arrays if a not in kept]
+    kept = {array.path for array in _levels(arrays)}
     return [
-        f"in OME-TIFF: level {name} is left out: it is no smaller image of level 0" for name in left
+        f"in OME-TIFF: {a.path} is left out: it is no smaller image of {arrays[0].path}"
+        for a in arrays
+        if a.path not in kept
     ]
 
 
