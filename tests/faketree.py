@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from znfs.errors import NotFound, StoreError
@@ -103,6 +103,12 @@ class FakeTree:
         if node is None:
             raise NotFound(path)
         return node
+
+    def attributes(self, path: str) -> dict[str, str]:
+        return {"etag": self.resolve(path).version, "url": self.url + path}
+
+    def report(self, name: str, made: Callable[[], Any]) -> None:
+        pass
 
     def refresh(self) -> None:
         self.refreshed += 1

@@ -19,6 +19,8 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    time = monotonic
+
 
 @pytest.fixture
 def clock(monkeypatch):

@@ -251,12 +251,16 @@ def _umount_arguments(parser: Parser) -> None:
 def _status(args: argparse.Namespace) -> None:
     from znfs import monitor
 
+    if args.watch:
+        monitor.watch(args.mountpoint)
     monitor.show(args.mountpoint, as_json=args.json)
 
 
 def _status_arguments(parser: Parser) -> None:
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?")
-    _json(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("-w", "--watch", action="store_true", help="again every second")
+    _json(form)
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -318,7 +322,7 @@ def _doctor_arguments(parser: Parser) -> None:
     add_flags(parser, _READING)
 
 
-def _json(parser: Parser) -> None:
+def _json(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 

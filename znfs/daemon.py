@@ -16,10 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from znfs import logs, mounts
+from znfs import heap, logs, mounts, vitals
 from znfs.errors import MountError, StoreError, ZnfsError
 from znfs.fuse import Operations, Session, load_binding, mount_options
 from znfs.options import Options
@@ -31,9 +30,6 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _REFRESHING = (signal.SIGUSR1, signal.SIGHUP)
 _LAST_REQUESTS = 2.0  # seconds that requests under way may still take when asked to stop
 _READY = b"\0"
-# KiB the kernel reads ahead of a sequential reader; 0 leaves its default of 128. More raises the
-# size of its requests, and makes readers of HDF5 chunks fetch neighbours that they do not want.
-_READ_AHEAD = 0
 
 
 @dataclass(frozen=True)
@@ -88,6 +84,7 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     """Open the source, mount it, call `ready`, and serve until unmounted or told to stop."""
     from znfs.tree import Tree
 
+    heap.bound()
     options = request.options
     tree = Tree(request.source, options)
     try:
@@ -118,6 +115,11 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
     flags = mount_options(
         tree.url, binding, allow_other=options.allow_other, ttl=options.ttl
     )  # fmt: skip
+    tree.report("fuse", session.status)
+    tree.report("process", vitals.process)
+    about = vitals.versions(str(binding))
+    tree.report("versions", lambda: about)
+    close_metrics = _serve_metrics(options.metrics_port, tree)
     session.mount(mountpoint, [*flags, *request.flags])
     session.start()
     log.info("%s: mounted at %s by %s", tree.url, mountpoint, binding)
@@ -127,7 +129,6 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
         mounts.detach(mountpoint, lazy=True)
         raise MountError(f"{mountpoint}: the mount does not answer: {exc.strerror}") from exc
     mounts.raise_read_ahead(mountpoint)
-    _set_read_ahead(mountpoint, _READ_AHEAD)
     ready()
     notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={tree.url} at {mountpoint}")
     inputs = [wake, *([0] if request.stop_on_eof else [])]
@@ -136,18 +137,20 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
     if any(m.mountpoint == mountpoint for m in mounts.mounts()):
         mounts.detach(mountpoint, lazy=True)
         _drain(session)
+    close_metrics()
     log.info("%s: unmounted from %s", tree.url, mountpoint)
 
 
-def _set_read_ahead(mountpoint: str, kib: int) -> None:
-    """Have the kernel read so far ahead; only root may, and others go without."""
-    if not kib:
-        return
-    setting = Path("/sys/class/bdi", mounts.find(mountpoint).device, "read_ahead_kb")
+def _serve_metrics(port: int | None, tree: Any) -> Callable[[], None]:
+    """Answer Prometheus, if asked to; what stops it. Raises MountError."""
+    if port is None:
+        return lambda: None
+    from znfs import metrics
+
     try:
-        setting.write_text(str(kib))
-    except OSError as exc:
-        log.info("%s: %s", setting, exc.strerror)
+        return metrics.serve(port, tree.status)
+    except (OSError, OverflowError) as exc:
+        raise MountError(f"--metrics-port {port}: {exc}") from exc
 
 
 def _wait(inputs: list[int], tree: Any, operations: Operations) -> None:

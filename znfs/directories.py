@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from znfs.array import Array, Group
 from znfs.errors import Unsupported, ZnfsError
 from znfs.extents import Object
+from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.node import File, Node
-from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, View, hdf5
+from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, View
 
 # Names that desktops and their daemons look for in every folder (contract: no request for them).
 _OS_JUNK = frozenset(
@@ -89,6 +90,7 @@ class NodeDir:
         if not isinstance(node, Array | Group):
             return (), ()
         shown: list[str] = []
+        said: list[str] = []
         refused: dict[str, list[str]] = {}
         store_names = set(self._store_names())
         for view in self._shown.views:
@@ -96,13 +98,15 @@ class NodeDir:
             why = view.refuse(node) or self._why_not_shown(view, entry, store_names)
             if why is None:
                 shown.append(entry)
+                said += view.remarks(node)
             else:
                 refused.setdefault(why, []).append(entry)
         for without_saying in (NOT_OF_GROUPS, NOT_OF_ARRAYS):
             refused.pop(without_saying, None)
         remarks = [f"no {', '.join(entries)}: {why}" for why, entries in refused.items()]
-        if f"{node.name}.h5" in shown:
-            remarks += hdf5.remarks(node)
+        remarks += said
+        if isinstance(node, Group):
+            remarks += ome.remarks(node.meta.attributes)
         remarks += [f"{n!r} cannot be listed" for n in store_names if not _is_listable(n)]
         remarks += [f"{n!r} is not shown: only desktops use it" for n in store_names if _is_junk(n)]
         return tuple(shown), tuple(remarks)
@@ -232,7 +236,9 @@ def object_file(hierarchy: Hierarchy, key: str) -> File | None:
     if stat is None:
         return None
     extent = Object(store, hierarchy.cache, key, stat.size, stat.version)
-    return File([extent], stat.version, stat.mtime)
+    file = File([extent], stat.version, stat.mtime)
+    file.stored = True
+    return file
 
 
 def _is_junk(name: str) -> bool:

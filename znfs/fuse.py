@@ -16,6 +16,7 @@ import os
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -56,6 +57,8 @@ _SPLICE = 1 << 7 | 1 << 8 | 1 << 9  # FUSE_CAP_SPLICE_WRITE, _MOVE, _READ
 _READDIRPLUS = 1 << 13 | 1 << 14  # FUSE_CAP_READDIRPLUS, _AUTO
 _ASYNC_READ = 1 << 0
 
+_XATTR = b"user.znfs."
+
 _view_at = ctypes.pythonapi.PyMemoryView_FromMemory
 _view_at.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
 _view_at.restype = ctypes.py_object
@@ -66,6 +69,8 @@ class Resolver(Protocol):
     """What the file system needs of a tree."""
 
     def resolve(self, path: str) -> Node: ...
+
+    def attributes(self, path: str) -> dict[str, str]: ...
 
 
 @dataclass(frozen=True)
@@ -240,6 +245,7 @@ class Operations:
             "open": self.open, "read": self.read, "release": self.release,
             "opendir": self.opendir, "readdir": self.readdir, "releasedir": self.releasedir,
             "statfs": self.statfs, "access": self.access,
+            "getxattr": self.getxattr, "listxattr": self.listxattr,
         }  # fmt: skip
         return reading | dict.fromkeys(MUTATING, self.refuse)
 
@@ -391,12 +397,40 @@ class Operations:
     def access(self, raw: bytes, mode: int) -> int:
         return -errno.EROFS if mode & os.W_OK else 0
 
+    def getxattr(self, raw: bytes, name: bytes, out: Any, size: int) -> int:
+        """`user.znfs.…` tells where a file comes from. Other kinds are unsupported, which `ls -l`
+        takes to heart and asks for them no more."""
+        if not name.startswith(b"user."):
+            return -errno.ENOTSUP
+        if not name.startswith(_XATTR):
+            return -errno.ENODATA
+        value = self._tree.attributes(_text(raw)).get(name.removeprefix(_XATTR).decode())
+        return -errno.ENODATA if value is None else _fill(out, size, value.encode())
+
+    def listxattr(self, raw: bytes, out: Any, size: int) -> int:
+        names = (_XATTR + name.encode() + b"\0" for name in self._tree.attributes(_text(raw)))
+        return _fill(out, size, b"".join(names))
+
+    @property
+    def open_files(self) -> int:
+        return len(self._files)
+
     def refuse(self, *args: Any) -> int:
         return -errno.EROFS
 
     def _path(self, number: int) -> str:
         opened = self._files.get(number) or self._dirs[number]
         return opened.path
+
+
+def _fill(out: Any, size: int, data: bytes) -> int:
+    """The answer of xattr(7) calls: the size alone if no room is offered."""
+    if size == 0:
+        return len(data)
+    if len(data) > size:
+        return -errno.ERANGE
+    ctypes.memmove(out, data, len(data))
+    return len(data)
 
 
 def _text(raw: bytes) -> str:
@@ -420,10 +454,13 @@ class Session:
 
     def __init__(self, operations: Operations, binding: Binding, ended: Callable[[], None]) -> None:
         self._binding = binding
+        self._operations = operations
         self._ended = ended
         self._mutex = threading.Lock()
         self._threads = 0
         self._busy = 0
+        self._requests: Counter[str] = Counter()
+        self._bytes = 0
         self._over = False
         operations.use(binding)
         self._table = binding.module.fuse_operations()
@@ -480,6 +517,14 @@ class Session:
         """How many requests are under way."""
         return self._busy
 
+    def status(self) -> dict[str, Any]:
+        """Counters, for status.json."""
+        with self._mutex:
+            return {
+                "requests": dict(self._requests), "bytes": self._bytes, "busy": self._busy,
+                "threads": self._threads, "open_files": self._operations.open_files,
+            }  # fmt: skip
+
     def _add_thread(self) -> None:
         self._threads += 1
         threading.Thread(target=self._serve, name=f"fuse-{self._threads}", daemon=True).start()
@@ -499,15 +544,20 @@ class Session:
         def call(*args: Any) -> int:
             with mutex:
                 self._busy += 1
+                self._requests[name] += 1
                 if self._busy >= self._threads and self._threads < MAX_THREADS and not self._over:
                     self._add_thread()
+            answer = 0
             try:
-                return callback(*args)
+                answer = callback(*args)
+                return answer
             except BaseException as exc:  # whatever it is, libfuse must have an answer
                 return -errno_of(name, exc)
             finally:
                 with mutex:
                     self._busy -= 1
+                    if name == "read":
+                        self._bytes += max(0, answer)
 
         return call
 

@@ -28,10 +28,11 @@ class File:
 
     `version` changes whenever its bytes may have; `mtime` is in seconds (the metadata's
     Last-Modified, else 0). Safe for many threads. A `live` file is a report made anew at every
-    look: its size says nothing to others.
+    look: its size says nothing to others. A `stored` one is an object of the store as it is.
     """
 
     live = False
+    stored = False
 
     def __init__(self, extents: Sequence[Extent], version: str, mtime: float = 0.0) -> None:
         self._extents = [e for e in extents if e.size]

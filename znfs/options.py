@@ -93,4 +93,8 @@ class Options:
         "warning", "least severe message to log", "mount",
         choices=("debug", "info", "warning", "error"),
     )
+    metrics_port: int | None = option(
+        None, "answer Prometheus at http://127.0.0.1:PORT/metrics", "mount",
+        parse=int, metavar="PORT",
+    )
     foreground: bool = option(False, "stay in the foreground", "mount")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _UNBOUNDED = 1 << 16  # columns: a table that is piped must not be folded
@@ -14,19 +18,28 @@ def print_table(
 ) -> None:
     """Print rows in aligned columns; those without any content are left out."""
     from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _UNBOUNDED
+    table = make_table(columns, rows, right)
+    Console(width=width, highlight=False, soft_wrap=width is not None).print(table)
+
+
+def make_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = ()
+) -> Table:
+    """The table, for rich; its head is left out where no column has a name."""
     from rich.table import Table
     from rich.text import Text
 
     rows = list(rows)
     used = [i for i in range(len(columns)) if any(row[i] for row in rows)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     for i in used:
         side = "right" if columns[i] in right else "left"
         table.add_column(columns[i], justify=side, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         table.add_row(*(Text(row[i]) for i in used))
-    width = None if sys.stdout.isatty() else _UNBOUNDED
-    Console(width=width, highlight=False, soft_wrap=width is not None).print(table)
+    return table
 
 
 def size_text(size: float) -> str:

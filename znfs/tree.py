@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from math import inf
@@ -28,6 +28,7 @@ from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
 from znfs.meta import ArrayMeta, GroupMeta
 from znfs.node import File, Node
 from znfs.options import UNLISTED_VIEWS, Options
+from znfs.provenance import attributes
 from znfs.reader import open_file
 from znfs.stores import open_store
 from znfs.stores.watched import WatchedStore
@@ -102,6 +103,7 @@ class Tree:
         self._lock = threading.Lock()
         self._started = time.time()
         self._refreshed = 0
+        self._reports: dict[str, Callable[[], Any]] = {}
         self._own_control: bool | None = None
         self._ask_control = 0.0  # when, if the store was down (monotonic seconds)
 
@@ -172,7 +174,8 @@ class Tree:
         return open_file(node, path)
 
     def refresh(self) -> None:
-        """Forget all metadata and blocks."""
+        """Forget all metadata and blocks, and read credentials anew."""
+        self._store.renew()
         self._hierarchy.refresh()
         self._cache.clear()
         with self._lock:
@@ -181,8 +184,9 @@ class Tree:
             self._refreshed += 1
 
     def status(self) -> dict[str, Any]:
-        """Counters and state, for status.json and `znfs status`."""
-        return {
+        """Counters and state, for status.json, metrics and `znfs status`."""
+        reports = {name: report() for name, report in self._reports.items()}
+        return reports | {
             "version": __version__,
             "source": self.url,
             "name": self.root_name,
@@ -194,6 +198,22 @@ class Tree:
             "cache": self._cache.status(),
             "disk_cache": None if self._disk is None else self._disk.status(),
         }
+
+    def report(self, name: str, made: Callable[[], Any]) -> None:
+        """Have the status hold `made()`, which is JSON-able, as `name`."""
+        self._reports[name] = made
+
+    def attributes(self, path: str) -> dict[str, str]:
+        """Where the file or directory at `path` comes from: url, etag, shape, and so on.
+
+        Raises as `resolve` does.
+        """
+        path = path.strip("/")
+        if path.split("/", 1)[0] == ".znfs" and not self._store_has_control():
+            self._control(path)
+            return {}
+        found = self._resolve(path)
+        return attributes(self._store.url, path, found.owner, found.node)
 
     def describe(self) -> Iterator[Description]:
         """Every node from the root down, depth first."""
@@ -266,10 +286,15 @@ class ControlDir:
         yield from ["status.json"][start:]
 
     def lookup(self, name: str) -> File | None:
-        if name != "status.json":
+        if name == "status.json":
+            text = json.dumps(self._tree.status(), indent=1).encode() + b"\n"
+        elif name == "metrics":
+            from znfs import metrics
+
+            text = metrics.text(self._tree.status)
+        else:
             return None
-        text = json.dumps(self._tree.status(), indent=1) + "\n"
-        file = File([Literal(text.encode())], str(time.time_ns()), time.time())
+        file = File([Literal(text)], str(time.time_ns()), time.time())
         file.live = True
         return file
 

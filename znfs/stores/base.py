@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,14 @@ class Entry:
     name: str
     is_prefix: bool
     size: int = 0
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A store that keeps credentials, or is over one that does."""
+
+    def renew(self) -> None:
+        """Read them anew at the next request. Never waits."""
 
 
 class Store(Protocol):

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from znfs.errors import Denied, NotListable, Stale, StoreError, ZnfsError
-from znfs.stores.base import Blob, Entry, Stat, Store
+from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 from znfs.stores.ranges import check, empty, matching, resolve
 from znfs.stores.urls import redact
 
@@ -121,6 +121,13 @@ class ObjectStore:
             # An object at the prefix itself marks a folder; it is no name below it.
             if name := meta["path"][cut:]:
                 yield Entry(name, False, meta["size"])
+
+    def renew(self) -> None:
+        with self._lock:
+            self._client = None
+            fallback = self._fallback
+        if isinstance(fallback, Renewable):
+            fallback.renew()
 
     def close(self) -> None:
         with self._lock:

@@ -106,6 +106,10 @@ class S3fsStore:
                 return
             more["ContinuationToken"] = page["NextContinuationToken"]
 
+    def renew(self) -> None:
+        with self._lock:
+            self._fs = None
+
     def close(self) -> None:
         with self._lock:
             self._fs = None

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from znfs.errors import StoreError, ZnfsError
-from znfs.stores.base import Blob, Entry, Stat, Store
+from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 
 # An error that took this part of the deadline is a store that does not answer.
 _SILENCE = 0.5
@@ -63,6 +63,13 @@ class WatchedStore:
     def list(self, prefix: str) -> Iterator[Entry]:
         with self._watch("list"):
             yield from self._store.list(prefix)
+
+    def renew(self) -> None:
+        """Read credentials anew, and ask again even if the store was taken for dead."""
+        if isinstance(self._store, Renewable):
+            self._store.renew()
+        with self._lock:
+            self._silent = None
 
     def close(self) -> None:
         self._store.close()

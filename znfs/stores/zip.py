@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from isal import isal_zlib
 
 from znfs.errors import Stale, StoreError
-from znfs.stores.base import Blob, Entry, Stat, Store
+from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 from znfs.stores.ranges import matching, resolve
 
 if TYPE_CHECKING:
@@ -138,6 +138,10 @@ class ZipStore:
             else:
                 yield Entry(name, False, index.members[index.names[at]].size)
                 at += 1
+
+    def renew(self) -> None:
+        if isinstance(self._base, Renewable):
+            self._base.renew()
 
     def close(self) -> None:
         with self._lock:

@@ -1,0 +1,34 @@
+"""What a daemon tells of its own process: memory, threads, descriptors, and what it runs on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# Whose versions matter when something is wrong.
+_LIBRARIES = ("numpy", "numcodecs", "obstore", "fsspec", "s3fs", "urllib3", "aiohttp")
+
+
+def process() -> dict[str, Any]:
+    """Bytes of memory in use, threads and open descriptors (proc(5))."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "resident_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        "threads": threading.active_count(),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+    }
+
+
+def versions(fuse: str) -> dict[str, str]:
+    """Of Python, the kernel, `fuse` (what the binding says of itself) and the libraries."""
+    found = {"python": platform.python_version(), "kernel": platform.release(), "fuse": fuse}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # an optional one
+    return found
