@@ -16,7 +16,15 @@ from znfs.node import Extent
 from znfs.views.hdf5 import datatypes, messages
 from znfs.views.hdf5.btree import ChunkBTree
 from znfs.views.hdf5.messages import Message
-from znfs.views.hdf5.structures import MAX_CHUNK, MAX_RANK, PAGE, READAHEAD_GAP, UNDEFINED, align
+from znfs.views.hdf5.structures import (
+    GAP_FROM,
+    MAX_CHUNK,
+    MAX_RANK,
+    PAGE,
+    READAHEAD_GAP,
+    UNDEFINED,
+    align,
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class Chunked:
         meta = array.meta
         pieces = Pieces.of(meta.shape, meta.chunks, merge, dtype.itemsize)
         nbytes = pieces.nbytes
-        gap = READAHEAD_GAP if nbytes >= READAHEAD_GAP else 0
+        gap = READAHEAD_GAP if nbytes >= GAP_FROM else 0
         self._stride = align(nbytes + gap, PAGE)
         self._index = ChunkBTree(pieces.grid, pieces.chunk, nbytes)
         self._data = _blocks(array, pieces, dtype, self._stride)
@@ -248,7 +256,8 @@ class ConvertedBlocks:
                 if index is None
                 else self._array.block(index)
             )
-            view = block[(*map(slice, self._part), ...)]
+            part_of_block: tuple[Any, ...] = (*map(slice, self._part), ...)
+            view = block[part_of_block]
             _copy_converted(view, self._dtype, skip, target[at : at + n])
             at += n
 
@@ -272,7 +281,8 @@ def _copy_converted(
     values = np.empty(hi - lo, dtype)
     at = 0
     for box_lo, box_hi in boxes(view.shape, lo, hi):
-        part = view[(*map(slice, box_lo, box_hi), ...)]
+        box: tuple[Any, ...] = (*map(slice, box_lo, box_hi), ...)  # an array even if 0-d
+        part = view[box]
         values[at : at + part.size] = datatypes.convert(part, dtype).reshape(-1)
         at += part.size
     target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]
