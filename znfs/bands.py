@@ -43,6 +43,12 @@ class Band:
     def nbytes(self) -> int:
         return self.data.nbytes
 
+    def serve(self, elements: int) -> bool:
+        """Count elements that were read; true once, when that makes all of the band."""
+        before = self.served
+        self.served = before + elements * self.data.itemsize
+        return before < self.nbytes <= self.served
+
 
 def spill_to(spill: Spill) -> Callable[[Hashable, Any], None]:
     """What a cache does with a band it drives out: keep it on disk if it is still wanted."""
@@ -82,7 +88,9 @@ class Bands:
             return None
         if order not in array.shared:
             bands = cls(array, order)
-            most = min(_MOST_BYTES, array.cache.limit // _CACHE_SHARE)
+            # What is spilled need not stay: one at a time will do.
+            share = _CACHE_SHARE if array.spill is None else 1
+            most = min(_MOST_BYTES, array.cache.limit // share)
             nbytes = prod(bands._chunks[:-1]) * bands._row * array.meta.dtype.itemsize
             array.shared[order] = bands if nbytes <= most else None
         found: Bands | None = array.shared[order]
@@ -105,7 +113,8 @@ class Bands:
                 self._ahead(lo, max(hi, wanted), index)
                 band = self._load(index)
             target[...] = band.data[offset : offset + n]
-            band.served += n * band.data.itemsize
+            if band.serve(n):
+                self._array.cache.retire(self._key(index))
             at += n
         self._follow(lo, hi, index, waited)
 
@@ -245,7 +254,7 @@ class Bands:
 
         First the other bands of this slab of chunks: the rest of the plane, then those of the
         planes after it. The next slab's come only when the reader is so near to it that they are
-        just in time, and if they do not drive out what is being read. Called for every read, so
+        just in time, and as far as they drive out only what was read through. For every read, so
         it does no more than it must.
         """
         stream, slab, i_y = self._stream, index[:-1], index[-1]
@@ -262,20 +271,17 @@ class Bands:
         if stream.begun < count or stream.begun_next == count:
             return
         after = self._slab_after(hi - 1)
-        if after < self._total and after - hi <= self._near():
+        plane = self._rows * self._row
+        slab_bytes = plane * self._slab_depth() * self._array.meta.dtype.itemsize
+        near, room = plane, i_y  # only what this plane, the last of its slab, has read through goes
+        if 2 * slab_bytes <= self._array.cache.limit:
+            near, room = max(near, int(self._lead_time * count / stream.pace)), count
+        if after < self._total and after - hi <= near:
             following = self._segment(after, after + 1)[0][:-1]
-            while stream.begun_next < count:
+            while stream.begun_next < room:
                 if not self._begin((*following, stream.begun_next)):
                     return
                 stream.begun_next += 1
-
-    def _near(self) -> float:
-        """How many elements before a slab its bands are begun."""
-        plane = self._rows * self._row
-        slab = plane * self._slab_depth() * self._array.meta.dtype.itemsize
-        if 2 * slab > self._array.cache.limit:
-            return plane
-        return max(plane, self._lead_time * self._bands_a_plane / self._stream.pace)
 
     def _slab_depth(self) -> int:
         """Planes that share bands, along the axis next to the plane's."""

@@ -16,31 +16,69 @@ outside it.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from cachetools import LRUCache
+from cachetools import Cache
 
 from znfs.errors import StoreError
 
 Value = Any
 LoadMany = Callable[[Sequence[Hashable]], Iterable[tuple[Hashable, Value]]]
 
-# Bookkeeping of an entry (key tuple, dict slots, array header), so that a cache of tiny or absent
-# blocks is bounded too.
-_ENTRY_OVERHEAD = 512
+# The least an entry takes (key tuple, dict slots, array header), so that a cache of tiny or absent
+# blocks is bounded too. Not added to larger ones: a slab of just the cache's size is to fit.
+_LEAST_COST = 512
+_PREFETCH_NICE = 10
 
 
 def cost(value: Value) -> int:
     """Bytes a cached value takes; None is a chunk known to be absent."""
     if value is None:
-        return _ENTRY_OVERHEAD
+        return _LEAST_COST
     nbytes = getattr(value, "nbytes", None)
-    return _ENTRY_OVERHEAD + (len(value) if nbytes is None else int(nbytes))
+    return max(_LEAST_COST, len(value) if nbytes is None else int(nbytes))
+
+
+class _Recency(Cache[Hashable, Value]):
+    """Least recently used goes first (cachetools' LRUCache), unless `retire` put others before."""
+
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize, getsizeof=cost)
+        self._order: OrderedDict[Hashable, None] = OrderedDict()
+
+    def __getitem__(self, key: Hashable) -> Value:
+        value = super().__getitem__(key)
+        self._order.move_to_end(key)
+        return value
+
+    def __setitem__(self, key: Hashable, value: Value) -> None:
+        super().__setitem__(key, value)
+        self._order[key] = None
+        self._order.move_to_end(key)
+
+    def __delitem__(self, key: Hashable) -> None:
+        super().__delitem__(key)
+        del self._order[key]
+
+    def popitem(self) -> tuple[Hashable, Value]:
+        key = next(iter(self._order))
+        return key, self.pop(key)
+
+    def retire(self, key: Hashable) -> None:
+        """Let `key` be the next to go."""
+        if key in self._order:
+            self._order.move_to_end(key, last=False)
+
+
+def _step_back() -> None:
+    """Have this thread give way to those that readers wait for (Linux: nice is per thread)."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PREFETCH_NICE)
 
 
 class _Batch:
@@ -74,7 +112,7 @@ class BlockCache:
         side too, for they mostly wait for a network."""
         self.limit = limit
         self.far = far
-        self._lru: LRUCache[Hashable, Value] = LRUCache(maxsize=limit, getsizeof=cost)
+        self._lru = _Recency(limit)
         self._flights: dict[Hashable, _Flight] = {}
         self._loading = 0  # bytes reserved by loads that run
         self._queued = 0  # bytes of prefetches not begun
@@ -145,7 +183,7 @@ class BlockCache:
             self._queued += batch.nbytes
             self.prefetched += len(missing)
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="znfs-load")
+                self._pool = ThreadPoolExecutor(self._workers, "znfs-load", _step_back)
             try:
                 self._pool.submit(self._run_queued, batch)
             except RuntimeError:  # the interpreter is shutting down
@@ -184,6 +222,11 @@ class BlockCache:
                 return None
             self.hits += 1
             return (value,)
+
+    def retire(self, key: Hashable) -> None:
+        """Let the value of `key` be the next to go: it was read through."""
+        with self._lock:
+            self._lru.retire(key)
 
     def forget(self, key: Hashable) -> None:
         """Drop one value, if it is here."""

@@ -214,7 +214,7 @@ class Hierarchy:
             }
             denied = None
         else:
-            blobs, denied = self._fetch(path)
+            blobs, denied = self._fetch(path, parent.node if parent else None)
         if not blobs:
             node = self._without_documents(path, parent, denied)
             return _Seen(node, began, scope)
@@ -230,9 +230,25 @@ class Hierarchy:
             scope = node
         return _Seen(node, began, scope, tuple(sorted(blobs)))
 
-    def _fetch(self, path: str) -> tuple[dict[str, Blob], Denied | None]:
-        """The metadata documents at `path`. Denied is returned, not raised: another may do."""
+    def _fetch(
+        self, path: str, inside: HierarchyNode | None
+    ) -> tuple[dict[str, Blob], Denied | None]:
+        """The metadata documents at `path`, below the node `inside`. Denied is returned, not
+        raised: another document may do.
+
+        A store mostly keeps to one format, so below a group the documents that would settle the
+        matter are asked for first: one request a node of Zarr v3 instead of six.
+        """
         names = [name for fmt in self._formats for name in fmt.documents]
+        first = _FIRST_ASKED.get(inside.meta.format, ()) if isinstance(inside, Group) else ()
+        likely = [name for name in names if name in first]
+        found, denied = self._get_all(path, likely)
+        if found.keys() & _DECISIVE:
+            return found, denied
+        others, denied_too = self._get_all(path, [name for name in names if name not in first])
+        return found | others, denied or denied_too
+
+    def _get_all(self, path: str, names: list[str]) -> tuple[dict[str, Blob], Denied | None]:
         prefix = path + "/" if path else ""
 
         def get(name: str) -> Blob | Denied | None:
@@ -411,6 +427,15 @@ class Hierarchy:
 
 
 _OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray"})
+
+# Documents that make a node, and those that settle what is below a group of each format: all that
+# take precedence over its own, and its own.
+_DECISIVE = frozenset({"zarr.json", ".zarray", ".zgroup", "attributes.json"})
+_FIRST_ASKED = {
+    "zarr3": ("zarr.json",),
+    "zarr2": ("zarr.json", ".zarray", ".zgroup", ".zattrs"),
+    "n5": ("zarr.json", ".zarray", ".zgroup", "attributes.json"),
+}
 
 
 def _version(blobs: Mapping[str, Blob], inherited: _Inherited) -> str:
