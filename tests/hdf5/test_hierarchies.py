@@ -15,8 +15,8 @@ import numpy as np
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.hdf5.support import Seekable, materialise, resolve, tree
 
+from tests.hdf5.support import Seekable, materialise, resolve, tree
 from znfs.node import File
 from znfs.views import hdf5
 from znfs.views.hdf5.attributes import as_json, names
@@ -27,14 +27,13 @@ _NAME = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1, max_size=6
 ).filter(lambda s: s.strip(".") and not s.startswith("__") and s not in ("c", "zarr.json"))
 _NUMBER = st.integers(-(2**63), 2**64 - 1) | st.floats()
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 _JSON = st.recursive(
-    st.none() | st.booleans() | _NUMBER | st.text(st.characters(exclude_categories=["Cs"]), max_size=9),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    st.none() | st.booleans() | _NUMBER | _TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXT, inner, max_size=3),
     max_leaves=8,
-)  # fmt: skip
-_ATTRIBUTES = st.dictionaries(
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=8), _JSON, max_size=4
 )
+_ATTRIBUTES = st.dictionaries(_TEXT, _JSON, max_size=4)
 _DTYPES = st.sampled_from(
     ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16", "?", "S3", "U2"]
 )
@@ -48,9 +47,7 @@ def _few_chunks(axes: list[tuple[int, int]]) -> bool:
 @st.composite
 def _array(draw: st.DrawFn) -> dict[str, Any]:
     axes = draw(st.lists(_AXIS, max_size=5).filter(_few_chunks))
-    dims = draw(
-        st.none() | st.lists(_NAME, min_size=len(axes), max_size=len(axes), unique=True)
-    )
+    dims = draw(st.none() | st.lists(_NAME, min_size=len(axes), max_size=len(axes), unique=True))
     return {
         "shape": tuple(a[0] for a in axes),
         "chunks": tuple(a[1] for a in axes),
@@ -122,7 +119,9 @@ _ADDED = {"CLASS", "NAME", "DIMENSION_LIST", "_FillValue", "dtype", "_ARRAY_DIME
 
 
 def _check_attributes(got: dict[str, Any], given: dict[str, Any]) -> None:
-    for name, (shown, value) in zip(given, zip(names(given), given.values(), strict=True), strict=True):
+    for name, (shown, value) in zip(
+        given, zip(names(given), given.values(), strict=True), strict=True
+    ):
         if name not in _ADDED:
             _check_value(got[shown], value)
     assert set(got) - _ADDED <= set(names(given))
@@ -134,7 +133,7 @@ def _check_value(got: Any, value: Any) -> None:
     elif isinstance(value, bool | int):
         assert got in (value, str(value))
     elif isinstance(value, float):
-        assert got == value or math.isnan(got) and math.isnan(value)
+        assert got == value or (math.isnan(got) and math.isnan(value))
     elif isinstance(got, str):
         assert got == as_json(value)
     else:
@@ -160,9 +159,7 @@ def _check_reads(file: File, copy: Path, data: st.DataObject) -> None:
         assert file.read(start, size) == whole[start : start + size]
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
-)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(_GROUP, st.sampled_from([2, 3]), st.booleans(), st.data())
 def test_hierarchies(
     node: tuple[dict[str, Any], dict[str, Any]], fmt: int, consolidated: bool, data: st.DataObject

@@ -14,15 +14,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.hdf5.support import Seekable, resolve, tree
 
+from tests.hdf5.support import Seekable, resolve, tree
 from znfs.node import File
 from znfs.views.hdf5.btree import ChunkBTree, SymbolTable
 from znfs.views.hdf5.structures import UNDEFINED
 
 
-def _chunks(file: File, base: int, rank: int, address: int) -> list[tuple[int, tuple[int, ...], int]]:
-    """(size, offset, address) of all chunks below the node at `address`; checks keys and siblings."""
+def _chunks(
+    file: File, base: int, rank: int, address: int
+) -> list[tuple[int, tuple[int, ...], int]]:
+    """(size, offset, address) of all chunks below a node; checks keys and siblings."""
     node_size = 24 + 64 * 8 + 65 * (16 + 8 * rank)
     node = file.read(address - base, node_size)
     signature, kind, level, used, left, right = struct.unpack_from("<4sBBHQQ", node)
@@ -127,9 +129,7 @@ def sparse(path: Path, shape: list[int], chunks: list[int], dtype: str) -> Path:
         ([1 << 20, 1 << 20, 1 << 20], [256, 256, 256], "<u4"),  # 4 EiB
     ],
 )
-def test_a_billion_chunks(
-    tmp_path: Path, shape: list[int], chunks: list[int], dtype: str
-) -> None:
+def test_a_billion_chunks(tmp_path: Path, shape: list[int], chunks: list[int], dtype: str) -> None:
     path = sparse(tmp_path / "a", shape, chunks, dtype)
     with tree(path) as opened:
         file = resolve(opened, "a.h5")  # imports and first look

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+
 from tests.hdf5.support import Seekable, materialise, resolve, tree
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -79,9 +80,12 @@ def test_xarray_reads_what_it_wrote(store: Path, copy: Path, engine: str) -> Non
 
 def test_xarray_reads_without_a_copy(store: Path) -> None:
     expected = xr.open_zarr(store, decode_timedelta=True).load()
-    with tree(store) as opened, xr.open_dataset(
-        Seekable(resolve(opened, "x.nc")), engine="h5netcdf", decode_timedelta=True
-    ) as got:
+    with (
+        tree(store) as opened,
+        xr.open_dataset(
+            Seekable(resolve(opened, "x.nc")), engine="h5netcdf", decode_timedelta=True
+        ) as got,
+    ):
         xr.testing.assert_identical(got.load(), expected)
 
 

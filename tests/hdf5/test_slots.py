@@ -10,8 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from tests.hdf5.support import Seekable, resolve, tree
 
+from tests.hdf5.support import Seekable, resolve, tree
 from znfs.errors import Stale
 from znfs.tree import Tree
 from znfs.views import hdf5

@@ -13,15 +13,15 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from tests.hdf5.support import Seekable, materialise, resolve, tree
 
+from tests.hdf5.support import Seekable, materialise, resolve, tree
 from znfs.array import Array
 from znfs.views import hdf5
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
 _RNG = np.random.default_rng(7)
-_SIMPLE = "i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16 ?".split()
+_SIMPLE = ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16", "?"]
 
 
 def _make() -> dict[str, tuple[np.ndarray[Any, Any], tuple[int, ...]]]:
@@ -53,7 +53,8 @@ _ARRAYS = _make()
 _RECORDS = np.array(
     [(1, 2.5, b"x", (1, 2), (7, 1j)), (3, 4.5, b"yy", (3, 4), (-7, 2j))],
     dtype=[
-        ("a", "<i4"), ("b", "<f8"), ("c", "S3"), ("d", "<u2", (2,)), ("e", [("p", "i1"), ("q", "<c8")]),
+        ("a", "<i4"), ("b", "<f8"), ("c", "S3"), ("d", "<u2", (2,)),
+        ("e", [("p", "i1"), ("q", "<c8")]),
     ],
 )  # fmt: skip
 
@@ -80,7 +81,8 @@ def _write_records(path: Path) -> None:
     """By hand: zarr-python has no fields of several elements."""
     path.mkdir()
     dtype = [
-        ["a", "<i4"], ["b", "<f8"], ["c", "|S3"], ["d", "<u2", [2]], ["e", [["p", "|i1"], ["q", "<c8"]]],
+        ["a", "<i4"], ["b", "<f8"], ["c", "|S3"], ["d", "<u2", [2]],
+        ["e", [["p", "|i1"], ["q", "<c8"]]],
     ]  # fmt: skip
     document = {
         "zarr_format": 2, "shape": [2], "chunks": [1], "dtype": dtype, "compressor": None,
@@ -180,7 +182,9 @@ def test_pytables(copy: Path) -> None:
     with warnings.catch_warnings(), tables.open_file(str(copy)) as file:
         warnings.simplefilter("ignore")
         for name in ("types/uint16", "types/float32", "five", "clipped", "many"):
-            np.testing.assert_array_equal(file.get_node(f"/{name}").read(), _arrays_value(copy, name))
+            np.testing.assert_array_equal(
+                file.get_node(f"/{name}").read(), _arrays_value(copy, name)
+            )
 
 
 def _arrays_value(copy: Path, name: str) -> np.ndarray[Any, Any]:
@@ -194,9 +198,10 @@ def test_fill_value(tmp_path: Path) -> None:
         group = zarr.create_group(tmp_path / f"f{fmt}.zarr", zarr_format=fmt)
         group.create_array("a", shape=(10, 10), dtype="f4", chunks=(4, 4), fill_value=-2.5)
         group.create_array("b", shape=(10,), dtype="?", chunks=(4,), fill_value=True)
-        with tree(tmp_path / f"f{fmt}.zarr") as opened, h5py.File(
-            Seekable(resolve(opened, f"f{fmt}.h5"))
-        ) as file:
+        with (
+            tree(tmp_path / f"f{fmt}.zarr") as opened,
+            h5py.File(Seekable(resolve(opened, f"f{fmt}.h5"))) as file,
+        ):
             assert file["a"].fillvalue == -2.5
             assert (file["a"][()] == -2.5).all()
             assert file["b"][()].all()

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import Mounts, require_fuse
 from tests.readers import samples
 
 _HEADER = """# HDF5 readers
 
-Made by `ZNFS_WRITE_MATRIX=docs/hdf5-readers.md pytest tests/readers`: every reader was given the same
-files on a mount, and what it read was compared with what zarr-python wrote. *Datasets*: 46 in nested
-groups, in chunks, by checksum. *Attributes*: texts (one of 140 kB), numbers, lists. *10⁹ chunks*: the
-first and the last element of a 64000³ array.
+Made by `ZNFS_WRITE_MATRIX=docs/hdf5-readers.md pytest tests/readers`: every reader was given the
+same files on a mount, and what it read was compared with what was written as Zarr. *Datasets*: 46
+in nested groups, in chunks, by checksum. *Attributes*: texts (one of 160 kB), numbers, lists.
+*10⁹ chunks*: the first and the last element of a 64000³ array.
 
 | Reader | Version | Datasets | Attributes | 10⁹ chunks |
 |---|---|---|---|---|

@@ -56,7 +56,9 @@ class Library:
         size = self.call("H5Tget_size", kind, restype=c_size_t)
         buffer = ctypes.create_string_buffer(count * size)
         everything = self.id(0)
-        self.call("H5Dread", dataset, kind, everything, everything, self.id(0), buffer, restype=c_int)
+        self.call(
+            "H5Dread", dataset, kind, everything, everything, self.id(0), buffer, restype=c_int
+        )
         return buffer.raw
 
     def element(self, file: object, name: str, last: bool) -> int:
@@ -70,9 +72,7 @@ class Library:
         self.call("H5Sselect_hyperslab", space, c_int(0), start, None, count, None, restype=c_int)
         memory = self.id(self.call("H5Screate_simple", c_int(len(shape)), count, None))
         value = ctypes.c_uint16(9)
-        self.call(
-            "H5Dread", dataset, kind, memory, space, self.id(0), byref(value), restype=c_int
-        )
+        self.call("H5Dread", dataset, kind, memory, space, self.id(0), byref(value), restype=c_int)
         return value.value
 
     def attribute(self, file: object, path: str, name: str) -> object:

@@ -44,9 +44,7 @@ def write(folder: Path) -> Path:
         warnings.simplefilter("ignore")
         root = zarr.create_group(path, zarr_format=2, attributes=ATTRIBUTES)
         for name, (values, chunks) in arrays().items():
-            array = root.create_array(
-                name, shape=values.shape, chunks=chunks, dtype=values.dtype
-            )
+            array = root.create_array(name, shape=values.shape, chunks=chunks, dtype=values.dtype)
             array[...] = values
             if name == "img":
                 array.attrs.update(ATTRIBUTES)

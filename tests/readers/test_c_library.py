@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.readers import samples
 from tests.readers.conftest import Sample
 
@@ -45,7 +45,7 @@ def _library(version: str, python: str) -> str:
             pytest.skip(f"no wheel of h5py {version}: {done.stderr.strip()[-200:]}")
         with zipfile.ZipFile(found[0]) as wheel:
             wheel.extractall(folder)
-    return glob.glob(f"{folder}/**/libhdf5-*.so*", recursive=True)[0]
+    return str(next(folder.rglob("libhdf5-*.so*")))
 
 
 @pytest.mark.parametrize(("h5py", "python", "version"), _WHEELS, ids=[w[2] for w in _WHEELS])

@@ -104,4 +104,3 @@ def _attributes(node: Array | Group) -> list[str]:
     if texts:
         out.append(f"in HDF5: as JSON text: attribute {', '.join(map(repr, texts))}")
     return out
-

@@ -152,9 +152,7 @@ class ChunkBTree:
         numbers = np.arange(first, last, dtype=np.int64)
         used["size"] = self._nbytes
         used["offset"] = self._offsets(numbers * each)
-        used["child"] = (
-            chunk_address(numbers) if level == 0 else bases[level - 1] + numbers * size
-        )
+        used["child"] = chunk_address(numbers) if level == 0 else bases[level - 1] + numbers * size
         if last < below:  # the right sibling's first key
             entries[n]["size"] = self._nbytes
             entries[n]["offset"] = self._offsets(np.array([last * each]))[0]

@@ -14,7 +14,6 @@ from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.structures import MAX_FILE, PAGE
 from znfs.views.hdf5.walk import Branch
 
-
 _HEADERS = 1 << 40  # far more than the headers of a file take
 
 
@@ -74,9 +73,7 @@ def _add_children(
     return arrays
 
 
-def _add_array(
-    built: Built, target: GroupObject, array: Array, name: str, layout: Layout
-) -> None:
+def _add_array(built: Built, target: GroupObject, array: Array, name: str, layout: Layout) -> None:
     made = dataset(array, layout)
     size = made.storage.index_size + made.storage.data_size + PAGE
     if built.size + size > MAX_FILE - _HEADERS:

@@ -1,10 +1,10 @@
 """The address plan: which bytes of a file are where.
 
-    superblock
-    object headers, and each group's B-tree, symbol table nodes and local heap, depth first
-    global heap
-    chunk index of each dataset
-    data of each dataset, from a multiple of 4096 on
+1. superblock
+2. object headers, and each group's B-tree, symbol table nodes and local heap, depth first
+3. global heap
+4. chunk index of each dataset
+5. data of each dataset, from a multiple of 4096 on
 """
 
 from __future__ import annotations

@@ -26,6 +26,6 @@ def superblock(root_header: int, root_btree: int, root_heap: int, end_of_file: i
     """Superblock version 0: the only one that every reader takes."""
     sizes = struct.pack("<BBBBBBBxHHI", 0, 0, 0, 0, 0, 8, 8, GROUP_LEAF_K, GROUP_INTERNAL_K, 0)
     addresses = struct.pack("<QQQQ", 0, UNDEFINED, end_of_file, UNDEFINED)
-    return SIGNATURE + sizes + addresses + symbol_table_entry(
-        0, root_header, (root_btree, root_heap)
+    return (
+        SIGNATURE + sizes + addresses + symbol_table_entry(0, root_header, (root_btree, root_heap))
     )
