@@ -145,7 +145,7 @@ class Blocks:
         self._nbytes = prod(array.meta.chunks) * itemsize
         self._stride = stride or self._nbytes
         self._fill = _pattern(array.fill, self._dtype)
-        self._walk = ChunkWalk.of(array)
+        self._walk = Walk.over_chunks(array)
         self.size = count * self._stride
 
     def read_into(self, start: int, out: memoryview) -> None:
@@ -183,28 +183,36 @@ class Blocks:
             target[:] = flat_bytes(block)[skip : skip + len(target)]
 
 
-class ChunkWalk:
-    """Looks ahead for a reader who takes an array's chunks one after another, as HDF5 does."""
+class Walk:
+    """Looks ahead for a reader who takes `count` pieces one after another, as HDF5 does chunks.
 
-    _STREAK = 3  # chunks in a row before anything is looked ahead for
+    `begin` is given the pieces to begin loading.
+    """
+
+    _STREAK = 3  # pieces in a row before anything is looked ahead for
     _MOST_DEPTH = 64
 
-    def __init__(self, array: Array) -> None:
-        self._array = array
-        self._count = prod(array.meta.grid)
+    def __init__(self, count: int, begin: Callable[[range], object]) -> None:
+        self._count = count
+        self._begin = begin
         self._at = -1
         self._streak = 0
         self._depth = 1
-        self._begun = 0  # chunks before this have been begun
+        self._begun = 0  # pieces before this have been begun
 
     @classmethod
-    def of(cls, array: Array) -> ChunkWalk:
-        """The walk that all of an array's files have in common."""
-        walk: ChunkWalk = array.shared.setdefault("chunk walk", cls(array))
+    def over_chunks(cls, array: Array) -> Walk:
+        """The walk over an array's chunks that all of its files have in common."""
+        grid = array.meta.grid
+
+        def begin(wanted: range) -> None:
+            array.prefetch(unravel(k, grid) for k in wanted)
+
+        walk: Walk = array.shared.setdefault("chunk walk", cls(prod(grid), begin))
         return walk
 
     def follow(self, i: int) -> None:
-        """After a read in the `i`-th chunk. Races between threads cost a wrong guess, no more."""
+        """After a read in the `i`-th piece. Races between threads cost a wrong guess, no more."""
         if i == self._at:
             return
         if i != self._at + 1:
@@ -216,11 +224,10 @@ class ChunkWalk:
             return
         if i >= self._begun:  # the reader has overtaken us
             self._depth = min(self._MOST_DEPTH, 2 * self._depth)
-        begin = max(i + 1, self._begun)
+        first = max(i + 1, self._begun)
         self._begun = min(self._count, i + 1 + self._depth)
-        if begin < self._begun:
-            grid = self._array.meta.grid
-            self._array.prefetch(unravel(k, grid) for k in range(begin, self._begun))
+        if first < self._begun:
+            self._begin(range(first, self._begun))
 
 
 class Slab:
@@ -275,8 +282,12 @@ class Slab:
 
     def _fill(self, lo: int, hi: int, out: Block) -> None:
         """Elements [lo, hi) of the run into `out`."""
-        if self._bands is None or hi - lo < self._shape[-1]:
+        if self._bands is None:
             self._gather(lo, hi, out)
+            return
+        if hi - lo < self._shape[-1]:
+            if not self._bands.copy_cached(self._base + lo, self._base + hi, out):
+                self._gather(lo, hi, out)
             return
         # Who reads of a plane reads the rest of it.
         wanted = self._base + prod(self._shape) if self._is_plane else 0

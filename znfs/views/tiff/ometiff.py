@@ -62,7 +62,8 @@ _DEFAULT_SIDE = 512
 _MOST_TILE_BYTES = 64 << 20
 # Offsets are computed this many at a time.
 _OFFSETS = 1024
-_ALIGN = 4096
+# Tiles begin at multiples of their size if it is a power of two, so that one read needs one tile.
+_LEAST_ALIGNMENT, _MOST_ALIGNMENT = 4096, 128 << 10
 _RED_GREEN_BLUE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
@@ -167,6 +168,11 @@ def _tile_sides(meta: ArrayMeta, row: int, column: int, pixel: int) -> tuple[int
     return sides
 
 
+def _alignment(nbytes: int) -> int:
+    """Of tiles of that size: the largest power of two in it, within limits."""
+    return max(_LEAST_ALIGNMENT, min(nbytes & -nbytes, _MOST_ALIGNMENT))
+
+
 def _version(group: Group, arrays: Sequence[Array]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for version in (group.version, *(array.version for array in arrays)):
@@ -218,8 +224,9 @@ class _Layout:
             if level.tiles.per_plane > 1:
                 out += [self._offsets(level), self._counts(level)]
         end = sum(extent.size for extent in out)
-        out.append(Zeros(self._levels[0].data_at - end))
-        out += [level.tiles for level in self._levels]
+        for level in self._levels:
+            out += [Zeros(level.data_at - end), level.tiles]
+            end = level.data_at + level.tiles.size
         return out
 
     def _level(self, array: Array) -> _Level:
@@ -246,8 +253,8 @@ class _Layout:
                 level.offsets_at = at
                 level.counts_at = at + self._offsets(level).size
                 at = level.counts_at + self._counts(level).size
-        at += -at % _ALIGN
         for level in self._levels:
+            at += -at % _alignment(level.tiles.nbytes)
             level.data_at = at
             at += level.tiles.size
 

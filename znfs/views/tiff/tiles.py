@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array
-from znfs.extents import Slab, as_bytes, unravel
+from znfs.array import Array, flat_bytes
+from znfs.extents import Slab, Walk, as_bytes, unravel
+from znfs.meta import Index
 
 
 class Tiles:
@@ -17,7 +18,7 @@ class Tiles:
 
     `order` has the array's axes as the planes follow each other, then the planes' rows and
     columns, and last, with `samples`, the axis whose elements make one pixel. What tiles have
-    beyond the image's edge is zero. Values are cast to `dtype`.
+    beyond the image's edge is of no meaning. Values are cast to `dtype`.
     """
 
     def __init__(
@@ -46,20 +47,57 @@ class Tiles:
         self.per_plane = prod(self._grid[-2:])
         self.nbytes = rows * columns * pixel
         self.size = prod(self._grid) * self.nbytes
+        self._walk = Walk(prod(self._grid), self._begin)
+        # Where a tile is a chunk, it is copied as a whole.
+        chunks = array.meta.chunks
+        self._are_chunks = (
+            prod(chunks) == rows * columns == chunks[self._row] * chunks[self._column]
+            and chunks[self._row] == rows
+            and self._row < self._column
+            and dtype == array.meta.dtype
+            and not samples
+        )
 
     def read_into(self, start: int, out: memoryview) -> None:
         if start // self.nbytes != (start + len(out) - 1) // self.nbytes:
             self.prefetch(start, start + len(out))  # let the tiles' loads overlap
         for i, lo, hi, at in self._pieces(start, start + len(out)):
-            self._read_tile(i, lo, out[at : at + hi - lo])
+            part = out[at : at + hi - lo]
+            if not (self._are_chunks and self._copy_chunk(i, lo, part)):
+                self._read_tile(i, lo, part)
+            self._walk.follow(i)
 
     def prefetch(self, start: int, stop: int) -> None:
+        if self._are_chunks:
+            tiles = range(start // self.nbytes, -(-stop // self.nbytes))
+            self._array.prefetch(self._chunk(i) for i in tiles)
+            return
         for i, lo, hi, _ in self._pieces(start, stop):
             slab, height, width = self._tile(i)
             row = self._columns * self._pixel
             first, last = lo // row, min(height, -(-hi // row))
             if first < last:
                 slab.prefetch(first * width * self._pixel, last * width * self._pixel)
+
+    def _begin(self, tiles: range) -> None:
+        self.prefetch(tiles.start * self.nbytes, tiles.stop * self.nbytes)
+
+    def _chunk(self, i: int) -> Index:
+        """The grid index of the chunk that tile `i` is."""
+        index = [0] * len(self._grid)
+        for d, at in zip(
+            (*self._rest, self._row, self._column), unravel(i, self._grid), strict=True
+        ):
+            index[d] = at
+        return tuple(index)
+
+    def _copy_chunk(self, i: int, skip: int, out: memoryview) -> bool:
+        """The bytes of a tile that is a chunk; False if the chunk is missing."""
+        block = self._array.load(self._chunk(i))
+        if block is None:
+            return False
+        as_bytes(out)[:] = flat_bytes(block)[skip : skip + len(out)]
+        return True
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
         """Which bytes of which tiles [start, stop) are: tile, from, to, and where in the whole."""
