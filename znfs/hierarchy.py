@@ -370,7 +370,14 @@ class Hierarchy:
         if not isinstance(node, Group):
             return set()
         names = ome.perhaps(node.meta.attributes)
-        return {name for name in names if self.node(_join(path, name)) is not None}
+        return {name for name in names if self._is_there(_join(path, name))}
+
+    def _is_there(self, path: str) -> bool:
+        """Whether there is a node. Denied is no: S3 denies what is missing to who may not list."""
+        try:
+            return self.node(path) is not None
+        except Denied:
+            return False
 
     def _promised(self, path: str) -> set[str]:
         """Names directly below `path` that metadata or the manifest promises."""

@@ -21,7 +21,7 @@ from znfs.bands import spill_to
 from znfs.cache import BlockCache
 from znfs.directories import NodeDir, Shown
 from znfs.disk import DiskTier
-from znfs.errors import NotFound, SourceError, StoreError, UsageError, ZnfsError
+from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError, ZnfsError
 from znfs.extents import Literal
 from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
@@ -112,9 +112,11 @@ class Tree:
         shown."""
         try:
             node = self._hierarchy.node("")
-        except StoreError:
+        except Denied as error:
+            raise Denied(f"{self.url}: {error}") from error
+        except StoreError as error:
             self._ask_control = time.monotonic() + _DOWN_SECONDS
-            raise
+            raise StoreError(f"{self.url}: {error}") from error
         if node is None:
             raise SourceError(f"{self.url}: no Zarr or N5 metadata there, and nothing to list")
         if isinstance(node, Unreadable):
