@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from znfs.meta import Shape
-from znfs.views.hdf5.structures import align, pad8
+from znfs.views.hdf5.structures import pad8
 
 DATASPACE, DATATYPE, FILL_VALUE, DATA_LAYOUT = 0x01, 0x03, 0x05, 0x08
 ATTRIBUTE, SYMBOL_TABLE = 0x0C, 0x11
@@ -18,18 +18,21 @@ EARLY, LATE, INCREMENTAL = 1, 2, 3  # space allocation time
 _IF_SET = 2  # fill value write time
 
 
+Late = tuple[int, Callable[[], bytes]]  # bytes known once addresses are, and their offset
+
+
 @dataclass(frozen=True)
 class Message:
-    """A header message: its size is known when the file is planned, its bytes when it is placed."""
+    """A header message. `late` bytes replace those of the body when the header is encoded."""
 
     kind: int
-    size: int
-    encode: Callable[[], bytes]
+    body: bytes
     flags: int = 0
+    late: tuple[Late, ...] = ()
 
 
-def _fixed(kind: int, body: bytes, flags: int = 0) -> Message:
-    return Message(kind, len(body), lambda: body, flags)
+def _offset(address: Callable[[], int]) -> Callable[[], bytes]:
+    return lambda: address().to_bytes(8, "little")
 
 
 def dataspace_body(shape: Shape) -> bytes:
@@ -38,16 +41,16 @@ def dataspace_body(shape: Shape) -> bytes:
 
 
 def dataspace(shape: Shape) -> Message:
-    return _fixed(DATASPACE, dataspace_body(shape))
+    return Message(DATASPACE, dataspace_body(shape))
 
 
 def datatype(body: bytes) -> Message:
-    return _fixed(DATATYPE, body, _CONSTANT)
+    return Message(DATATYPE, body, _CONSTANT)
 
 
 def fill_value(value: bytes, allocation: int) -> Message:
     """Fill Value message, version 2."""
-    return _fixed(
+    return Message(
         FILL_VALUE,
         struct.pack("<BBBBI", 2, allocation, _IF_SET, 1, len(value)) + value,
         _CONSTANT,
@@ -56,17 +59,14 @@ def fill_value(value: bytes, allocation: int) -> Message:
 
 def contiguous_layout(address: Callable[[], int], size: int) -> Message:
     """Data Layout message, version 3, class contiguous."""
-    return Message(DATA_LAYOUT, 18, lambda: struct.pack("<BBQQ", 3, 1, address(), size))
+    return Message(DATA_LAYOUT, struct.pack("<BBQQ", 3, 1, 0, size), late=((2, _offset(address)),))
 
 
 def chunked_layout(address: Callable[[], int], chunk: Shape, itemsize: int) -> Message:
     """Data Layout message, version 3, class chunked: the address is the B-tree's."""
     dims = (*chunk, itemsize)
-    return Message(
-        DATA_LAYOUT,
-        11 + 4 * len(dims),
-        lambda: struct.pack(f"<BBBQ{len(dims)}I", 3, 2, len(dims), address(), *dims),
-    )
+    body = struct.pack(f"<BBBQ{len(dims)}I", 3, 2, len(dims), 0, *dims)
+    return Message(DATA_LAYOUT, body, late=((3, _offset(address)),))
 
 
 def implicit_layout(address: Callable[[], int], chunk: Shape, itemsize: int) -> Message:
@@ -76,12 +76,12 @@ def implicit_layout(address: Callable[[], int], chunk: Shape, itemsize: int) -> 
     width = (max(dims).bit_length() + 7) // 8  # HDF5 2.0 refuses more bytes than needed
     encoded = b"".join(n.to_bytes(width, "little") for n in dims)
     head = struct.pack("<BBBBB", 4, 2, 0, len(dims), width) + encoded + bytes([implicit])
-    return Message(DATA_LAYOUT, len(head) + 8, lambda: head + struct.pack("<Q", address()))
+    return Message(DATA_LAYOUT, head + bytes(8), late=((len(head), _offset(address)),))
 
 
 def symbol_table(addresses: Callable[[], tuple[int, int]]) -> Message:
     """Symbol Table message: the addresses of the B-tree and of the local heap."""
-    return Message(SYMBOL_TABLE, 16, lambda: struct.pack("<QQ", *addresses()))
+    return Message(SYMBOL_TABLE, bytes(16), late=((0, lambda: struct.pack("<QQ", *addresses())),))
 
 
 def attribute(
@@ -99,8 +99,9 @@ def attribute(
     else:
         utf8 = 1
         head = struct.pack("<BBHHHB", 3, 0, *lengths, utf8) + encoded + datatype + space
-    body = (lambda: head + data) if isinstance(data, bytes) else (lambda: head + data())
-    return Message(ATTRIBUTE, len(head) + size, body)
+    if isinstance(data, bytes):
+        return Message(ATTRIBUTE, head + data)
+    return Message(ATTRIBUTE, head + bytes(size), late=((len(head), data),))
 
 
 class ObjectHeader:
@@ -113,14 +114,19 @@ class ObjectHeader:
     MOST_MESSAGES = 0xFFFF
 
     def __init__(self, messages: Sequence[Message]) -> None:
-        self._messages = messages
-        self.size = self.PREFIX + sum(8 + align(m.size, 8) for m in messages)
+        out = bytearray(self.PREFIX)
+        self._late: list[Late] = []
+        for message in messages:
+            body = pad8(message.body)
+            out += struct.pack("<HHB3x", message.kind, len(body), message.flags)
+            self._late += [(len(out) + at, data) for at, data in message.late]
+            out += body
+        struct.pack_into("<BxHII", out, 0, 1, len(messages), 1, len(out) - self.PREFIX)
+        self._bytes = out
+        self.size = len(out)
 
     def encode(self) -> bytes:
-        out = [
-            struct.pack("<BxHII4x", 1, len(self._messages), 1, self.size - self.PREFIX),
-        ]
-        for message in self._messages:
-            body = pad8(message.encode())
-            out += [struct.pack("<HHB3x", message.kind, len(body), message.flags), body]
-        return b"".join(out)
+        for at, data in self._late:
+            late = data()
+            self._bytes[at : at + len(late)] = late
+        return bytes(self._bytes)

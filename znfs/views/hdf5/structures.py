@@ -13,9 +13,9 @@ GROUP_INTERNAL_K = 16  # superblock v0: a group's B-tree node has 2K children
 CHUNK_INTERNAL_K = 32
 
 PAGE = 4096
-# Chunks are followed by zeros, so that the kernel's read-ahead (256 KiB, mounts.READ_AHEAD_KIB) ends
-# before the next chunk begins. It reaches twice as far as its size: 24 random chunks cost 24 fetches
-# with this gap, 47 with half of it.
+# Chunks are followed by zeros, so that the kernel's read-ahead (256 KiB, mounts.READ_AHEAD_KIB)
+# ends before the next chunk begins. It reaches twice as far as its size: 24 random chunks cost 24
+# fetches with this gap, 47 with half of it.
 READAHEAD_GAP = 512 << 10
 GAP_FROM = 256 << 10  # smaller chunks would be mostly gap
 
