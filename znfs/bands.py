@@ -28,6 +28,7 @@ from znfs.spill import Spill
 _CACHE_SHARE = 4
 # ...and below this, so that the first bytes of it are not kept waiting for the last.
 _MOST_BYTES = 64 << 20
+_MOST_OF_IT = 0.95
 
 
 class Band:
@@ -77,6 +78,12 @@ class Bands:
         self._height = self._chunks[-2]  # rows of a band in one plane
         self._bands_a_plane = -(-self._rows // self._height)
         self._total = prod(self._shape)
+        slab = prod(self._chunks[:-2][-1:]) * self._rows * self._row * meta.dtype.itemsize
+        # A reader who goes through the planes of a slab that the cache cannot hold comes back to
+        # each band after all others. Least recently used would then always drive out what is
+        # needed next; so what was read last goes first, and most of the slab stays.
+        self._goes_round = slab > array.cache.limit * _MOST_OF_IT
+        self._fits_twice = 2 * slab <= array.cache.limit
         self._stream = _Stream()
         self._lead_time = 0.0  # seconds that a band takes to load, of late
 
@@ -112,11 +119,35 @@ class Bands:
                 waited = True
                 self._ahead(lo, max(hi, wanted), index)
                 band = self._load(index)
-            target[...] = band.data[offset : offset + n]
-            if band.serve(n):
-                self._array.cache.retire(self._key(index))
+            self._serve(band, index, offset, at + n, target)
             at += n
         self._follow(lo, hi, index, waited)
+
+    def _ends_band(self, at: int) -> bool:
+        """Whether element `at` is the first after a band's rows in one plane."""
+        row, x = divmod(at, self._row)
+        y = row % self._rows
+        return not x and (not y or not y % self._height)
+
+    def copy_cached(self, lo: int, hi: int, out: Block) -> bool:
+        """As `copy`, if all of it is in the cache; else False. For reads of less than a row,
+        which are no reason to load a band."""
+        at = lo
+        while at < hi:
+            index, offset, n = self._segment(at, hi)
+            band = self._peek(index)
+            if band is None:
+                return False
+            self._serve(band, index, offset, at + n, out[at - lo : at - lo + n])
+            at += n
+        return True
+
+    def _serve(self, band: Band, index: Index, offset: int, end: int, out: Block) -> None:
+        """Copy from a band what ends at element `end`, and tell the cache if it may go."""
+        out[...] = band.data[offset : offset + len(out)]
+        done = band.serve(len(out))
+        if done or (self._goes_round and self._ends_band(end)):
+            self._array.cache.retire(self._key(index), done=done)
 
     def prefetch(self, lo: int, hi: int) -> None:
         """Begin loading the bands of elements [lo, hi)."""
@@ -272,9 +303,8 @@ class Bands:
             return
         after = self._slab_after(hi - 1)
         plane = self._rows * self._row
-        slab_bytes = plane * self._slab_depth() * self._array.meta.dtype.itemsize
         near, room = plane, i_y  # only what this plane, the last of its slab, has read through goes
-        if 2 * slab_bytes <= self._array.cache.limit:
+        if self._fits_twice:
             near, room = max(near, int(self._lead_time * count / stream.pace)), count
         if after < self._total and after - hi <= near:
             following = self._segment(after, after + 1)[0][:-1]
@@ -282,10 +312,6 @@ class Bands:
                 if not self._begin((*following, stream.begun_next)):
                     return
                 stream.begun_next += 1
-
-    def _slab_depth(self) -> int:
-        """Planes that share bands, along the axis next to the plane's."""
-        return min(self._chunks[-3], self._lead[-1]) if self._lead else 1
 
     def _slab_after(self, at: int) -> int:
         """Where the first plane after that of element `at` begins that needs other bands."""

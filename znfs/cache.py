@@ -46,34 +46,46 @@ def cost(value: Value) -> int:
 
 
 class _Recency(Cache[Hashable, Value]):
-    """Least recently used goes first (cachetools' LRUCache), unless `retire` put others before."""
+    """Values that are done with go first, then the least recently used (as in cachetools'
+    LRUCache), unless `retire` put others before."""
 
     def __init__(self, maxsize: int) -> None:
         super().__init__(maxsize, getsizeof=cost)
         self._order: OrderedDict[Hashable, None] = OrderedDict()
+        self._done: OrderedDict[Hashable, None] = OrderedDict()
 
     def __getitem__(self, key: Hashable) -> Value:
         value = super().__getitem__(key)
-        self._order.move_to_end(key)
+        self._use(key)
         return value
 
     def __setitem__(self, key: Hashable, value: Value) -> None:
         super().__setitem__(key, value)
-        self._order[key] = None
-        self._order.move_to_end(key)
+        self._use(key)
 
     def __delitem__(self, key: Hashable) -> None:
         super().__delitem__(key)
-        del self._order[key]
+        self._order.pop(key, None)
+        self._done.pop(key, None)
 
     def popitem(self) -> tuple[Hashable, Value]:
-        key = next(iter(self._order))
+        key = next(iter(self._done or self._order))
         return key, self.pop(key)
 
-    def retire(self, key: Hashable) -> None:
-        """Let `key` be the next to go."""
-        if key in self._order:
-            self._order.move_to_end(key, last=False)
+    def retire(self, key: Hashable, done: bool) -> None:
+        """Let `key` go before all that is not done with either."""
+        if key not in self:
+            return
+        self._use(key)
+        self._order.move_to_end(key, last=False)
+        if done:
+            del self._order[key]
+            self._done[key] = None
+
+    def _use(self, key: Hashable) -> None:
+        self._done.pop(key, None)
+        self._order[key] = None
+        self._order.move_to_end(key)
 
 
 def _step_back() -> None:
@@ -223,10 +235,11 @@ class BlockCache:
             self.hits += 1
             return (value,)
 
-    def retire(self, key: Hashable) -> None:
-        """Let the value of `key` be the next to go: it was read through."""
+    def retire(self, key: Hashable, *, done: bool) -> None:
+        """Let the value of `key` go early: it was read through (`done`), or all others will be
+        wanted before it is."""
         with self._lock:
-            self._lru.retire(key)
+            self._lru.retire(key, done)
 
     def forget(self, key: Hashable) -> None:
         """Drop one value, if it is here."""
