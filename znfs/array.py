@@ -13,7 +13,7 @@ from znfs.cache import BlockCache
 from znfs.chunks import Chunks, Keyed, Sharded
 from znfs.codecs import Decoder
 from znfs.disk import StoreTier
-from znfs.errors import ChunkError, Denied
+from znfs.errors import ChunkError
 from znfs.meta import ArrayMeta, GroupMeta, Index
 from znfs.stores.base import Blob, Store
 
@@ -55,12 +55,11 @@ class Array:
         self._identity = f"{path}\0{version}\0{generation}"
         self.cache = cache
         self.shared: dict[Hashable, Any] = {}  # what views of this array keep in common
-        self._missing_403 = missing_403
         self._nbytes = meta.chunk_nbytes
         self._decoder = Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
         # No codec lets incompressible data grow as far; a longer object is not read into memory.
         most = None if meta.shards else 2 * self._nbytes + (1 << 20)
-        chunks: Chunks = Keyed(store, path, meta.keys, most)
+        chunks: Chunks = Keyed(store, path, meta.keys, most, missing_403)
         for level, shard in enumerate(meta.shards):
             chunks = Sharded(chunks, shard, cache, (self._identity, level))
         self._chunks = chunks if disk is None else disk.over(chunks, f"{path}\0{version}")
@@ -144,13 +143,7 @@ class Array:
         bands = self.shared.get(tuple(range(self.meta.ndim)))
         if bands is not None and (block := bands.block(index)) is not None:
             return block  # type: ignore[no-any-return]
-        try:
-            blob = self._chunks.get(index)
-        except Denied:
-            if not self._missing_403:
-                raise
-            blob = None
-        return self._decode(index, blob)
+        return self._decode(index, self._chunks.get(index))
 
     def _load_batch(self, batch: list[Index]) -> Iterator[tuple[Index, Block | None]]:
         if len(batch) == 1:

@@ -11,7 +11,7 @@ import numpy as np
 
 from znfs.cache import BlockCache
 from znfs.codecs import Decoder, unwrap
-from znfs.errors import ChunkError, Stale
+from znfs.errors import ChunkError, Denied, Stale
 from znfs.meta import ChunkKeys, Index, Shard
 from znfs.stores.base import Blob, Store
 
@@ -42,15 +42,24 @@ class Chunks(Protocol):
 
 
 class Keyed:
-    """One stored object a chunk, of at most `most_bytes` where that is known."""
+    """One stored object a chunk, of at most `most_bytes` where that is known.
+
+    With `missing_403` an object that the store denies is absent.
+    """
 
     def __init__(
-        self, store: Store, path: str, keys: ChunkKeys, most_bytes: int | None = None
+        self,
+        store: Store,
+        path: str,
+        keys: ChunkKeys,
+        most_bytes: int | None = None,
+        missing_403: bool = False,
     ) -> None:
         self._store = store
         self._prefix = path + "/" if path else ""
         self._keys = keys
         self._most_bytes = most_bytes
+        self._missing_403 = missing_403
 
     def key(self, index: Index) -> str:
         return self._prefix + self._keys.key(index)
@@ -60,8 +69,8 @@ class Keyed:
     ) -> Blob | None:
         most = self._most_bytes
         if most is None or start or stop is not None:
-            return self._store.get(self.key(index), start, stop, if_match=if_match)
-        blob = self._store.get(self.key(index), 0, most + 1, if_match=if_match)
+            return self._get(index, start, stop, if_match)
+        blob = self._get(index, 0, most + 1, if_match)
         if blob is not None and len(blob.data) > most:
             raise ChunkError(f"{self.key(index)}: more than {most} bytes, too many for a chunk")
         return blob
@@ -69,6 +78,14 @@ class Keyed:
     def get_many(self, indexes: Sequence[Index]) -> Iterator[tuple[Index, Blob | None]]:
         for index in indexes:
             yield index, self.get(index)
+
+    def _get(self, index: Index, start: int, stop: int | None, if_match: str | None) -> Blob | None:
+        try:
+            return self._store.get(self.key(index), start, stop, if_match=if_match)
+        except Denied:
+            if not self._missing_403:
+                raise
+            return None
 
 
 class Sharded:
