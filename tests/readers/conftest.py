@@ -22,6 +22,7 @@ in nested groups, in chunks, by checksum. *Attributes*: texts (one of 160 kB), n
 | Reader | Version | Datasets | Attributes | 10⁹ chunks |
 |---|---|---|---|---|
 """
+_NAMES = ("sample", "sparse", "many")
 _COLUMNS = ("datasets", "attributes", "10^9 chunks")
 _rows: dict[tuple[str, str], dict[str, str]] = {}
 
@@ -32,6 +33,7 @@ class Sample:
 
     hierarchy: Path
     sparse: Path
+    slots: Path  # a group in fixed slots: 2^62 bytes
     digests: dict[str, str] = field(default_factory=samples.digests)
 
 
@@ -41,10 +43,11 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     folder = tmp_path_factory.mktemp("readers")
     samples.write(folder)
     samples.write_sparse(folder)
+    samples.write_many(folder)
     made = Mounts()
     try:
         path = made.mount(folder)
-        yield Sample(path / "sample.zarr" / "sample.h5", path / "sparse.zarr" / "sparse.h5")
+        yield Sample(*(path / f"{name}.zarr" / f"{name}.h5" for name in _NAMES))
     finally:
         made.close()
 

@@ -65,6 +65,22 @@ def write_sparse(folder: Path) -> Path:
     return path
 
 
+def write_many(folder: Path) -> Path:
+    """More arrays in a group without consolidated metadata than are read to plan a file."""
+    path = folder / "many.zarr"
+    path.mkdir()
+    (path / ".zgroup").write_text('{"zarr_format": 2}')
+    document = {
+        "zarr_format": 2, "shape": [3, 4], "chunks": [3, 4], "dtype": "<i4", "compressor": None,
+        "filters": None, "fill_value": 0, "order": "C",
+    }  # fmt: skip
+    for i in range(1100):
+        (path / f"a{i}").mkdir()
+        (path / f"a{i}" / ".zarray").write_text(json.dumps(document))
+        (path / f"a{i}" / "0.0").write_bytes(np.full((3, 4), i, "<i4").tobytes())
+    return path
+
+
 def digest(values: Values) -> str:
     """SHA-256 of the little-endian bytes in C order: what each reader's program prints."""
     little = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False)

@@ -67,6 +67,16 @@ def test_h5repack_and_h5diff(sample: Sample, note: Callable[..., None], tmp_path
     note("h5stat", _version("h5stat", "--version"), "datasets")
 
 
+def test_fixed_slots(sample: Sample) -> None:
+    require("h5dump", "h5ls", "h5stat")
+    assert sample.slots.stat().st_size == 1 << 62
+    assert _run("h5ls", sample.slots).count("Dataset") == 1100
+    assert "1099, 1099" in _run("h5dump", "-d", "/a1099", sample.slots)
+    assert "# of unique datasets: 1100" in _run("h5stat", sample.slots)
+    with h5py.File(sample.slots) as file:
+        assert all((file[f"a{i}"][()] == i).all() for i in range(0, 1100, 100))
+
+
 def test_ncdump(sample: Sample, note: Callable[..., None]) -> None:
     require("ncdump")
     row = ("ncdump", "netcdf-bin")
