@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from znfs.array import Array, Group
-from znfs.errors import Unsupported, ZnfsError
+from znfs.errors import Denied, Unsupported, ZnfsError
 from znfs.extents import Object
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
@@ -77,12 +77,17 @@ class NodeDir:
         view = self._view(name)
         if view is not None and isinstance(node, Array) and not self._may_hide(name):
             return self._open(view)
-        child = self._hierarchy.node(path)
-        if child is not None:
-            return NodeDir(self._shown, child)
-        if view is not None and not self._has_object(name):
-            return self._open(view)
-        return self._object(path, name)
+        try:
+            child = self._hierarchy.node(path)
+            if child is not None:
+                return NodeDir(self._shown, child)
+            if view is None or self._has_object(name):
+                return self._object(path, name)
+        except Denied:
+            # S3 denies what is missing to who may not list. What it may be could not be read.
+            if view is None:
+                raise
+        return self._open(view)
 
     def views_and_remarks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the views shown; what is hidden, refused or converted, and why."""

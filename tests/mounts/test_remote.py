@@ -81,8 +81,8 @@ def keys(s3: S3, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return s3.environment
 
 
-def check(image: Path) -> None:
-    """Every view of the mounted OME-Zarr image."""
+def check(image: Path, *, keys: bool = True) -> None:
+    """Every view of the mounted OME-Zarr image, and with `keys` the store's own keys."""
     array = image / "0"
     np.testing.assert_array_equal(np.load(array / "0.npy"), VALUES)
     found = tifffile.imread(array / "0.tif")
@@ -93,8 +93,8 @@ def check(image: Path) -> None:
         np.testing.assert_array_equal(file["1"][...], halve(VALUES))
     chunk = (array / "chunks/c/0/1/0/2").read_bytes()
     assert chunk == VALUES[0:1, 4:8, 0:16, 32:48].tobytes()
-    # A reader of the format, pointed at the mount.
-    np.testing.assert_array_equal(zarr.open_array(array, mode="r")[...], VALUES)
+    if keys:  # a reader of the format, pointed at the mount
+        np.testing.assert_array_equal(zarr.open_array(array, mode="r")[...], VALUES)
 
 
 def check_n5(container: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_bucket_that_may_not_be_listed(s3: S3, mount: Mount) -> None:
     np.testing.assert_array_equal(plane, halve(VALUES)[0, 3])
     with pytest.raises(OSError, match=r"Permission|error"):
         (image / "1/chunks/c/1/0/0/0").read_bytes()
-    check(mount("s3://unlistable/cells.zarr", "--missing-403", *flags))
+    check(mount("s3://unlistable/cells.zarr", "--missing-403", *flags), keys=False)
 
 
 @pytest.mark.parametrize("temper", ["plain", "no-listing", "no-head", "no-range"])
