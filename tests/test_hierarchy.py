@@ -305,3 +305,63 @@ def test_a_shard_rewritten_after_its_index_was_read():
     store.put("c/0", write(half)["c/0"])
     assert node.block((3,)).tolist() == [106, 107]  # of the new shard, by the new index
     assert store.gets["c/0"] == 5  # index, chunk; chunk refused, index, chunk
+
+
+class Clock:
+    """Stands in for the module's clock."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("znfs.hierarchy.time", clock)
+    return clock
+
+
+def fail_for(*keys: str):
+    def fail(key: str) -> None:
+        if key in keys:
+            raise StoreError(f"{key}: 500")
+
+    return fail
+
+
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_a_check_that_failed_confirms_no_absent_chunk(store, clock, consolidated):
+    """A node known from before stays, but a chunk that is missing then is no fill value."""
+    if consolidated:
+        metadata = {"a": json.loads(array_v3())}
+        store.put("zarr.json", group_v3(consolidated_metadata={"metadata": metadata}))
+    h = hierarchy(store, ttl=5.0)
+    array = h.node("a")
+    clock.now += 10
+    store.fail = fail_for("zarr.json" if consolidated else "a/zarr.json")
+    assert h.node("a") is array
+    with pytest.raises(StoreError):
+        array.block((1,))
+    store.fail = lambda key: None
+    assert array.block((1,)).tolist() == [9, 9]
+
+
+def test_a_store_that_fails_is_waited_for_once_in_a_path(clock):
+    documents = {"zarr.json": group_v3(), "a/zarr.json": group_v3(), "a/b/zarr.json": array_v3()}
+    store = MemoryStore(documents)
+    h = hierarchy(store, ttl=5.0)
+    known = h.node("a/b")
+    clock.now += 10
+    store.fail = fail_for(*documents)
+    before = dict(store.gets)
+    for _ in range(3):
+        assert h.node("a/b") is known
+    assert {k: n - before[k] for k, n in store.gets.items() if k in documents} == {
+        "zarr.json": 1, "a/zarr.json": 0, "a/b/zarr.json": 0,
+    }  # fmt: skip
+    clock.now += 10
+    store.fail = lambda key: None
+    h.node("a/b")
+    assert store.gets["a/b/zarr.json"] == before["a/b/zarr.json"] + 1

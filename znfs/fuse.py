@@ -49,6 +49,7 @@ FIRST_THREADS = 4
 MAX_BACKGROUND = 128  # read-ahead requests under way; the kernel's default of 12 stalls others
 SEEN = 1 << 16  # paths whose last version is remembered; forgetting one costs one look-up
 DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked for the root again
+FAILED_SECONDS = 0.2  # how long a read that the store did not answer is not tried again
 KERNEL_TTL = 1.0  # seconds that the kernel may trust names and attributes, if --ttl is not less
 
 # Capabilities znfs has no use for: requests and replies are small or already in memory, and a
@@ -175,6 +176,15 @@ class OpenFile:
 
     path: str
     file: File
+    failure: tuple[float, int, int, StoreError] | None = None  # when, offset, size, and why
+
+    def recall(self, offset: int) -> None:
+        """Raise the error of a read a moment ago that covered `offset`: the kernel asks again at
+        once for the pages that its look-ahead did not get, and would wait as long again."""
+        if self.failure is not None:
+            when, start, size, error = self.failure
+            if start <= offset < start + size and time.monotonic() - when < FAILED_SECONDS:
+                raise error
 
 
 class OpenDir:
@@ -342,8 +352,13 @@ class Operations:
     def read(self, raw: bytes | None, out: Any, size: int, offset: int, info: Any) -> int:
         opened = self._files[info.contents.fh]
         file = opened.file if opened.file.live else self._current(opened)
+        opened.recall(offset)
         view: memoryview = _view_at(ctypes.addressof(out.contents), size, _WRITABLE)
-        return file.read_into(offset, view)
+        try:
+            return file.read_into(offset, view)
+        except StoreError as exc:
+            opened.failure = time.monotonic(), offset, size, exc
+            raise
 
     def _current(self, opened: OpenFile) -> File:
         """The file at the path, of the version that was opened. After a refresh it is another

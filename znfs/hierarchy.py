@@ -70,9 +70,10 @@ class Listing:
 @dataclass
 class _Seen:
     node: HierarchyNode | None
-    checked: float  # when the look at the store began
+    checked: float  # when the look at the store that showed this began
     scope: Group | None = None  # nearest group, this node or above it, with consolidated metadata
     documents: tuple[str, ...] = ()
+    excused: float = 0.0  # until when it need not be checked: the store did not answer just now
 
 
 @dataclass(frozen=True)
@@ -176,37 +177,47 @@ class Hierarchy:
         return sorted(names)
 
     def _look(self, path: str, since: float | None) -> _Seen:
-        now = time.monotonic()
         with self._lock:
             seen = self._seen.get(path)
             generation = self._generation
-        if seen is not None and seen.checked >= (now - self._ttl if since is None else since):
+        if seen is not None and self._is_fresh(seen, since):
             return seen
         # Above before below, and without holding this path's lock: locks never nest downwards.
         parent = self._look(_parent(path), since) if path else None
         with self._looking[hash(path) % len(self._looking)]:
             with self._lock:
                 seen = self._seen.get(path)
-            if seen is not None and seen.checked >= (now - self._ttl if since is None else since):
+            if seen is not None and self._is_fresh(seen, since):
                 return seen
             began = time.monotonic()
+            if parent is not None and seen is not None and since is None and parent.excused > began:
+                # Who reads below a node that cannot be checked waits for that once, not at every
+                # level of the path.
+                return replace(seen, excused=parent.excused)
             try:
                 fresh = self._read(path, parent, seen, began)
             except (StoreError, Denied) as error:
                 if seen is None or seen.node is None or since is not None:
                     raise
                 log.warning("%s: metadata cannot be checked, what is known stays: %s", path, error)
-                fresh = replace(seen, checked=began)
+                fresh = replace(seen, excused=time.monotonic() + self._ttl)
             with self._lock:
                 if generation == self._generation:
                     self._seen[path] = fresh
             return fresh
 
+    def _is_fresh(self, seen: _Seen, since: float | None) -> bool:
+        if since is not None:
+            return seen.checked >= since
+        now = time.monotonic()
+        return seen.checked >= now - self._ttl or now < seen.excused
+
     def _read(self, path: str, parent: _Seen | None, old: _Seen | None, began: float) -> _Seen:
         if parent is not None and self._cannot_be(path, parent):
-            return _Seen(None, began, parent.scope)
+            return _Seen(None, min(began, parent.checked), parent.scope)
         scope = parent.scope if parent else None
-        if scope is not None:
+        if parent is not None and scope is not None:
+            began = min(began, parent.checked)  # it is only as fresh as what it is taken from
             assert scope.meta.consolidated is not None
             found = scope.meta.consolidated.get(_relative(path, scope.path))
             blobs = {
@@ -222,7 +233,9 @@ class Hierarchy:
         version = _version(blobs, inherited)
         if old is not None and old.node is not None and old.node.version == version:
             own_scope = old.scope is old.node
-            return replace(old, checked=began, scope=old.scope if own_scope else scope)
+            return replace(
+                old, checked=began, excused=0.0, scope=old.scope if own_scope else scope
+            )
         node = self._build(path, blobs, version, inherited)
         # zarr-python writes an empty consolidated_metadata into the groups that it consolidates:
         # what a group above says of all below it stands.

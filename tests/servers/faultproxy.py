@@ -55,6 +55,7 @@ class FaultProxy:
         """Forget all faults; broken connections stay broken."""
         self.latency, self.rate, self.refuse, self.every = 0.0, None, False, 1
         self.reset_after = self.hang_after = self.close_after = self.corrupt_after = None
+        self._free_at = 0.0
 
     def drop_all(self) -> None:
         """RST every open connection now."""

@@ -1,0 +1,75 @@
+"""Faults of the line to the store, and errors that the store answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.faults import rig
+from tests.faults.conftest import Start
+from tests.faults.rig import FILL, RIGHT
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.statusproxy import StatusProxy
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault of the line: settings of FaultProxy; of the server: arguments of StatusProxy.fail."""
+
+    name: str
+    line: dict[str, Any] = field(default_factory=dict)
+    answer: dict[str, Any] = field(default_factory=dict)
+    cold: tuple[str, ...] = ("EIO",)
+    warm: tuple[str, ...] = (RIGHT,)
+    array: str = "sums"
+    refresh: bool = False
+
+
+# A chunk has 4100 bytes, a metadata document 600, the head of an answer 300.
+FAULTS = (
+    Fault("connections refused", {"refuse": True}),
+    Fault("connections taken, nothing answered", {"hang_after": 0}),
+    Fault("answers stop in the body", {"hang_after": 2000}),
+    Fault("300 bytes a second", {"rate": 300.0}),
+    Fault("200 kB a second", {"rate": 200_000.0}, cold=(RIGHT,)),
+    Fault("reset in the body", {"reset_after": 450}),
+    Fault("reset in the body of every third", {"reset_after": 2000, "every": 3}, cold=(RIGHT,)),
+    Fault("body cut short", {"close_after": 450}),
+    Fault("a flipped bit, checksummed codec", {"corrupt_after": 2000}, cold=("EIO", RIGHT)),
+    Fault("403", answer={"status": 403}, cold=("EACCES",)),
+    Fault("404 of chunks alone", answer={"status": 404, "only": "/c/"}, cold=(FILL,), refresh=True),
+    Fault("404 of everything", answer={"status": 404}, cold=("ENOENT", "ESTALE"),
+          warm=("ENOENT", "ESTALE")),
+    Fault("429", answer={"status": 429}),
+    Fault("500", answer={"status": 500}),
+    Fault("503", answer={"status": 503}),
+    Fault("503 with Retry-After", answer={"status": 503, "retry_after": 1}),
+    Fault("503 of every third", answer={"status": 503, "every": 3}, cold=(RIGHT,)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name.replace(" ", "-"))
+def test_faults(fault: Fault, line: FaultProxy, status_proxy: StatusProxy, start: Start) -> None:
+    mounted = start(line.url, fault.array)
+
+    def begin() -> None:
+        for name, value in fault.line.items():
+            setattr(line, name, value)
+        if fault.line:
+            line.drop_all()
+        if fault.answer:
+            status_proxy.fail(**fault.answer)
+
+    def end() -> None:
+        line.heal()
+        status_proxy.heal()
+        if fault.line:
+            line.drop_all()
+
+    rig.watch(
+        mounted, fault.name, begin, end, cold=fault.cold, warm=fault.warm, refresh=fault.refresh
+    )
+    mounted.close()
