@@ -271,6 +271,25 @@ def test_levels_that_are_no_smaller_image_are_left_out(tmp_path):
     with tifffile.TiffFile(Handle(tree.resolve("i.ome.tif"))) as found:
         assert [lv.shape for lv in found.series[0].levels] == [(3, 40, 50), (3, 10, 13)]
         np.testing.assert_array_equal(found.series[0].levels[1].asarray(), data[:, ::4, ::4])
+    said = [r for r in next(tree.describe()).remarks if "left out" in r]
+    assert [r.split()[3] for r in said] == ["1", "2", "4"]
+
+
+def test_levels_that_cannot_be_read(tmp_path):
+    levels = pyramid(noise((40, 50)))
+    folder = write_image(tmp_path / "i.zarr", levels, "yx")
+    (folder / "1" / ".zarray").write_text("{")
+    tree = open_tree(str(folder))
+    with tifffile.TiffFile(Handle(tree.resolve("i.ome.tif"))) as found:
+        assert [lv.shape for lv in found.series[0].levels] == [(40, 50), (10, 13)]
+    said = next(tree.describe()).remarks
+    assert "in OME-TIFF: level 1 is left out: it cannot be read" in said
+    (folder / "0" / ".zarray").unlink()
+    tree = open_tree(str(folder))
+    with pytest.raises(NotFound):
+        tree.resolve("i.ome.tif")
+    said = next(tree.describe()).remarks
+    assert "no i.ome.tif: its first level, 0, cannot be read" in said
 
 
 def test_groups_that_are_no_image_have_none(tmp_path):

@@ -39,8 +39,9 @@ def levels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     known = level_axes(attributes)
     images = _source(attributes).get("multiscales")
     for image in images if isinstance(images, list) else []:
-        if isinstance(image, dict) and (first := _paths(image.get("datasets"))):
-            return tuple(path for path in dict.fromkeys(first) if path in known)
+        paths = _paths(image.get("datasets")) if isinstance(image, dict) else []
+        if found := tuple(path for path in dict.fromkeys(paths) if path in known):
+            return found
     return tuple(known)
 
 
@@ -68,7 +69,7 @@ def children(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 def perhaps(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Names below the group that OME-Zarr reserves, and whose groups may be there."""
     source = _source(attributes)
-    if "bioformats2raw.layout" in {*attributes, *source}:
+    if "bioformats2raw.layout" in source:
         return (SERIES_GROUP,)
     return ("labels",) if "multiscales" in source else ()
 
@@ -82,9 +83,9 @@ def remarks(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _source(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Where OME-Zarr's keys are: below `ome` from 0.5 on, beside the others before."""
+    """OME-Zarr's keys: from 0.5 on they are below `ome`, before that beside the others."""
     ome = attributes.get("ome")
-    return ome if isinstance(ome, dict) else attributes
+    return {**attributes, **ome} if isinstance(ome, dict) else attributes
 
 
 def _inside(source: Mapping[str, Any], outer: str, inner: str) -> Any:
@@ -134,11 +135,9 @@ def _channel(value: Any, remark: Remark) -> Channel:
 
 
 def _read(attributes: Mapping[str, Any], remark: Remark) -> dict[str, Axes]:
-    ome = attributes.get("ome")
-    source = ome if isinstance(ome, dict) and "multiscales" in ome else attributes
+    source = _source(attributes)
     if "multiscales" in source:
-        version = source.get("version")
-        return _multiscales(source["multiscales"], version, remark)
+        return _multiscales(source["multiscales"], source.get("version"), remark)
     return _n5_viewer(attributes, remark)
 
 

@@ -91,7 +91,7 @@ def hyperstack(meta: ArrayMeta) -> Hyperstack:
     """How ImageJ sees the array; axes it has no name for join t, in storage order."""
     axes = plane_axes(meta)
     c = next((d for d in axes.rest if _is(meta.axes[d], "c", "channel")), None)
-    z = next((d for d in axes.rest if d != c and meta.axes[d].name == "z"), None)
+    z = next((d for d in axes.rest if d != c and _is(meta.axes[d], "z", "space")), None)
     joined = tuple(d for d in axes.rest if d not in (c, z))
     t = next((d for d in joined if _is(meta.axes[d], "t", "time")), None)
     return Hyperstack(

@@ -14,13 +14,14 @@ slices than the first, the SubIFDs of several planes point at the same tiles.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from znfs.array import Array, Group
+from znfs.errors import Denied
 from znfs.extents import Literal, Records, Zeros
 from znfs.formats import ome
 from znfs.meta import ArrayMeta
@@ -69,10 +70,9 @@ _RED_GREEN_BLUE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 def refuse(group: Group) -> str | None:
     """Why the image has no OME-TIFF; None if it has. Raises StoreError."""
-    arrays = _arrays(group)
-    if not arrays:
-        return "none of its levels can be read"
-    first = arrays[0]
+    path, first = next(_nodes(group))
+    if first is None:
+        return f"its first level, {path}, cannot be read"
     if why := planes.refuse(first):
         return why
     if _dtype(first.meta).str[1:] not in omexml.PIXEL_TYPES:
@@ -86,8 +86,8 @@ def is_image(group: Group) -> bool:
 
 
 def image_file(group: Group, name: str) -> File:
-    """The OME-TIFF of an image. Raises StoreError."""
-    arrays = _levels(_arrays(group))
+    """The OME-TIFF of an image that is not refused. Raises StoreError."""
+    arrays = _levels(group)
     return File(
         _Layout(arrays, name).extents(), _version(group, arrays), max(a.mtime for a in arrays)
     )
@@ -95,27 +95,31 @@ def image_file(group: Group, name: str) -> File:
 
 def remarks(group: Group) -> list[str]:
     """Levels that the file leaves out. Raises StoreError."""
-    arrays = _arrays(group)
-    kept = {array.path for array in _levels(arrays)}
+    kept = {array.path for array in _levels(group)}
     return [
-        f"in OME-TIFF: {a.path} is left out: it is no smaller image of {arrays[0].path}"
-        for a in arrays
-        if a.path not in kept
+        f"in OME-TIFF: level {path} is left out: it "
+        + ("cannot be read" if node is None else "is no smaller image of the first")
+        for path, node in _nodes(group)
+        if node is None or node.path not in kept
     ]
 
 
-def _arrays(group: Group) -> list[Array]:
-    """The levels that the first image of the group's metadata names, and that can be read."""
-    nodes = (group.child(path) for path in ome.levels(group.meta.attributes))
-    return [node for node in nodes if isinstance(node, Array)]
+def _nodes(group: Group) -> Iterator[tuple[str, Array | None]]:
+    """The levels that the group's metadata names, and their arrays if these can be read."""
+    for path in ome.levels(group.meta.attributes):
+        try:
+            node = group.child(path)
+        except Denied:
+            node = None
+        yield path, node if isinstance(node, Array) else None
 
 
-def _levels(arrays: Sequence[Array]) -> list[Array]:
+def _levels(group: Group) -> list[Array]:
     """The first level, and those that are it at a lower resolution: they agree in type, channels
-    and frames, and each is no larger than the one before."""
-    kept = list(arrays[:1])
-    for array in arrays[1:]:
-        if _is_smaller(array.meta, kept[-1].meta):
+    and frames, and each is smaller than the one before."""
+    kept: list[Array] = []
+    for _, array in _nodes(group):
+        if array is not None and (not kept or _is_smaller(array.meta, kept[-1].meta)):
             kept.append(array)
     return kept
 
