@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, Group
-from znfs.errors import Denied
+from znfs.errors import Denied, Stale
 from znfs.extents import Literal, Records, Zeros
 from znfs.formats import ome
 from znfs.meta import ArrayMeta
@@ -118,7 +118,9 @@ def _levels(group: Group) -> list[Array]:
     """The first level, and those that are it at a lower resolution: they agree in type, channels
     and frames, and each is smaller than the one before."""
     kept: list[Array] = []
-    for _, array in _nodes(group):
+    for path, array in _nodes(group):
+        if array is None and not kept:  # `refuse` saw it
+            raise Stale(f"{group.path}: its level {path} has gone")
         if array is not None and (not kept or _is_smaller(array.meta, kept[-1].meta)):
             kept.append(array)
     return kept
