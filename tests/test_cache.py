@@ -85,6 +85,13 @@ def test_an_error_reaches_all_who_waited_and_is_not_kept():
     assert "broken" in cache.status()["last_errors"][-1]["error"]
 
 
+def test_a_value_that_cannot_be_kept_is_an_error_not_a_hang():
+    cache = BlockCache(1 << 20)
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            cache.get("k", 1, lambda: True)
+
+
 def test_a_queued_prefetch_is_taken_over_by_who_needs_it():
     cache = BlockCache(1 << 20, workers=1)
     busy, go = threading.Event(), threading.Event()

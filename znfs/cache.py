@@ -38,7 +38,10 @@ _PREFETCH_NICE = 10
 
 
 def cost(value: Value) -> int:
-    """Bytes a cached value takes; None is a chunk known to be absent."""
+    """Bytes a cached value takes: its `nbytes` or length; None is a chunk known to be absent.
+
+    Raises TypeError for a value that has neither.
+    """
     if value is None:
         return _LEAST_COST
     nbytes = getattr(value, "nbytes", None)
@@ -316,13 +319,13 @@ class BlockCache:
             raise error  # KeyboardInterrupt and the like end the thread that runs the load
 
     def _publish(self, batch: _Batch, key: Hashable, value: Value, generation: int) -> None:
+        needs = cost(value)
         with self._lock:
             flight = batch.flights.pop(key)
             flight.value = value
             share = batch.nbytes // (len(batch.flights) + 1)
             batch.nbytes -= share
             self._loading -= share
-            needs = cost(value)
             if generation == self._generation and needs <= self.limit - self._loading:
                 self._shrink(needs)
                 self._lru[key] = value

@@ -433,7 +433,10 @@ class Hierarchy:
         """Of a node known by consolidated metadata: that its own document is still there."""
         own = [f"{path}/{name}" for name in seen.documents if name in _OWN_DOCUMENTS]
         key = ("own-document", path, seen.checked)
-        if not self.cache.get(key, 0, lambda: any(self.store.stat(doc) for doc in own)):
+        there = self.cache.get(
+            key, 0, lambda: b"there" if any(map(self.store.stat, own)) else None
+        )
+        if there is None:
             self.cache.forget(key)
             raise Stale(f"{own[0]}: gone, though the consolidated metadata lists it")
 
