@@ -52,7 +52,7 @@ class ChunkKeys:
             parts = parts[1:]
         if len(parts) != len(grid) or not all(p.isascii() and p.isdigit() for p in parts):
             return None
-        if any(len(p) > 1 and p[0] == "0" or len(p) > 19 for p in parts):
+        if any((len(p) > 1 and p[0] == "0") or len(p) > 19 for p in parts):
             return None
         index = tuple(int(p) for p in (reversed(parts) if self.reverse else parts))
         return index if all(i < n for i, n in zip(index, grid, strict=True)) else None

@@ -1,4 +1,4 @@
-"""Options: one frozen dataclass. Flags, `-o`, environment, configuration file and docs derive from it."""
+"""Options: one frozen dataclass, from which flags, `-o`, environment and configuration derive."""
 
 from __future__ import annotations
 
