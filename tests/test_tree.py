@@ -238,6 +238,30 @@ def test_options_or_keywords_not_both(store):
         open_tree(str(store), Options(), ttl=1)
 
 
+@pytest.mark.parametrize("more", [{"hdf5_index": "implicit"}, {"hdf5_merge": 2}])
+def test_hdf5_files_are_laid_out_as_asked(store, more):
+    h5py = pytest.importorskip("h5py")
+    usual, asked = open_tree(str(store)), open_tree(str(store), **more)
+    assert usual.resolve("a/a.h5").size != asked.resolve("a/a.h5").size
+    with h5py.File(asked.open("a/a.h5")) as file:
+        assert (file["a"][:] == np.load(io.BytesIO(read(asked, "a/a.npy")))).all()
+
+
+def test_hdf5_options_that_do_not_go_together(store):
+    with pytest.raises(UsageError, match="hdf5-merge"):
+        open_tree(str(store), hdf5_index="implicit", hdf5_merge=2)
+
+
+def test_half_floats_are_promoted_on_demand(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = str(tmp_path / "f.zarr")
+    zarr.create_array(path, shape=(4,), chunks=(2,), dtype="f2")[:] = [0.5, 1, 2, 4]
+    for choice, dtype in (("keep", "f2"), ("float32", "f4")):
+        with h5py.File(open_tree(path, hdf5_float16=choice).open("f.h5")) as file:
+            assert file["f"].dtype == dtype
+            assert file["f"][:].tolist() == [0.5, 1, 2, 4]
+
+
 def test_names_from_an_offset_continue(store):
     tree = open_tree(str(store))
     for path in ("", "a", "a/chunks/c/0", "a/tiff", "a/tiff.xz", "b.zarr/chunks"):

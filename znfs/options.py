@@ -61,6 +61,18 @@ class Options:
         None, f"which views to show, of {', '.join(VIEW_NAMES)}, or all", "views",
         parse=parse_views, metavar="LIST",
     )
+    hdf5_index: str = option(
+        "btree", "index of chunks in HDF5 files: btree, which every reader knows, or implicit, for "
+        "HDF5 1.10 and later", "views", choices=("btree", "implicit"),
+    )
+    hdf5_merge: int = option(
+        1, "chunks of the store in one HDF5 chunk, for readers that walk the whole index", "views",
+        parse=int, metavar="COUNT",
+    )
+    hdf5_float16: str = option(
+        "keep", "what HDF5 files show 16-bit floats as; some NetCDF readers fail on them", "views",
+        choices=("keep", "float32"),
+    )
     manifest: str | None = option(
         None, "file that names the nodes of a store that cannot list", "source", metavar="FILE"
     )

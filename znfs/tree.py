@@ -32,7 +32,7 @@ from znfs.provenance import attributes
 from znfs.reader import open_file
 from znfs.stores import open_store
 from znfs.stores.watched import WatchedStore
-from znfs.views import VIEWS
+from znfs.views import views
 
 _MOST_FILES = 4096
 _DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked about `.znfs` again
@@ -94,11 +94,11 @@ class Tree:
             disk=self._disk,
         )
         chosen = options.views
-        views = tuple(v for v in VIEWS if chosen is None or v.key in chosen)
+        there = tuple(v for v in views(options) if chosen is None or v.key in chosen)
         listed = tuple(
-            v for v in views if v.listed and (chosen is not None or v.key not in UNLISTED_VIEWS)
+            v for v in there if v.listed and (chosen is not None or v.key not in UNLISTED_VIEWS)
         )
-        self._shown = Shown(self._hierarchy, views, listed)
+        self._shown = Shown(self._hierarchy, there, listed)
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
         self._lock = threading.Lock()
         self._started = time.time()

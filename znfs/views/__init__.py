@@ -1,4 +1,4 @@
-"""The views: what an array or a group is shown as. One line a view in VIEWS."""
+"""The views: what an array or a group is shown as. One line a view in `views`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from znfs.array import Array, Group
+from znfs.errors import UsageError
 from znfs.node import Dir, File
+from znfs.options import Options
 from znfs.views import hdf5, npy
 from znfs.views.chunks import ChunksDir
 from znfs.views.tiff import crop, ometiff, planes, stacks
@@ -54,10 +56,13 @@ def _needs_3d(array: Array) -> str | None:
     return planes.refuse(array) or (None if array.meta.ndim >= 3 else "needs three dimensions")
 
 
-def _hdf5(node: Array | Group, name: str) -> File:
-    if isinstance(node, Array):
-        return hdf5.array_file(node, name)
-    return hdf5.group_file(node, name)
+def _hdf5(layout: hdf5.Layout) -> Make:
+    def make(node: Array | Group, name: str) -> File:
+        if isinstance(node, Array):
+            return hdf5.array_file(node, name, layout)
+        return hdf5.group_file(node, name, layout)
+
+    return make
 
 
 def _netcdf(node: Array | Group) -> str | None:
@@ -68,19 +73,31 @@ def _ome_tiff(group: Group) -> str | None:
     return ometiff.refuse(group) if ometiff.is_image(group) else NOT_OF_GROUPS
 
 
-VIEWS: tuple[View, ...] = (
-    View("chunks", "chunks", lambda array, name: ChunksDir(array), _always),
-    View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _always),
-    View("tiff", "tiff", _planes("yx"), planes.refuse),
-    View("tiff.xz", "tiff.xz", _planes("xz"), _needs_3d),
-    View("tiff.yz", "tiff.yz", _planes("yz"), _needs_3d),
-    View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
-    View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
-    View("tiff", "crop", crop.CropDir, planes.refuse, listed=False),
-    View("h5", "{}.h5", _hdf5, hdf5.refuse, hdf5.refuse, remarks=hdf5.remarks),
-    View("nc", "{}.nc", _hdf5, _netcdf, _netcdf),
-    View(
-        "ome.tif", "{}.ome.tif", ometiff.image_file,
-        lambda array: NOT_OF_ARRAYS, _ome_tiff, remarks=ometiff.remarks,
-    ),
-)  # fmt: skip
+def views(options: Options) -> tuple[View, ...]:
+    """All views there are, as `options` want them. Raises UsageError."""
+    layout = _layout(options)
+    return (
+        View("chunks", "chunks", lambda array, name: ChunksDir(array), _always),
+        View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _always),
+        View("tiff", "tiff", _planes("yx"), planes.refuse),
+        View("tiff.xz", "tiff.xz", _planes("xz"), _needs_3d),
+        View("tiff.yz", "tiff.yz", _planes("yz"), _needs_3d),
+        View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
+        View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
+        View("tiff", "crop", crop.CropDir, planes.refuse, listed=False),
+        View("h5", "{}.h5", _hdf5(layout), hdf5.refuse, hdf5.refuse, remarks=hdf5.remarks),
+        View("nc", "{}.nc", _hdf5(layout), _netcdf, _netcdf),
+        View(
+            "ome.tif", "{}.ome.tif", ometiff.image_file,
+            lambda array: NOT_OF_ARRAYS, _ome_tiff, remarks=ometiff.remarks,
+        ),
+    )  # fmt: skip
+
+
+def _layout(options: Options) -> hdf5.Layout:
+    if options.hdf5_merge < 1:
+        raise UsageError(f"--hdf5-merge {options.hdf5_merge}: at least 1")
+    if options.hdf5_merge > 1 and options.hdf5_index != "btree":
+        raise UsageError("--hdf5-merge needs --hdf5-index btree")
+    promote = options.hdf5_float16 == "float32"
+    return hdf5.Layout(options.hdf5_index, options.hdf5_merge, promote)
