@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
@@ -22,6 +23,16 @@ def named_codec(document: str, name: str, config: Mapping[str, Any]) -> CodecSpe
     if name not in CODECS or name in INTERNAL:
         raise Unsupported(f"{document}: codec {shown(name)} is unknown")
     return CodecSpec(name, config)
+
+
+@contextmanager
+def telling(document: Mapping[str, Any], *members: str) -> Iterator[None]:
+    """Add what the array's `members` (its shape, its data type) are to why it is Unsupported."""
+    try:
+        yield
+    except Unsupported as error:
+        told = ", ".join(f"{key} {shown(document.get(key))}" for key in members)
+        raise Unsupported(f"{error} ({told})") from None
 
 
 def checked(name: str, meta: ArrayMeta) -> ArrayMeta:

@@ -13,7 +13,7 @@ from znfs.codecs import REFUSED
 from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes
-from znfs.formats.arrays import checked
+from znfs.formats.arrays import checked, telling
 from znfs.formats.document import chunk_shape, load, require, shape
 from znfs.formats.ome import n5_axes
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta
@@ -48,7 +48,8 @@ def parse(docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:
     document = load(DOCUMENT, docs[DOCUMENT])
     if "dimensions" not in document or "dataType" not in document:
         return GroupMeta("n5", {k: v for k, v in document.items() if k != "n5"})
-    return _array(document)
+    with telling(document, "dimensions", "dataType"):
+        return _array(document)
 
 
 def _array(document: dict[str, Any]) -> ArrayMeta:

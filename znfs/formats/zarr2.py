@@ -10,7 +10,7 @@ from znfs.codecs.forms import shown
 from znfs.codecs.layout import ENDIAN
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes, fill
-from znfs.formats.arrays import checked, named_codec
+from znfs.formats.arrays import checked, named_codec, telling
 from znfs.formats.document import (
     chunk_shape,
     load,
@@ -36,7 +36,9 @@ def parse(docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:
         docs = {**consolidated.pop("", {}), **docs}
     attributes = load(ATTRIBUTES, docs[ATTRIBUTES]) if ATTRIBUTES in docs else {}
     if ARRAY in docs:
-        return _array(load(ARRAY, docs[ARRAY]), attributes)
+        document = load(ARRAY, docs[ARRAY])
+        with telling(document, "shape", "dtype"):
+            return _array(document, attributes)
     if GROUP not in docs:
         return None
     _check_version(GROUP, load(GROUP, docs[GROUP]))

@@ -12,7 +12,7 @@ from znfs.codecs import REFUSED
 from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes, fill
-from znfs.formats.arrays import checked, named_codec
+from znfs.formats.arrays import checked, named_codec, telling
 from znfs.formats.document import (
     chunk_shape,
     load,
@@ -55,7 +55,8 @@ def parse(docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:
     if kind == "group":
         return _group(document)
     if kind == "array":
-        return _array(document)
+        with telling(document, "shape", "data_type"):
+            return _array(document)
     raise MetadataError(f"{DOCUMENT}: no node_type {shown(kind)}")
 
 
@@ -206,10 +207,11 @@ def _codec(name: str, config: dict[str, Any]) -> CodecSpec:
 
 
 def _endian(codec: CodecSpec, dtype: np.dtype[Any]) -> CodecSpec:
-    """`bytes` may leave out the byte order only where there is none."""
+    """`bytes` may leave out the byte order only where there is none, and zarr-python leaves it out
+    of structs, which it writes little-endian."""
     if codec.name != "bytes" or codec.config.get("endian"):
         return codec
-    if dtype.newbyteorder(">") != dtype:
+    if dtype.names is None and dtype.newbyteorder(">") != dtype:
         raise MetadataError(f"{DOCUMENT}: codec 'bytes' has no endian")
     return CodecSpec("bytes", {"endian": "little"})
 

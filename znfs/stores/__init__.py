@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from znfs.errors import SourceError
 from znfs.options import Options
@@ -31,20 +31,33 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
     Raises UsageError for a SOURCE that cannot be parsed or an option that does not fit it, and
     SourceError where the library for it is not installed.
     """
+    if source.rstrip("/").lower() == "reference:" and (options.storage_option or {}).get("fo"):
+        more = dict(options.storage_option)  # as fsspec takes the document
+        source, options = f"reference://::{more.pop('fo')}", replace(options, storage_option=more)
     location = parse(source)
     store = _OPENERS.get(location.scheme, _open_fsspec)(location, options)
     for path in location.zips:
         from znfs.stores.zip import ZipStore
 
         store = ZipStore(store, path)
+    if location.references is not None:
+        from znfs.stores.references import ReferenceStore
+
+        store = ReferenceStore(
+            store, location.references, lambda url: open_store(url, options)[0]
+        )
     return store, SourceInfo(location.name, location.format, redact(source))
 
 
 def _open_local(location: Location, options: Options) -> Store:
     from znfs.stores.local import LocalStore
 
-    if not location.zips and os.path.isfile(location.path):
-        raise SourceError(f"{location.path}: is a file; a zip file is opened as zip::PATH")
+    inside = location.zips or location.references is not None
+    if not inside and os.path.isfile(location.path):
+        raise SourceError(
+            f"{location.path}: is a file; a zip file is opened as zip::PATH, "
+            "references as reference://::PATH"
+        )
     return LocalStore(location.path)
 
 

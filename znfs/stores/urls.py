@@ -5,6 +5,8 @@ A SOURCE is one of
 - a path: `/data/x.zarr`, `x.zarr`, `~/x.zarr`;
 - an fsspec URL: `s3://bucket/x.zarr`, `https://host/x.zarr`, `sftp://host/x.zarr`;
 - a chain of them, innermost first: `zip://x.zarr::s3://bucket/a.zip`;
+- references, of kerchunk or VirtualiZarr: `reference://::s3://bucket/refs.json`, with a path below
+  them `reference://x/y::refs.json`, or as `reference://?fo=/data/refs.json`;
 - a URL pipeline, outermost first: `s3://bucket/a.zip|zip:x.zarr|zarr3:`, where
   `s3+https://host/bucket/key` names an S3 server other than Amazon's.
 
@@ -76,6 +78,7 @@ class Location:
     user: str = field(default="", repr=False)  # "user:password"
     query: str = field(default="", repr=False)
     zips: tuple[str, ...] = ()
+    references: str | None = None  # the path below, where SOURCE is a document of references
     format: str | None = None
 
     @property
@@ -84,7 +87,8 @@ class Location:
         path = unquote(self.path) if self.scheme in ("http", "https") else self.path
         if self.scheme == "s3" and self.endpoint:
             path = f"{self.host}/{path}"  # there the bucket is part of the URL's path
-        return node_name(next((p for p in reversed((path, *self.zips)) if p.strip("/")), ""))
+        inner = (path, *self.zips, self.references or "")
+        return node_name(next((p for p in reversed(inner) if p.strip("/")), ""))
 
 
 def node_name(path: str) -> str:
@@ -108,6 +112,8 @@ def parse(source: str) -> Location:
 
 
 def _parse_chain(text: str, quoted: bool) -> Location:
+    if text.lower().startswith("reference://"):
+        return _parse_references(text, quoted)
     if text.startswith(("/", ".", "~")) or "::" not in text:
         return _parse_base(text, quoted)
     links = text.split("::")
@@ -129,6 +135,15 @@ def _parse_chain(text: str, quoted: bool) -> Location:
     inner = next((p for p in (_LINK.fullmatch(x) for x in links[:-1]) if p and p[2]), None)
     path = inner[2].strip("/") if inner else _parse_base(links[-1], quoted).path
     return Location("chain", "", path, "::".join(links), zips=tuple(zips))
+
+
+def _parse_references(text: str, quoted: bool) -> Location:
+    """`reference://PATH::DOCUMENT`, or fsspec's parameter `fo` as `reference://PATH?fo=DOCUMENT`."""
+    rest = text.partition("://")[2]
+    path, found, document = rest.partition("?fo=" if "?fo=" in rest else "::")
+    if not found or not document or document.lower().startswith("reference://"):
+        raise UsageError(f"{redact(text)!r} names no references: reference://::DOCUMENT")
+    return replace(_parse_chain(document, quoted), references=path.strip("/"))
 
 
 def _parse_base(text: str, quoted: bool) -> Location:
@@ -190,7 +205,7 @@ def _enter(location: Location, segment: str, last: bool, source: str) -> Locatio
     """One more segment of a pipeline: a zip file to enter, or the format of what is there."""
     scheme, _, path = segment.partition(":")
     scheme, path = scheme.lower(), unquote(path).strip("/")
-    if scheme == "zip":
+    if scheme == "zip" and location.references is None:
         return replace(location, zips=(*location.zips, path))
     if scheme not in _FORMAT_SEGMENTS:
         known = ", ".join(f"{s}:" for s in ("zip", *_FORMAT_SEGMENTS))
@@ -205,6 +220,8 @@ def _enter(location: Location, segment: str, last: bool, source: str) -> Locatio
 def _below(location: Location, path: str) -> Location:
     if not path:
         return location
+    if location.references is not None:
+        return replace(location, references=f"{location.references}/{path}".strip("/"))
     if location.zips:
         *outer, inner = location.zips
         return replace(location, zips=(*outer, f"{inner}/{path}".strip("/")))

@@ -1,0 +1,143 @@
+"""Every feature of every writer, through one real mount: values, and the store's own keys."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conformance.images import images
+from tests.conformance.samples import Sample, Values, everything
+from tests.conftest import Mount, znfs
+from tests.reading import same
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+ZARR2 = "2.18.7"
+_TIMEOUT = 300
+
+
+def zarr2_python() -> str:
+    """A Python with zarr 2, in an environment of its own in the user's cache; skips without."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(cache) / "znfs-tests" / f"zarr-{ZARR2}-python{sys.version_info.minor}"
+    python, ready = folder / "bin/python", folder / "ready"
+    if ready.exists():
+        return str(python)
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [str(python), "-m", "pip", "install", "-q", f"zarr=={ZARR2}", "numcodecs==0.15.1"],
+    ):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"zarr {ZARR2} was not installed within {_TIMEOUT} s")
+        if done.returncode:
+            lines = (done.stderr or done.stdout).strip().splitlines() or ["it failed"]
+            pytest.skip(f"no environment with zarr {ZARR2}: {lines[-1]}")
+    ready.touch()
+    return str(python)
+
+
+def zarr2(root: Path) -> Iterator[Sample]:
+    """Samples of zarr-python 2."""
+    (root / "zarr2").mkdir(exist_ok=True)
+    script = Path(__file__).with_name("zarr_two.py")
+    folder = root / "zarr2/own"
+    folder.mkdir()
+    done = subprocess.run(
+        [zarr2_python(), "-W", "ignore", script, folder],
+        capture_output=True, text=True, timeout=_TIMEOUT,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    words = (f"zarr-python {ZARR2}", f"zarr-python {ZARR2}")
+    for name, feature in json.loads(done.stdout):
+        values = np.load(folder / f"{name.replace('/', '-')}.npy")
+        yield Sample(f"zarr2/own/{name}", "Zarr v2", feature, *words, values)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("matrix")
+
+
+@pytest.fixture(scope="module")
+def mounted(root: Path, mount_for_module: Mount) -> Path:
+    """One mount above all stores, of which some are written later."""
+    (root / "empty").mkdir()
+    return mount_for_module(root, "--ttl", "0", "--views", "npy,chunks")
+
+
+def agree(ours: Values, theirs: Values) -> bool:
+    """Whether two arrays hold the same, bit for bit but for a long double's padding."""
+    if ours.dtype.itemsize != theirs.dtype.itemsize:
+        return False
+    if ours.dtype == np.longdouble:
+        return np.array_equal(ours, theirs, equal_nan=True)
+    return same(ours, theirs)
+
+
+def compare(
+    samples: Iterator[Sample], root: Path, mounted: Path, found: Callable[..., None]
+) -> list[Sample]:
+    """That the views of all samples hold their values, and that refused ones have none."""
+    wrong: list[str] = []
+    refused = []
+    for sample in samples:
+        view = mounted / sample.path / f"{Path(sample.path).name}.npy"
+        words = (sample.format, sample.feature, sample.writer, sample.oracle)
+        if sample.values is None:
+            refused.append(sample)
+            if view.exists():
+                wrong.append(f"{sample.path}: not refused")
+            found(*words, f"refused: {sample.refused}")
+            continue
+        try:
+            ours = np.load(view)
+        except (OSError, ValueError) as error:
+            wrong.append(f"{sample.path} ({sample.feature}): {error}")
+            continue
+        if not agree(ours, sample.values):
+            wrong.append(f"{sample.path} ({sample.feature}): values differ")
+        found(*words, "equal")
+    assert not wrong, "\n".join(wrong)
+    return refused
+
+
+def same_keys(root: Path, mounted: Path, below: str) -> int:
+    """That every file of the stores below reads byte for byte at its own path; how many."""
+    keys = [path for path in (root / below).rglob("*") if path.is_file()]
+    for path in keys:
+        assert (mounted / path.relative_to(root)).read_bytes() == path.read_bytes(), path
+    return len(keys)
+
+
+def test_every_feature(root: Path, mounted: Path, found: Callable[..., None]) -> None:
+    refused = compare(everything(root), root, mounted, found)
+    assert refused
+    for below in ("zarr3", "zarr2", "tensorstore", "z5py", "refused"):
+        assert same_keys(root, mounted, below)
+    told = {n["path"]: n for n in json.loads(znfs("info", "--json", root).stdout)["nodes"]}
+    for sample in refused:
+        node = told[sample.path]
+        assert node["kind"] == "unreadable", sample
+        assert sample.refused in " ".join(node["remarks"]), (sample, node)
+    (strings,) = told["refused/strings"]["remarks"]
+    assert "shape [3]" in strings
+    assert "string" in strings
+
+
+def test_zarr_python_2(root: Path, mounted: Path, found: Callable[..., None]) -> None:
+    assert not compare(zarr2(root), root, mounted, found)
+    assert same_keys(root, mounted, "zarr2/own")
+
+
+def test_images(root: Path, mounted: Path, found: Callable[..., None]) -> None:
+    assert not compare(images(root), root, mounted, found)
+    assert same_keys(root, mounted, "images")

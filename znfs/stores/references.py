@@ -1,0 +1,160 @@
+"""Reference file systems: keys whose bytes are ranges of other files (kerchunk, VirtualiZarr).
+
+`reference://PATH::DOCUMENT` is what the document's keys below PATH stand for. Targets are opened
+as any SOURCE is, with the same options, so their reads have the same deadlines, retries, versions
+and credentials. fsspec's own ReferenceFileSystem tells no version of a target.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote, urlsplit
+from zlib import crc32
+
+from cachetools import LRUCache
+
+from znfs.errors import Denied, Stale, StoreError
+from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
+from znfs.stores.ranges import matching, resolve
+from znfs.stores.reftable import Range, Table, load
+from znfs.stores.urls import redact
+
+_ATTEMPTS = 3  # at a document that is being replaced
+_TRUST = 1.0  # seconds between two looks whether the document has changed
+_TARGETS = 256  # stores of targets kept open
+_BUCKETS = frozenset({"s3", "gs", "gcs", "http", "https"})  # one store serves all keys of a host
+
+
+class ReferenceStore:
+    """The keys below `path` of a document of references.
+
+    A key's version is the document's and its target's. A target that is not there is StoreError:
+    only a key that the document lacks is absent.
+    """
+
+    local = False
+
+    def __init__(self, document: Store, path: str, open_target: Callable[[str], Store]) -> None:
+        self.url = f"reference://{path}::{document.url}"
+        self.concurrency = max(document.concurrency, 16)
+        self._document = document
+        self._path = path
+        self._open = open_target
+        self._lock = threading.Lock()
+        self._loaded: Table | None = None
+        self._checked = 0.0
+        self._targets: LRUCache[str, Store] = LRUCache(_TARGETS)
+
+    def get(
+        self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
+    ) -> Blob | None:
+        table = self._table()
+        found = None if table is None else table.find(self._name(key))
+        if table is None or found is None:
+            return None
+        if isinstance(found, bytes):
+            lo, hi = resolve(start, stop, len(found))
+            blob = Blob(memoryview(found)[lo:hi], _inline_version(table, found), table.mtime)
+            return matching(key, blob, if_match)
+        prefix = table.version + "/"
+        if if_match is not None and not if_match.startswith(prefix):
+            raise Stale(f"{key}: the references have changed")
+        theirs = if_match and if_match.removeprefix(prefix)
+        store, at = self._target(key, found.url)
+        if found.size is None:
+            answer = store.get(at, start, stop, if_match=theirs)
+        else:
+            lo, hi = resolve(start, stop, found.size)
+            answer = store.get(at, found.offset + lo, found.offset + hi, if_match=theirs)
+            if answer is not None and len(answer.data) != hi - lo:
+                raise StoreError(f"{key}: refers to bytes beyond the end of {redact(found.url)}")
+        if answer is None:
+            raise StoreError(f"{key}: refers to {redact(found.url)}, which is not there")
+        return Blob(answer.data, prefix + answer.version, max(answer.mtime, table.mtime))
+
+    def stat(self, key: str) -> Stat | None:
+        table = self._table()
+        found = None if table is None else table.find(self._name(key))
+        if table is None or found is None:
+            return None
+        if isinstance(found, bytes):
+            return Stat(len(found), _inline_version(table, found), table.mtime)
+        return self._stat_target(table, key, found)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        table = self._table()
+        if table is not None:
+            yield from table.list(self._name(prefix))
+
+    def renew(self) -> None:
+        with self._lock:
+            stores = [self._document, *self._targets.values()]
+            self._checked = 0.0
+        for store in stores:
+            if isinstance(store, Renewable):
+                store.renew()
+
+    def close(self) -> None:
+        with self._lock:
+            stores = [self._document, *self._targets.values()]
+            self._loaded = None
+            self._targets.clear()
+        for store in stores:
+            store.close()
+
+    def _name(self, key: str) -> str:
+        return f"{self._path}/{key}" if self._path and key else key or self._path
+
+    def _stat_target(self, table: Table, key: str, found: Range) -> Stat:
+        store, at = self._target(key, found.url)
+        stat = store.stat(at)
+        if stat is None:
+            raise StoreError(f"{key}: refers to {redact(found.url)}, which is not there")
+        size = stat.size if found.size is None else found.size
+        return Stat(size, f"{table.version}/{stat.version}", max(stat.mtime, table.mtime))
+
+    def _table(self) -> Table | None:
+        """The references as they are now: the document is looked at again after _TRUST."""
+        with self._lock:
+            if time.monotonic() - self._checked < (0.0 if self._document.local else _TRUST):
+                return self._loaded
+            for _ in range(_ATTEMPTS):
+                now = self._document.stat("") or self._document.stat(".zmetadata")
+                known = self._loaded.version if self._loaded else None
+                if (now.version if now else None) != known:
+                    self._loaded = load(self._document)
+                    known = self._loaded.version if self._loaded else None
+                if (now.version if now else None) == known:
+                    self._checked = time.monotonic()
+                    return self._loaded
+        raise StoreError(f"{self._document.url}: changes while it is read")
+
+    def _target(self, key: str, url: str) -> tuple[Store, str]:
+        """The store that has the target, and the target's key there."""
+        scheme, colon, _ = url.partition("://")
+        if not colon or scheme in ("file", "local"):
+            if not self._document.local:
+                raise Denied(f"{key}: references of another machine may not name files of this one")
+            path = url if not colon else url[len(scheme) + 3 :]
+            beside = os.path.dirname(self._document.url.rpartition("::")[2])
+            return self._store("/"), os.path.abspath(os.path.join(beside, path)).lstrip("/")
+        parts = urlsplit(url)
+        if scheme not in _BUCKETS or parts.query or parts.fragment:
+            return self._store(url), ""
+        path = parts.path.lstrip("/")
+        web = scheme.startswith("http")
+        return self._store(f"{scheme}://{parts.netloc}"), unquote(path) if web else path
+
+    def _store(self, url: str) -> Store:
+        with self._lock:
+            store = self._targets.get(url)
+            if store is None:
+                store = self._targets[url] = self._open(url)
+            return store
+
+
+def _inline_version(table: Table, data: bytes) -> str:
+    return f"{table.version}/{crc32(data):08x}"
