@@ -1,4 +1,5 @@
-/* What Bio-Formats reads from files: one line a fact, and a checksum of every plane.
+/* What Bio-Formats reads from files: one line a fact, and a checksum of every plane,
+   or of planes of more than 2^26 pixels the first byte of the last pixel.
    java -cp bioformats_package.jar Describe.java FILE... */
 import java.util.zip.CRC32;
 import loci.common.services.ServiceFactory;
@@ -45,6 +46,11 @@ public class Describe {
                 System.out.println("resolution " + reader.getSizeX() + " " + reader.getSizeY() + " "
                     + reader.getSizeZ() + " " + reader.getSizeC() + " " + reader.getSizeT() + " tile "
                     + reader.getOptimalTileWidth() + "x" + reader.getOptimalTileHeight());
+                if ((long) reader.getSizeX() * reader.getSizeY() > 1 << 26) {
+                    byte[] last = reader.openBytes(0, reader.getSizeX() - 1, reader.getSizeY() - 1, 1, 1);
+                    System.out.println("corner " + r + " " + (last[0] & 255));
+                    continue;
+                }
                 for (int p = 0; p < reader.getImageCount(); p++) {
                     int[] zct = reader.getZCTCoords(p);
                     System.out.println("plane " + r + " " + zct[2] + " " + zct[0] + " " + zct[1] + " "

@@ -10,10 +10,11 @@ from zlib import crc32
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from demo.volume import CHANNELS, PIXEL, halve
 from tests.bioformats import describe
-from tests.conftest import require
+from tests.conftest import Mount, require
 
 Volume = np.ndarray[Any, Any]
 
@@ -53,3 +54,29 @@ def test_libvips(image: Path, levels: list[Volume], tmp_path: Path) -> None:
         out = tmp_path / f"{level}.tif"
         subprocess.run(["vips", "copy", f"{image}[{option}]", out], check=True)
         np.testing.assert_array_equal(tifffile.imread(out), levels[level][15, 1])
+
+
+def test_a_billion_chunks(tmp_path: Path, mount: Mount) -> None:
+    """A plane of 8 million pixels squared has tables that readers can hold."""
+    tiles = 31_623
+    datasets = []
+    group = zarr.open_group(tmp_path / "w.zarr", mode="w", zarr_format=2)
+    for k, side in enumerate((256 * tiles, tiles)):
+        level = group.create_array(
+            str(k), shape=(side, side), chunks=(256, 256), dtype="u1", fill_value=9
+        )
+        level[-1, -1] = 77 + k
+        step = {"type": "scale", "scale": [256.0**k] * 2}
+        datasets.append({"path": str(k), "coordinateTransformations": [step]})
+    axes = [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
+    path = mount(tmp_path / "w.zarr") / "w.ome.tif"
+    (facts,) = describe(path)
+    assert facts["corner"] == ["0 77", "1 78"]
+    assert [r.split()[0] for r in facts["resolution"]] == [str(256 * tiles), str(tiles)]
+    require("tiffinfo")
+    done = subprocess.run(["tiffinfo", path], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "Tile Width: 4096 Tile Length: 4096" in done.stdout
+    with tifffile.TiffFile(path) as found:
+        assert len(found.pages[0].dataoffsets) == (256 * tiles // 4096 + 1) ** 2

@@ -61,6 +61,8 @@ from znfs.views.tiff.tiles import Tiles
 _TILE_SIDES = range(128, 4097, 16)
 _DEFAULT_SIDE = 512
 _MOST_TILE_BYTES = 64 << 20
+# Of a plane. Readers hold its tables in memory: libtiff refuses 2^28, Bio-Formats runs out of it.
+_MOST_TILES = 1 << 22
 # Offsets are computed this many at a time.
 _OFFSETS = 1024
 # Tiles begin at multiples of their size if it is a power of two, so that one read needs one tile.
@@ -168,10 +170,16 @@ def _side(length: int, chunk: int) -> int:
 
 
 def _tile_sides(meta: ArrayMeta, row: int, column: int, pixel: int) -> tuple[int, int]:
-    sides = _side(meta.shape[row], meta.chunks[row]), _side(meta.shape[column], meta.chunks[column])
-    if sides[0] * sides[1] * pixel > _MOST_TILE_BYTES:
-        return _side(meta.shape[row], 0), _side(meta.shape[column], 0)
-    return sides
+    """Rows and columns of a level's tiles; of a very large level several chunks each."""
+    height, width = meta.shape[row], meta.shape[column]
+    rows, columns = _side(height, meta.chunks[row]), _side(width, meta.chunks[column])
+    if rows * columns * pixel > _MOST_TILE_BYTES:
+        rows, columns = _side(height, 0), _side(width, 0)
+    while -(-height // rows) * -(-width // columns) > _MOST_TILES and (
+        4 * rows * columns * pixel <= _MOST_TILE_BYTES
+    ):
+        rows, columns = 2 * rows, 2 * columns
+    return rows, columns
 
 
 def _alignment(nbytes: int) -> int:
