@@ -117,6 +117,24 @@ def test_a_raw_chunk_of_an_array_that_is_gone_is_stale(store):
         tree.resolve("a/c/0/0/0")
 
 
+def test_with_missing_403_a_denied_raw_chunk_is_absent(store, monkeypatch):
+    from znfs.errors import Denied
+    from znfs.stores.local import LocalStore
+
+    stat = LocalStore.stat
+
+    def denying(self, key):
+        if "/c/" in key:
+            raise Denied(key)
+        return stat(self, key)
+
+    monkeypatch.setattr(LocalStore, "stat", denying)
+    with pytest.raises(Denied):
+        open_tree(str(store)).resolve("a/c/0/0/0")
+    with pytest.raises(NotFound):
+        open_tree(str(store), missing_403=True).resolve("a/c/0/0/0")
+
+
 @pytest.mark.parametrize("name", [".DS_Store", "._a", ".Trash-1000", "desktop.ini"])
 def test_what_desktops_look_for_is_not_there(store, name):
     with pytest.raises(NotFound):

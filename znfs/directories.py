@@ -218,7 +218,12 @@ class RawChunksDir:
         parts = (*self._fixed, name)
         if keys.parse("/".join(parts), grid) is not None:
             path = "/".join(p for p in (self._array.path, *parts) if p)
-            file = object_file(self._hierarchy, path)
+            try:
+                file = object_file(self._hierarchy, path)
+            except Denied:
+                if not self._hierarchy.missing_403:
+                    raise
+                file = None
             if file is None:
                 self._array.confirm()  # an absent chunk of a store that is gone is no fill value
             return file

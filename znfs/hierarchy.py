@@ -21,7 +21,7 @@ from cachetools import LRUCache
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.disk import DiskTier
-from znfs.errors import Denied, MetadataError, NotListable, Stale, StoreError
+from znfs.errors import Denied, MetadataError, NotListable, Stale, StoreError, ZnfsError
 from znfs.formats import FORMATS, Format, ome
 from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
 from znfs.stores.base import Blob, Entry, Store
@@ -77,6 +77,20 @@ class _Seen:
 
 
 @dataclass(frozen=True)
+class _Failure:
+    """A look that failed: its error is that of all who waited meanwhile, and of those who come
+    for as long again. The kernel sends look-ups of a name one after another, and each would wait.
+    """
+
+    error: ZnfsError
+    ended: float
+    until: float
+
+    def stands(self, arrived: float, now: float) -> bool:
+        return self.ended > arrived or now < self.until
+
+
+@dataclass(frozen=True)
 class _Inherited:
     """What an array is told by a group above it."""
 
@@ -103,12 +117,13 @@ class Hierarchy:
         self.cache = cache
         self._root_name = root_name
         self._ttl = ttl
-        self._missing_403 = missing_403
+        self.missing_403 = missing_403
         self._disk = disk
         self._formats = formats
         self._manifest = tuple(path.strip("/") for path in manifest)
         self._seen: LRUCache[str, _Seen] = LRUCache(maxsize=_MOST_NODES)
         self._listings: LRUCache[str, tuple[float, Listing | None]] = LRUCache(maxsize=1024)
+        self._failed: LRUCache[str, _Failure] = LRUCache(maxsize=1024)
         self._lock = threading.Lock()
         self._looking = [threading.RLock() for _ in range(64)]
         self._generation = 0
@@ -153,6 +168,7 @@ class Hierarchy:
             self._generation += 1
             self._tier = tier
             self._seen.clear()
+            self._failed.clear()
             self._listings.clear()
 
     def close(self) -> None:
@@ -177,6 +193,7 @@ class Hierarchy:
         return sorted(names)
 
     def _look(self, path: str, since: float | None) -> _Seen:
+        arrived = time.monotonic()
         with self._lock:
             seen = self._seen.get(path)
             generation = self._generation
@@ -187,20 +204,30 @@ class Hierarchy:
         with self._looking[hash(path) % len(self._looking)]:
             with self._lock:
                 seen = self._seen.get(path)
+                failure = self._failed.get(path)
             if seen is not None and self._is_fresh(seen, since):
                 return seen
             began = time.monotonic()
-            if parent is not None and seen is not None and since is None and parent.excused > began:
+            known = seen if seen is not None and seen.node is not None and since is None else None
+            if failure is not None and failure.stands(arrived, began):
+                if known is None:
+                    raise failure.error
+                return replace(known, excused=failure.until)
+            if known is not None and parent is not None and parent.excused > began:
                 # Who reads below a node that cannot be checked waits for that once, not at every
                 # level of the path.
-                return replace(seen, excused=parent.excused)
+                return replace(known, excused=parent.excused)
             try:
                 fresh = self._read(path, parent, seen, began)
             except (StoreError, Denied) as error:
-                if seen is None or seen.node is None or since is not None:
+                ended = time.monotonic()
+                if known is None:
+                    until = ended + min(self._ttl, ended - began)
+                    with self._lock:
+                        self._failed[path] = _Failure(error, ended, until)
                     raise
                 log.warning("%s: metadata cannot be checked, what is known stays: %s", path, error)
-                fresh = replace(seen, excused=time.monotonic() + self._ttl)
+                fresh = replace(known, excused=ended + max(self._ttl, ended - began))
             with self._lock:
                 if generation == self._generation:
                     self._seen[path] = fresh
@@ -288,7 +315,7 @@ class Hierarchy:
                         meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
                     return Array(
                         path, name, meta, version, mtime, self.store, self.cache,
-                        lambda: self._confirm(path, version), self._missing_403,
+                        lambda: self._confirm(path, version), self.missing_403,
                         self._tier, self._generation,
                     )  # fmt: skip
                 if isinstance(meta, GroupMeta):
