@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.memory_store import MemoryStore
 from znfs.array import Array, Group
@@ -14,6 +16,13 @@ from znfs.errors import NotListable
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy
 from znfs.meta import Channel
+
+KEYS = (
+    "ome", "multiscales", "omero", "channels", "color", "window", "start", "end", "label", "labels",
+    "axes", "name", "datasets", "path", "coordinateTransformations", "type", "scale", "version",
+    "plate", "wells", "well", "images", "series", "bioformats2raw.layout", "scales",
+    "pixelResolution", "dimensions", "transform", "units",
+)  # fmt: skip
 
 
 class Unlistable(MemoryStore):
@@ -132,3 +141,21 @@ def test_broken_omero_is_left_out():
     assert ome.channels({"omero": {"channels": {}}}) == ()
     assert ome.channels({"omero": [1]}) == ()
     assert ome.channels({}) == ()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=2), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON.filter(lambda value: isinstance(value, dict)))
+@settings(max_examples=300)
+def test_no_attributes_make_it_raise(attributes):
+    for ask in (ome.level_axes, ome.levels, ome.channels, ome.children, ome.perhaps, ome.remarks):
+        ask(attributes)
+    assert set(ome.levels(attributes)) <= set(ome.level_axes(attributes))
