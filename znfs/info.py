@@ -7,7 +7,9 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from znfs.meta import ArrayMeta, Axis, GroupMeta
+import numpy as np
+
+from znfs.meta import ArrayMeta, Axis, CodecSpec, GroupMeta
 from znfs.tables import print_table, size_text
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ def show(tree: Tree, *, as_json: bool) -> None:
     nodes = tree.describe()
     if as_json:
         found = {"source": tree.url, "name": tree.root_name, "nodes": [node_json(n) for n in nodes]}
-        json.dump(found, sys.stdout, indent=2)
+        json.dump(found, sys.stdout, indent=2, default=_plain)
         sys.stdout.write("\n")
         return
     rows, notes = [], []
@@ -71,13 +73,22 @@ def node_json(node: Description) -> dict[str, Any]:
             "shards": [s.shape for s in meta.shards],
             "dtype": meta.dtype.name,
             "stored_dtype": meta.stored_dtype,
-            "codecs": [{"name": c.name, "configuration": dict(c.config)} for c in meta.codecs],
+            "codecs": [_plain(codec) for codec in meta.codecs],
             "axes": [
                 {k: v for k, v in vars(axis).items() if v is not None} for axis in meta.axes
             ],
             "nbytes": meta.nbytes,
         }  # fmt: skip
     return found | {"views": node.views, "remarks": node.remarks}
+
+
+def _plain(value: Any) -> Any:
+    """What a codec's configuration may hold besides JSON: further codecs, and numpy's types."""
+    if isinstance(value, CodecSpec):
+        return {"name": value.name, "configuration": dict(value.config)}
+    if isinstance(value, np.dtype):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} in the configuration of a codec")
 
 
 def axis_text(axis: Axis) -> str:
