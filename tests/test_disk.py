@@ -6,13 +6,14 @@ import os
 import random
 import shutil
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from znfs.disk import DiskTier
-from znfs.spill import Spill
 from znfs.errors import ChunkError, UsageError
+from znfs.spill import Spill
 from znfs.stores.base import Blob
 
 
@@ -45,8 +46,8 @@ def entries(folder: Path) -> list[Path]:
     return [p for p in folder.glob("??/*") if not p.name.endswith(".tmp")]
 
 
-def fill(folder: Path, chunks: dict, limit: int = 1 << 20, url: str = "s3://b", identity="a") -> None:
-    tier = DiskTier(folder, limit)
+def fill(folder: Path, chunks: dict, url: str = "s3://b", identity: str = "a") -> None:
+    tier = DiskTier(folder, 1 << 20)
     kept = tier.of_store(url).over(Chunks(chunks), identity)
     for index in chunks:
         kept.get(index)
@@ -218,7 +219,7 @@ def test_spilled_bytes_come_back_or_not_at_all(tmp_path):
             spill.put(k, memoryview(data[k]))
             assert sum(n for _, n in spill._slots.values()) <= 100_000
             slots = sorted(spill._slots.values())
-            assert all(a + n <= b for (a, n), (b, _) in zip(slots, slots[1:], strict=False))
+            assert all(a + n <= b for (a, n), (b, _) in pairwise(slots))
     stop.set()
     for r in readers:
         r.join(10)

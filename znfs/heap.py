@@ -21,9 +21,9 @@ def bound() -> None:
     """Have large blocks go back to the system when they are freed. Call before threads begin.
 
     Left alone, glibc gives every thread an arena and raises the size from which it maps blocks
-    apart: under eight readers with a cache of 64 MiB the daemon held 300 MiB; so bound, 150. Smaller
-    blocks are used again without going back, for the kernel zeroes what it gives anew: mapping
-    those of 256 KiB apart, too, cost twice the CPU time.
+    apart: under eight readers with a cache of 64 MiB the daemon held 300 MiB; so bound, 150.
+    Smaller blocks are used again without going back, for the kernel zeroes what it gives anew:
+    mapping those of 256 KiB apart, too, cost twice the CPU time.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
