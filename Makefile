@@ -21,6 +21,7 @@ demo:            ## mount a Zarr and an N5 volume and read them with TIFF and HD
 test:            ## run the tests (PYTEST_ARGS="tests/test_meta.py -x" for some)
 	@scripts/debian-packages -f tests/debian-packages.txt
 	@scripts/venv test
+	@scripts/optional-readers
 	@$(ENV) $(PY) -m pytest $(PYTEST_ARGS)
 
 check:           ## ruff, mypy --strict and the layers of the imports
