@@ -175,6 +175,20 @@ def test_nested_loads_need_no_room():
         assert all(f.result(20).nbytes == 1500 for f in done)
 
 
+def test_parts_of_a_load_need_no_room_either():
+    cache = BlockCache(2000, workers=2, far=True)
+
+    def outer() -> np.ndarray:
+        parts = [lambda i=i: cache.get(("index", i), 1000, lambda: block(1000)) for i in range(3)]
+        cache.spread(parts)
+        return block(1500)
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(cache.get, ("outer", i), 1500, outer) for i in range(4)]
+        assert all(f.result(20).nbytes == 1500 for f in done)
+    assert cache.status()["loading_bytes"] == 0
+
+
 def test_cleared_while_loading_is_handed_out_but_not_kept():
     cache = BlockCache(1 << 20)
 

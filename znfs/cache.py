@@ -220,10 +220,19 @@ class BlockCache:
         with self._lock:
             if self._parts is None:
                 self._parts = ThreadPoolExecutor(self._workers, thread_name_prefix="znfs-part")
-            futures = [self._parts.submit(task) for task in tasks]
+            futures = [self._parts.submit(self._part, task) for task in tasks]
         errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
             raise errors[0]
+
+    def _part(self, task: Callable[[], None]) -> None:
+        """Run a part of a load, which has room already: what it loads itself must not wait for
+        that load to end."""
+        self._nested.depth = 1
+        try:
+            task()
+        finally:
+            self._nested.depth = 0
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._lru
@@ -292,15 +301,18 @@ class BlockCache:
         """Load a claimed batch and hand out its values, or the error to those left without one."""
         nested = getattr(self._nested, "depth", 0)
         with self._lock:
-            while not nested and self._loading and self._loading + batch.nbytes > self.limit:
+            # What takes nothing never waits: nested loads may have gone beyond the limit, and one
+            # of them may be waiting for just this.
+            waits = not nested and batch.nbytes
+            while waits and self._loading and self._loading + batch.nbytes > self.limit:
                 self._room.wait()
             self._loading += batch.nbytes
             self._shrink()
             generation = self._generation
-        self._hand_on()
         self._nested.depth = nested + 1
         error: BaseException | None = None
         try:
+            self._hand_on()
             for key, value in batch.load(list(batch.flights)):
                 self._publish(batch, key, value, generation)
         except BaseException as e:
