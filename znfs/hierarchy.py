@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # Nodes remembered; one takes 2-5 kB.
 _MOST_NODES = 16_384
+# A longer metadata document is not read.
+_MOST_DOCUMENT_BYTES = 256 << 20
 # A look at the metadata that began this recently confirms that an absent chunk is fill (contract).
 _CONFIRM_SECONDS = 1.0
 
@@ -291,9 +293,12 @@ class Hierarchy:
     def _get_all(self, path: str, names: list[str]) -> tuple[dict[str, Blob], Denied | None]:
         prefix = path + "/" if path else ""
 
+        # Of a local file only as much as is needed to see that it is too long to be a document.
+        stop = _MOST_DOCUMENT_BYTES + 1 if self.store.local else None
+
         def get(name: str) -> Blob | Denied | None:
             try:
-                return self.store.get(prefix + name)
+                return self.store.get(prefix + name, 0, stop)
             except Denied as error:
                 return error
 
@@ -307,6 +312,9 @@ class Hierarchy:
         name = self.name(path)
         mtime = max(blob.mtime for blob in blobs.values())
         try:
+            for doc, blob in blobs.items():
+                if len(blob.data) > _MOST_DOCUMENT_BYTES:
+                    raise MetadataError(f"{doc}: longer than {_MOST_DOCUMENT_BYTES >> 20} MiB")
             for fmt in self._formats:
                 docs = {n: bytes(blobs[n].data) for n in fmt.documents if n in blobs}
                 meta = fmt.parse(docs) if docs else None

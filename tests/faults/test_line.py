@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +12,7 @@ from tests.faults.conftest import Start
 from tests.faults.rig import FILL, RIGHT
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.statusproxy import StatusProxy
+from znfs import mounts
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,30 @@ def test_faults(fault: Fault, line: FaultProxy, status_proxy: StatusProxy, start
     rig.watch(
         mounted, fault.name, begin, end, cold=fault.cold, warm=fault.warm, refresh=fault.refresh
     )
+    mounted.close()
+
+
+def test_a_flipped_bit_that_nothing_can_notice(line: FaultProxy, start: Start) -> None:
+    """Neither the transport nor a codec has a checksum: the damage is one bit, and no more."""
+    mounted = start(line.url, "bare")
+    assert mounted.read(rig.GRID[0]).said == RIGHT
+    line.corrupt_after = 2000
+    line.drop_all()
+    try:
+        found = mounted.read_all(rig.GRID[1:])
+        flipped = 0
+        for index in rig.GRID[1:]:
+            data = mounted.chunk(index).read_bytes()
+            pairs = zip(data, rig.block(index), strict=True)
+            flipped += sum((a ^ b).bit_count() for a, b in pairs)
+    finally:
+        line.heal()
+        line.drop_all()
+    assert {o.said for o in found} <= {RIGHT, "wrong"}
+    assert flipped == sum(o.said == "wrong" for o in found)
+    mounts.refresh(str(mounted.path))
+    assert {o.said for o in mounted.read_all(rig.GRID)} == {RIGHT}
+    row = rig.report("a flipped bit, no checksum anywhere", found, [], mounted.lines(), None)
+    row.cold = f"{flipped} of {len(found)} with one bit wrong, as stored or sent"
+    row.recovers = "by `znfs refresh`"
     mounted.close()

@@ -23,6 +23,12 @@ _RENEWAL = 10.0  # seconds between two looks for other credentials while the sto
 _STATUS = re.compile(r"status code: (\d{3})(?: ([A-Za-z \-]+))?")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'message: "([^"]+)"')
+# How obstore ends what it says of a connection that failed, in its HTTP client's words.
+_BROKEN = re.compile(r"HTTP error: ([\w ]+)$", re.MULTILINE)
+_BREAKS = {
+    "error sending request": "the connection broke",
+    "request or response body error": "the answer broke off",
+}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_LISTABLE = frozenset({401, 403, 405, 501})
 _DENIED = frozenset({401, 403})
@@ -48,6 +54,10 @@ class ObjectStore:
         fallback: Callable[[], Store],
         identity: Callable[[], object] | None = None,
     ) -> None:
+        # Here, by one thread: imported by several at once, its modules find each other half made.
+        import obstore.exceptions
+        import obstore.store  # noqa: F401
+
         self.url = url
         self._prefix = prefix
         self._connect = connect
@@ -256,6 +266,8 @@ def _short_cause(text: str, error: Exception) -> str:
         return found[1]
     if "dns error" in text:
         return "the server's name cannot be resolved"
+    if found := _BROKEN.search(text):
+        return _BREAKS.get(found[1], found[1])
     line = redact(text.partition("\n")[0].strip()) or type(error).__name__
     return line if len(line) <= 200 else line[:199] + "…"
 

@@ -1,0 +1,131 @@
+"""The store itself dies, hangs, refuses, moves out of reach, or changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.faults import rig
+from tests.faults.conftest import Start
+from tests.faults.rig import GRID, RIGHT, Row, eventually
+from tests.servers.faultproxy import FaultProxy
+from tests.servers.s3 import S3
+from znfs import mounts
+
+
+def test_killed_and_restarted(s3: S3, start: Start) -> None:
+    mounted = start(s3.url)
+    rig.watch(mounted, "server killed, started again", s3.kill, s3.restart, cold=["EIO"])
+    mounted.close()
+
+
+def test_stopped(s3: S3, start: Start) -> None:
+    mounted = start(s3.url)
+    rig.watch(mounted, "server stopped (SIGSTOP)", s3.suspend, s3.resume, cold=["EIO"])
+    mounted.close()
+
+
+def test_credentials_revoked(s3: S3, start: Start) -> None:
+    mounted = start(s3.url)
+    rig.watch(
+        mounted, "credentials revoked, given back",
+        lambda: s3.suspend_user(), lambda: s3.suspend_user(suspended=False), cold=["EACCES"],
+    )  # fmt: skip
+    mounted.close()
+
+
+def test_name_not_resolved(line: FaultProxy, start: Start, tmp_path: Path) -> None:
+    """In a mount namespace of its own, where files alone say where `localhost` is."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("needs root and unshare, for a hosts file of its own")
+    hosts, switch = tmp_path / "hosts", tmp_path / "nsswitch.conf"
+    hosts.write_text("127.0.0.1 localhost\n")
+    switch.write_text("hosts: files\n")
+    script = (
+        f"mount --bind {hosts} /etc/hosts && mount --bind {switch} /etc/nsswitch.conf"
+        ' && exec "$@"'
+    )
+    wrap = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    mounted = start(f"http://localhost:{line.port}", wrap=wrap)
+    mounted.path = Path(f"/proc/{mounted.daemon.pid}/root{mounted.path}")
+
+    def begin() -> None:
+        hosts.write_text("127.0.0.1 elsewhere\n")
+        line.drop_all()
+
+    def end() -> None:
+        hosts.write_text("127.0.0.1 localhost\n")
+
+    rig.watch(mounted, "name cannot be resolved", begin, end, cold=["EIO"])
+    mounted.daemon.send_signal(signal.SIGTERM)  # its mount is in a namespace of its own
+    assert mounted.daemon.wait(10) == 0
+    mounted.check_log()
+
+
+def test_down_at_mount_time(s3: S3, start: Start) -> None:
+    s3.kill()
+    try:
+        mounted = start(s3.url)
+        found = mounted.read_all(GRID)
+    finally:
+        s3.restart()
+    assert {o.said for o in found} == {"EIO"}
+    slowest = max(o.seconds for o in found)
+    assert slowest < rig.DEADLINE + rig.MARGIN
+    after = eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+    rig.report("server down at mount time", found, [], mounted.lines(), after)
+    mounted.close()
+
+
+def test_replaced_while_files_are_open(s3: S3, start: Start) -> None:
+    client = s3.client()
+    new = rig.VALUES[::-1] + np.uint16(1)
+    rig.upload(client, "changing")
+    mounted = start(s3.url, "changing", "--ttl", "0.5")
+    assert all(o.said == RIGHT for o in mounted.read_all(GRID))
+    path = mounted.path / "changing.npy"
+    whole = path.read_bytes()
+    before = path.stat().st_mtime_ns
+    old = os.open(path, os.O_RDONLY)
+    try:
+        rig.upload(client, "changing", new)
+        took = eventually(lambda: path.stat().st_mtime_ns != before)
+        np.testing.assert_array_equal(np.load(path), new)
+        assert all(mounted.read(index, new).said == RIGHT for index in GRID)
+        os.posix_fadvise(old, 0, 0, os.POSIX_FADV_DONTNEED)
+        with pytest.raises(OSError) as caught:
+            os.pread(old, len(whole), 0)
+        assert caught.value.errno == errno.ESTALE
+    finally:
+        os.close(old)
+    rig.ROWS.append(Row(
+        "array replaced while files are open", "all right (of new)", "old descriptor: ESTALE",
+        took, "nothing", "by opening the file anew",
+    ))  # fmt: skip
+    mounted.close()
+
+
+def test_a_killed_daemon(s3: S3, start: Start, tmp_path: Path) -> None:
+    """kill -9 while the disk tier is written: the next mount clears the dead one, and reads."""
+    flags = ["--disk-cache", tmp_path / "cache"]
+    mounted = start(s3.url, "sums", *flags)
+    assert mounted.read(GRID[0]).said == RIGHT
+    mounted.daemon.kill()
+    mounted.daemon.wait()
+    found = mounted.read_all(GRID)
+    assert {o.said for o in found} == {"ENOTCONN"}
+    began = time.monotonic()
+    mounts.clear_dead(str(mounted.path))  # as `mount` does first
+    assert os.listdir(mounted.path) == []
+    again = start(s3.url, "sums", *flags)
+    assert all(o.said == RIGHT for o in again.read_all(GRID))
+    rig.report("daemon killed (SIGKILL)", found, [], [], time.monotonic() - began)
+    rig.ROWS[-1].recovers = "by the next `mount`, which clears the dead one"
+    again.close()
