@@ -165,6 +165,45 @@ def test_a_broken_folder_fails_no_read(folder, harm, monkeypatch):
             folder.write_bytes(b"")
     for index in chunks:
         assert bytes(kept.get(index).data) == chunks[index]
+    tier.renew("u")
+    tier.close()
+
+
+def test_renewed_while_the_folder_is_away_nothing_old_is_used_once_it_is_back(folder):
+    tier = DiskTier(folder, 1 << 20)
+    fill(folder, {(0,): b"old"})
+    away = folder.rename(folder.with_name("away"))
+    tier.renew("s3://b")
+    shutil.rmtree(folder, ignore_errors=True)
+    away.rename(folder)
+    kept = tier.of_store("s3://b").over(Chunks({(0,): b"new"}), "a")
+    assert bytes(kept.get((0,)).data) == b"new"
+    tier.close()
+
+
+def test_a_neighbour_who_renames_files_meanwhile_does_not_hide_the_rest(folder, monkeypatch):
+    fill(folder, {(i,): b"x" * 100 for i in range(20)})
+    tier = DiskTier(folder, 1 << 20)
+    found = sorted(tier._scan())
+    gone, real = entries(folder)[0], os.scandir
+
+    class Vanishing:
+        def __init__(self, entry):
+            self._entry = entry
+
+        def __getattr__(self, name):
+            return getattr(self._entry, name)
+
+        def __fspath__(self):
+            return self._entry.path
+
+        def stat(self, **more):
+            if self.path == str(gone):
+                raise FileNotFoundError(2, "renamed", self.path)
+            return self._entry.stat(**more)
+
+    monkeypatch.setattr("znfs.disk.os.scandir", lambda path: map(Vanishing, real(os.fspath(path))))
+    assert sorted(tier._scan()) == [entry for entry in found if entry[2] != str(gone)]
     tier.close()
 
 

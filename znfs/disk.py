@@ -66,6 +66,7 @@ class DiskTier:
         self._unscanned = 0  # bytes written since the folder was last measured
         self._waiting = 0
         self._paused_until = 0.0
+        self._renewed: dict[str, str] = {}  # epochs begun by this process, by store
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="znfs-disk", daemon=True)
@@ -77,6 +78,8 @@ class DiskTier:
 
     def _epoch(self, url: str) -> str:
         """A word that is part of every key of the store at `url`, changed by `renew`."""
+        if url in self._renewed:
+            return self._renewed[url]
         try:
             return self._epoch_file(url).read_text()
         except FileNotFoundError:
@@ -90,16 +93,20 @@ class DiskTier:
         its metadata did not. Holds for later mounts too."""
         file = self._epoch_file(url)
         temporary = file.with_suffix(f".{os.getpid()}.tmp")
+        epoch = self._renewed[url] = secrets.token_hex(8)
         try:
             file.parent.mkdir(mode=0o700, exist_ok=True)
-            temporary.write_text(secrets.token_hex(8))
+            temporary.write_text(epoch)
             os.replace(temporary, file)
         except OSError as error:
             # It cannot be marked, so it must go: a later mount would believe it.
             log.warning("disk cache: %s; emptying it", error)
-            for _, _, path in list(self._scan()):
-                self._attempt(partial(os.unlink, path))
+            self._attempt(self._empty)
         self.spill.clear()
+
+    def _empty(self) -> None:
+        for _, _, path in list(self._scan()):
+            self._attempt(partial(os.unlink, path))
 
     def _epoch_file(self, url: str) -> Path:
         return self.folder / "epochs" / _digest(url).hex()
@@ -229,7 +236,10 @@ class DiskTier:
             if len(folder.name) != 2 or not folder.is_dir(follow_symlinks=False):
                 continue
             for entry in os.scandir(folder):
-                found = entry.stat(follow_symlinks=False)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # renamed or removed by another process just now
+                    continue
                 if entry.name.endswith(".tmp"):
                     if time.time() - found.st_mtime > _STALE_TEMPORARY:
                         self._attempt(partial(os.unlink, entry.path))
