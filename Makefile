@@ -34,9 +34,9 @@ bench:           ## measure against the libraries; writes benchmarks/RESULTS.md
 	@scripts/venv bench
 	@$(ENV) $(PY) -m benchmarks
 
-soak:            ## sixteen readers for SOAK_SECONDS (90), every byte checked
+soak:            ## readers, random faults and remounts for SOAK_SECONDS (90) each, every byte checked
 	@scripts/venv test
-	@$(ENV) ZNFS_SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest -m soak --timeout=0 tests/mounts
+	@$(ENV) ZNFS_SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest -m soak --timeout=0 tests/mounts tests/faults tests/test_mount.py
 
 docs:            ## build the manual into build/docs
 	@scripts/venv docs

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -313,13 +314,20 @@ def test_secrets_stay_out_of_sight(store: Path, mountpoint: Path) -> None:
         assert "hunter2" not in Path("/proc/self/mountinfo").read_text()
 
 
-def test_twenty_times(store: Path, mountpoint: Path) -> None:
-    for _ in range(20):
+@pytest.mark.parametrize("times", [20, pytest.param(500, marks=pytest.mark.soak)])
+def test_many_times(store: Path, mountpoint: Path, times: int) -> None:
+    temporary = Path(tempfile.gettempdir())
+    names, descriptors = set(temporary.iterdir()), len(os.listdir("/proc/self/fd"))
+    for _ in range(times):
         assert run("mount", store, mountpoint).returncode == 0
         check_values(mountpoint)
         pid = mounts.status(str(mountpoint))["pid"]
         mounts.unmount(str(mountpoint))
         assert ended(pid)
+        assert not is_mounted(mountpoint)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    left = {p for p in set(temporary.iterdir()) - names if p.name.startswith("znfs-")}
+    assert not {p for p in left if not p.name.startswith("znfs-test-")}  # of tests at our side
 
 
 # mount.znfs
