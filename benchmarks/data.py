@@ -99,19 +99,23 @@ class Data:
         """The noise of a volume, mapped from its file: shape `volume.base`."""
         side = "x".join(map(str, volume.base))
         path = self.made(f"base-{side}.npy", lambda target: _write_base(target, volume.base))
-        return np.load(path, mmap_mode="r")
+        mapped: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
+        return mapped
 
     def expect(self, volume: Volume, box: tuple[slice, ...]) -> np.ndarray[Any, Any]:
         """What `box` of a volume holds."""
         base = self.base(volume)
+        found: np.ndarray[Any, Any]
         axes = [
             np.arange(*part.indices(n)) % b
             for part, n, b in zip(box, volume.shape, volume.base, strict=True)
         ]
         if all(len(a) == 0 or a[-1] - a[0] == len(a) - 1 for a in axes):
             part = tuple(slice(int(a[0]), int(a[-1]) + 1) if len(a) else slice(0) for a in axes)
-            return base[part]
-        return base[np.ix_(*axes)]
+            found = base[part]
+        else:
+            found = base[np.ix_(*axes)]
+        return found
 
     def store(self, spec: Spec) -> Path:
         """The folder of a store, written by tensorstore."""
@@ -201,7 +205,8 @@ def _slabs(shape: Shape) -> Iterator[np.ndarray[Any, Any]]:
 def _interpolation(n: int, coarse: int) -> np.ndarray[Any, Any]:
     """The matrix (n, coarse) that interpolates linearly."""
     at = np.linspace(0, coarse - 1, n)
-    return np.maximum(0, 1 - abs(at[:, None] - np.arange(coarse)))
+    weights: np.ndarray[Any, Any] = np.maximum(0, 1 - abs(at[:, None] - np.arange(coarse)))
+    return weights
 
 
 def write_hollow(target: Path, shape: Shape, chunk: int) -> None:

@@ -77,6 +77,9 @@ class NullTree:
             raise NotFound(path)
         return node
 
+    def attributes(self, path: str) -> dict[str, str]:
+        return {}
+
 
 def main() -> None:
     mountpoint = sys.argv[1]

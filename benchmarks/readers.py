@@ -182,7 +182,7 @@ class Tiff:
             files = self.files[box[0]]
             out = np.empty((len(files), *self._plane), DTYPE)
             for path, plane in zip(files, out, strict=True):
-                _read_at(path, self._data_at, memoryview(plane).cast("B"))
+                _read_at(path, self._data_at, plane.data.cast("B"))
             return out
 
         return read

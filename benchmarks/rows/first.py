@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import tifffile
 
-from benchmarks import mounts, readers
+from benchmarks import mounts
 from benchmarks.bench import Bench
 from benchmarks.data import Spec
 from benchmarks.measure import Side, compare
@@ -30,11 +30,12 @@ _TENSORSTORE = (
 )
 _TO_TIFF = (
     "import zarr, tifffile; a = zarr.open_array({path!r}, mode='r')[...];"
-    " tifffile.imwrite({target!r}, a); a = tifffile.imread({target!r}, key=100)"
+    " tifffile.imwrite({target!r}, a); a = tifffile.imread({target!r}, key={plane})"
 )
 _TO_HDF5 = (
     "import zarr, h5py; a = zarr.open_array({path!r}, mode='r')[...];"
-    " f = h5py.File({target!r}, 'w'); f.create_dataset('a', data=a, chunks=(64, 64, 64)); a = f['a'][{box}]"
+    " f = h5py.File({target!r}, 'w'); f.create_dataset('a', data=a, chunks=(64, 64, 64));"
+    " a = f['a'][{box}]"
 )
 _PRINT = "; import sys; sys.stdout.buffer.write(a.tobytes())"
 
@@ -68,9 +69,6 @@ def _compare(
 ) -> None:  # fmt: skip
     path = bench.data.store(spec)
     expected = bench.data.expect(spec.volume, box).tobytes()
-    in_code = ", ".join("..." if s == slice(None) else f"{s.start}:{s.stop}" for s in box[:1])
-    if box[1] != slice(None):
-        in_code = ", ".join(f"{s.start}:{s.stop}" for s in box)
 
     def check(pixels: bytes) -> None:
         if pixels != expected:
@@ -90,7 +88,8 @@ def _compare(
                 subprocess.run([*mounts.ZNFS, "umount", str(folder)], check=True)
 
         def script(name: str, code: str) -> Side:
-            text = code.format(path=str(path), box=in_code, target=target) + _PRINT
+            values = {"path": str(path), "target": target, "box": _in_code(box), "plane": _PLANE}
+            text = code.format(**values) + _PRINT
             command = [sys.executable, "-c", text]
             return Side(
                 name,
@@ -106,9 +105,13 @@ def _compare(
         ]
         try:
             own = Side("znfs", mount, unmount, check)
-            readers.scan(path / "zarr.json", memoryview(bytearray(1 << 16)))
             times = compare([own, *peers], bench.repeats, warm_up=True)
         finally:
             unmount()
     for peer in peers:
         bench.add(time_line(4, f"{what}, {spec.label}", times, own.name, peer.name))
+
+
+def _in_code(box: Box) -> str:
+    """As it is written between brackets."""
+    return ", ".join(":" if s == slice(None) else f"{s.start}:{s.stop}" for s in box)

@@ -103,10 +103,8 @@ def _boxes(spec: Spec) -> list[Box]:
     rng = np.random.default_rng(_SEED)
     grid = [n // _BOX for n in spec.volume.shape]
     picked = rng.choice(int(np.prod(grid)), _BOXES, replace=False)
-    return [
-        tuple(slice(int(i) * _BOX, (int(i) + 1) * _BOX) for i in np.unravel_index(n, grid))
-        for n in picked
-    ]  # type: ignore[misc]
+    corners = ([int(i) * _BOX for i in np.unravel_index(n, grid)] for n in picked)
+    return [(slice(z, z + _BOX), slice(y, y + _BOX), slice(x, x + _BOX)) for z, y, x in corners]
 
 
 def _needed(path: Path, spec: Spec, boxes: list[Box]) -> int:
