@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from znfs.cache import BlockCache
-from znfs.chunks import Chunks, Keyed, Sharded
+from znfs.chunks import stack
 from znfs.codecs import Decoder
 from znfs.disk import StoreTier
 from znfs.errors import ChunkError
@@ -57,11 +57,7 @@ class Array:
         self.shared: dict[Hashable, Any] = {}  # what views of this array keep in common
         self._nbytes = meta.chunk_nbytes
         self._decoder = Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
-        # No codec lets incompressible data grow as far; a longer object is not read into memory.
-        most = None if meta.shards else 2 * self._nbytes + (1 << 20)
-        chunks: Chunks = Keyed(store, path, meta.keys, most, missing_403)
-        for level, shard in enumerate(meta.shards):
-            chunks = Sharded(chunks, shard, cache, (self._identity, level))
+        chunks = stack(store, path, meta, cache, self._identity, missing_403)
         self._chunks = chunks if disk is None else disk.over(chunks, f"{path}\0{version}")
         self.spill = None if disk is None else disk.spill
 

@@ -12,7 +12,7 @@ import numpy as np
 from znfs.cache import BlockCache
 from znfs.codecs import Decoder, unwrap
 from znfs.errors import ChunkError, Denied, Stale
-from znfs.meta import ChunkKeys, Index, Shard
+from znfs.meta import ArrayMeta, ChunkKeys, Index, Shard
 from znfs.stores.base import Blob, Store
 
 # An index entry of an absent chunk: offset and nbytes are both 2^64-1 (Zarr v3, sharding codec).
@@ -21,8 +21,33 @@ _ABSENT = 0xFFFF_FFFF_FFFF_FFFF
 _COALESCE_GAP = 64 << 10
 # ...and the get stays below this, so that the first chunk is not kept waiting for the last.
 _COALESCE_MAX = 8 << 20
-# A shard that has to be unwrapped as a whole may grow to this a chunk.
-_MOST_CHUNK_BYTES = 16 << 20
+# No codec lets data that it cannot compress grow as far as twice its size and this; what is said
+# to be longer is damaged or hostile, and not read into memory.
+_GROWTH = 256
+_SLACK = 1 << 20
+_MOST_OFFSET = (1 << 63) - 1
+
+
+def stack(
+    store: Store, path: str, meta: ArrayMeta, cache: BlockCache, identity: Any, missing_403: bool
+) -> Chunks:
+    """The chunks of an array, through all levels of its shards.
+
+    Each level knows how long its encoded chunks may be, from the declared sizes.
+    """
+    most = [2 * meta.chunk_nbytes + _GROWTH]
+    for shard in reversed(meta.shards):
+        most.append(_index_nbytes(shard) + prod(shard.grid) * most[-1])
+    chunks: Chunks = Keyed(store, path, meta.keys, most.pop() + _SLACK, missing_403)
+    for level, shard in enumerate(meta.shards):
+        chunks = Sharded(chunks, shard, cache, (identity, level), most.pop() + _SLACK)
+    return chunks
+
+
+def _index_nbytes(shard: Shard) -> int:
+    """Bytes of a shard's encoded index."""
+    checksums = sum(4 for codec in shard.index_codecs if codec.name == "crc32c")
+    return 16 * prod(shard.grid) + checksums
 
 
 class Chunks(Protocol):
@@ -94,9 +119,12 @@ class Sharded:
     A cold chunk costs two ranged gets, the shard's index and then the chunk; the index is kept in
     the block cache under `identity`, which names the array's version. Gets below an index carry
     the version of the object the index came from, so that index and data are of one shard.
+    An index that gives a chunk more than `most_bytes` is not believed.
     """
 
-    def __init__(self, outer: Chunks, shard: Shard, cache: BlockCache, identity: Any) -> None:
+    def __init__(
+        self, outer: Chunks, shard: Shard, cache: BlockCache, identity: Any, most_bytes: int
+    ) -> None:
         self._outer = outer
         self._shard = shard
         self._cache = cache
@@ -105,11 +133,9 @@ class Sharded:
         self._order = shard.order or tuple(range(ndim))
         self._grid = shard.grid
         self._inner_grid = tuple(self._grid[d] for d in self._order)  # as the index counts
-        count = prod(self._grid)
-        self._index_nbytes = 16 * count + sum(
-            4 for codec in shard.index_codecs if codec.name == "crc32c"
-        )
-        self._most_bytes = self._index_nbytes + 2 * count * _MOST_CHUNK_BYTES
+        self._index_nbytes = _index_nbytes(shard)
+        self._most_bytes = most_bytes
+        self._most_whole = self._index_nbytes + prod(self._grid) * (most_bytes - _SLACK) + _SLACK
         self._decoder = Decoder(
             shard.index_codecs,
             np.dtype("<u8"),
@@ -131,6 +157,10 @@ class Sharded:
             entry = found.entry(inside)
             if entry is None:
                 return None
+            if not self._credible(entry):
+                raise ChunkError(
+                    f"{self.key(index)}: the shard's index says {entry[1]} bytes at {entry[0]}"
+                )
             offset, nbytes = entry
             lo = offset + (max(0, nbytes + start) if start < 0 else min(start, nbytes))
             hi = offset + (nbytes if stop is None else min(stop, nbytes))
@@ -170,13 +200,15 @@ class Sharded:
         if found is None:
             yield from ((index, None) for index, _ in wanted)
             return
-        present = []
+        present, doubtful = [], []
         for index, inside in wanted:
             entry = found.entry(inside)
             if entry is None:
                 yield index, None
-            else:
+            elif self._credible(entry):
                 present.append((*entry, index))
+            else:
+                doubtful.append(index)
         present.sort()
         for run in _runs(present):
             lo, hi = run[0][0], max(offset + nbytes for offset, nbytes, _ in run)
@@ -194,6 +226,11 @@ class Sharded:
             for offset, nbytes, index in run:
                 data = view[offset - lo : offset - lo + nbytes]
                 yield index, Blob(data, blob.version, blob.mtime)
+        yield from ((index, self.get(index)) for index in doubtful)
+
+    def _credible(self, entry: tuple[int, int]) -> bool:
+        offset, nbytes = entry
+        return nbytes <= self._most_bytes and offset + nbytes <= _MOST_OFFSET
 
     def _split(self, index: Index) -> tuple[Index, Index]:
         """The shard's index, and the chunk's index inside it, in the shard's own axes."""
@@ -217,7 +254,7 @@ class Sharded:
                 blob = self._outer.get(shard)
                 if blob is None:
                     return None
-                whole = memoryview(unwrap(self._shard.outer, blob.data, self._most_bytes))
+                whole = memoryview(unwrap(self._shard.outer, blob.data, self._most_whole))
                 data: bytes | memoryview = whole[-n:] if at_end else whole[:n]
             else:
                 blob = self._outer.get(shard, *((-n, None) if at_end else (0, n)))

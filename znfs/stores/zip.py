@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3  # at a zip file that is being replaced
 _TRUST = 1.0  # seconds between two looks whether a remote zip file has changed
 _TAIL = 64 << 10  # read at once: where the directory of a small zip file is
+_CHECKED = 256 << 20  # packed members up to this are unpacked whole, and their CRC-32 checked
+_MOST_UNPACKED = 4 << 30
 _NEAR = 64 << 10  # a range that begins so near its header is read together with it
 # APPNOTE.TXT 4.3.7: the local header's fixed part, and where its two lengths are.
 _HEADER = 30
@@ -165,11 +167,19 @@ class ZipStore:
         unpack = _UNPACK.get(member.method)
         if unpack is None:
             raise StoreError(f"{name}: unknown method {member.method} in {self._base.url}")
+        # What a member says of its size is not to be believed with memory: of a large one only what
+        # is asked for is unpacked, and not checked.
+        size = member.size if member.size <= _CHECKED else hi
+        if size > _MOST_UNPACKED:
+            raise StoreError(f"{name}: too large to be unpacked from {self._base.url}")
         try:
-            whole = unpack(self._packed(index, name, member, 0, member.packed), member.size)
+            whole = unpack(self._packed(index, name, member, 0, member.packed), size)
         except (isal_zlib.error, OSError, EOFError) as error:  # type: ignore[misc]  # stub's error
             raise StoreError(f"{name}: damaged in {self._base.url}: {error}") from error
-        self._verify(name, member, whole)
+        if size == member.size:
+            self._verify(name, member, whole)
+        elif len(whole) < hi:
+            raise StoreError(f"{name}: cut short in {self._base.url}")
         return whole[lo:hi]
 
     def _verify(self, name: str, member: Member, data: bytes | memoryview) -> None:
