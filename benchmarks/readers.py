@@ -113,7 +113,9 @@ def tensorstore(place: Place, format: str = "zarr3", cache: int = 0) -> Reader:
     """tensorstore, with `cache` bytes of decoded chunks; N5's axes are turned round, uncopied."""
 
     def open() -> Read:
-        spec = {"driver": format, "kvstore": place.tensorstore()}
+        spec: dict[str, Any] = {"driver": format, "kvstore": place.tensorstore()}
+        if cache:
+            spec["recheck_cached_data"] = "open"  # else every read asks the store for news
         context = ts.Context({"cache_pool": {"total_bytes_limit": cache}})
         array = ts.open(spec, read=True, open=True, context=context).result()
         if format == "n5":
