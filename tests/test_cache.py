@@ -200,6 +200,20 @@ def test_cleared_while_loading_is_handed_out_but_not_kept():
     assert "k" not in cache
 
 
+def test_a_cleared_cache_fills_and_evicts_as_a_new_one():
+    cache = BlockCache(4000)
+    for clear in (False, True):
+        if clear:
+            cache.clear()
+        for i in range(8):
+            cache.get((clear, i), 1000, lambda: block(1000))
+            cache.retire((clear, i), done=i % 2 == 0)
+    assert cache.status()["bytes"] == 4000
+    assert cache.status()["entries"] == 4
+    cache.clear()
+    assert cache.status()["bytes"] == cache.status()["entries"] == 0
+
+
 def test_the_bound_holds_under_sixteen_threads():
     limit = 100_000
     cache = BlockCache(limit, workers=2)

@@ -72,8 +72,15 @@ class _Recency(Cache[Hashable, Value]):
         self._done.pop(key, None)
 
     def popitem(self) -> tuple[Hashable, Value]:
-        key = next(iter(self._done or self._order))
-        return key, self.pop(key)
+        for key in self._done or self._order:
+            return key, self.pop(key)
+        raise KeyError("popitem(): cache is empty")
+
+    def clear(self) -> None:
+        # Newer cachetools clear without a popitem for each.
+        super().clear()
+        self._order.clear()
+        self._done.clear()
 
     def retire(self, key: Hashable, done: bool) -> None:
         """Let `key` go before all that is not done with either."""
@@ -307,11 +314,12 @@ class BlockCache:
             while waits and self._loading and self._loading + batch.nbytes > self.limit:
                 self._room.wait()
             self._loading += batch.nbytes
-            self._shrink()
             generation = self._generation
         self._nested.depth = nested + 1
         error: BaseException | None = None
         try:
+            with self._lock:
+                self._shrink()
             self._hand_on()
             for key, value in batch.load(list(batch.flights)):
                 self._publish(batch, key, value, generation)
@@ -333,14 +341,15 @@ class BlockCache:
     def _publish(self, batch: _Batch, key: Hashable, value: Value, generation: int) -> None:
         needs = cost(value)
         with self._lock:
-            flight = batch.flights.pop(key)
-            flight.value = value
-            share = batch.nbytes // (len(batch.flights) + 1)
+            flight = batch.flights[key]
+            share = batch.nbytes // len(batch.flights)
             batch.nbytes -= share
             self._loading -= share
             if generation == self._generation and needs <= self.limit - self._loading:
                 self._shrink(needs)
                 self._lru[key] = value
+            del batch.flights[key]  # not before: should anything above fail, it gets the error
+            flight.value = value
             self._room.notify_all()
             self._land(key, flight)
         self._hand_on()
