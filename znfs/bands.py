@@ -130,8 +130,7 @@ class Bands:
         return not x and (not y or not y % self._height)
 
     def copy_cached(self, lo: int, hi: int, out: Block) -> bool:
-        """As `copy`, if all of it is in the cache; else False. For reads of less than a row,
-        which are no reason to load a band."""
+        """As `copy`, if all of it is in the cache; else False."""
         at = lo
         while at < hi:
             index, offset, n = self._segment(at, hi)
@@ -148,6 +147,10 @@ class Bands:
         done = band.serve(len(out))
         if done or (self._goes_round and self._ends_band(end)):
             self._array.cache.retire(self._key(index), done=done)
+
+    def follows(self, lo: int) -> bool:
+        """Whether a read from `lo` on continues those before it."""
+        return self._stream.is_near(lo)
 
     def prefetch(self, lo: int, hi: int) -> None:
         """Begin loading the bands of elements [lo, hi)."""
@@ -350,11 +353,14 @@ class _Stream:
         self.begun = 0  # bands of the slab begun, counted from `first` round
         self.begun_next = 0  # bands of the slab after it
 
+    def is_near(self, lo: int) -> bool:
+        """Whether `lo` is about where the reader is."""
+        return self._position >= 0 and abs(lo - self._position) <= self._NEAR
+
     def note(self, lo: int, hi: int, waited: bool) -> bool:
         """Take note of a read; returns whether the reader is a sequential one."""
         now = time.monotonic()
-        near = self._position >= 0 and abs(lo - self._position) <= self._NEAR
-        if not near:
+        if not self.is_near(lo):
             self._position, self._streak, self.depth, self.slab = hi, 0, 2, None
         else:
             ahead = hi - self._position

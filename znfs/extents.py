@@ -285,14 +285,16 @@ class Slab:
         if self._bands is None:
             self._gather(lo, hi, out)
             return
-        if hi - lo < self._shape[-1]:
-            if not self._bands.copy_cached(self._base + lo, self._base + hi, out):
+        first, last = self._base + lo, self._base + hi
+        if hi - lo < self._shape[-1] and not (self._is_plane or self._bands.follows(first)):
+            # Less than a row, of somebody who jumps about, is no reason to load a band.
+            if not self._bands.copy_cached(first, last, out):
                 self._gather(lo, hi, out)
             return
         # Who reads of a plane reads the rest of it.
         wanted = self._base + prod(self._shape) if self._is_plane else 0
         try:
-            self._bands.copy(self._base + lo, self._base + hi, out, wanted)
+            self._bands.copy(first, last, out, wanted)
         except Stale:
             raise
         except ZnfsError:
