@@ -76,15 +76,29 @@ def command_parser(name: str) -> Parser:
 
 
 def _overview() -> Parser:
+    parser, _ = _bare()
+    return parser
+
+
+def full_parser() -> Parser:
+    """Every command with its arguments, for the manual page and the shells' completion."""
+    parser, commands = _bare()
+    for name, command in COMMANDS.items():
+        command.add_arguments(commands[name])
+    return parser
+
+
+def _bare() -> tuple[Parser, dict[str, Parser]]:
     parser = Parser(
         prog="znfs", description="Mount Zarr and N5 stores as files.",
-        epilog="'znfs COMMAND --help' explains a command.",
+        epilog="See 'znfs COMMAND --help' for the options of a command.",
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"znfs {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
-        commands.add_parser(name, help=command.help)
-    return parser
+    return parser, {
+        name: commands.add_parser(name, help=command.help, description=_sentence(command.help))
+        for name, command in COMMANDS.items()
+    }
 
 
 def mount_main(argv: Sequence[str] | None = None) -> int:
