@@ -192,7 +192,8 @@ class Hierarchy:
             names.update(self._promised(path))
         if isinstance(seen.node, Array):
             names = {name for name in names if not _is_chunk_part(seen.node.meta, name)}
-        return sorted(names)
+        # A key may hold an empty segment or a dot segment; neither can be a directory's name.
+        return sorted(names - {"", ".", ".."})
 
     def _look(self, path: str, since: float | None) -> _Seen:
         arrived = time.monotonic()
