@@ -116,6 +116,23 @@ def test_an_absent_chunk_is_fill_only_while_the_metadata_stands(store):
         a.block((0,))
 
 
+def test_a_sharded_array_that_was_away_for_a_moment_has_its_chunks_again(store):
+    index = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    codec = {"chunk_shape": (2,), "codecs": [{"name": "bytes"}], "index_codecs": index}
+    sharding = {"name": "sharding_indexed", "configuration": codec}
+    store.objects["a/zarr.json"] = array_v3((4,), (4,), codecs=[sharding])
+    store.objects["a/c/0"] = bytes([1, 2, 3, 4]) + np.array([0, 2, 2, 2], "<u8").tobytes()
+    h = hierarchy(store)
+    a = h.node("a")
+    h._seen["a"].checked -= 2  # the last look is too old to confirm by
+    there = dict(store.objects)
+    store.objects.clear()
+    with pytest.raises(Stale):
+        a.block((0,))
+    store.objects.update(there)
+    assert h.node("a").block((0,)).tolist() == [1, 2]
+
+
 def test_a_confirmation_serves_many_absent_chunks(store):
     store.objects["a/zarr.json"] = array_v3((1000,))
     h = hierarchy(store, ttl=3600)

@@ -57,7 +57,7 @@ class Array:
         self.shared: dict[Hashable, Any] = {}  # what views of this array keep in common
         self._nbytes = meta.chunk_nbytes
         self._decoder = Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
-        chunks = stack(store, path, meta, cache, self._identity, missing_403)
+        chunks = stack(store, path, meta, cache, self._identity, missing_403, confirm)
         self._chunks = chunks if disk is None else disk.over(chunks, f"{path}\0{version}")
         self.spill = None if disk is None else disk.spill
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
@@ -29,18 +29,25 @@ _MOST_OFFSET = (1 << 63) - 1
 
 
 def stack(
-    store: Store, path: str, meta: ArrayMeta, cache: BlockCache, identity: Any, missing_403: bool
+    store: Store,
+    path: str,
+    meta: ArrayMeta,
+    cache: BlockCache,
+    identity: Any,
+    missing_403: bool,
+    confirm: Callable[[], None],
 ) -> Chunks:
     """The chunks of an array, through all levels of its shards.
 
-    Each level knows how long its encoded chunks may be, from the declared sizes.
+    Each level knows how long its encoded chunks may be, from the declared sizes. `confirm` is
+    Array's.
     """
     most = [2 * meta.chunk_nbytes + _GROWTH]
     for shard in reversed(meta.shards):
         most.append(_index_nbytes(shard) + prod(shard.grid) * most[-1])
     chunks: Chunks = Keyed(store, path, meta.keys, most.pop() + _SLACK, missing_403)
     for level, shard in enumerate(meta.shards):
-        chunks = Sharded(chunks, shard, cache, (identity, level), most.pop() + _SLACK)
+        chunks = Sharded(chunks, shard, cache, (identity, level), most.pop() + _SLACK, confirm)
     return chunks
 
 
@@ -119,16 +126,25 @@ class Sharded:
     A cold chunk costs two ranged gets, the shard's index and then the chunk; the index is kept in
     the block cache under `identity`, which names the array's version. Gets below an index carry
     the version of the object the index came from, so that index and data are of one shard.
-    An index that gives a chunk more than `most_bytes` is not believed.
+    An index that gives a chunk more than `most_bytes` is not believed. That a shard is absent is
+    kept as well, so `confirm` is asked first: a store that was away for a moment would otherwise
+    be remembered as one without shards.
     """
 
     def __init__(
-        self, outer: Chunks, shard: Shard, cache: BlockCache, identity: Any, most_bytes: int
+        self,
+        outer: Chunks,
+        shard: Shard,
+        cache: BlockCache,
+        identity: Any,
+        most_bytes: int,
+        confirm: Callable[[], None],
     ) -> None:
         self._outer = outer
         self._shard = shard
         self._cache = cache
         self._identity = identity
+        self._confirm = confirm
         ndim = len(shard.shape)
         self._order = shard.order or tuple(range(ndim))
         self._grid = shard.grid
@@ -239,7 +255,7 @@ class Sharded:
         return shard, tuple(inside[d] for d in self._order)
 
     def _shard_index(self, shard: Index) -> _ShardIndex | None:
-        """A shard's index; None if the shard is absent. Raises ChunkError."""
+        """A shard's index; None if the shard is absent. Raises ChunkError, and as `confirm`."""
         key = (self._identity, "index", shard)
         found: _ShardIndex | None = self._cache.get(
             key, self._index_nbytes, lambda: self._load_index(shard)
@@ -253,12 +269,14 @@ class Sharded:
             if self._shard.outer:  # codecs over all of it: it cannot be read in parts
                 blob = self._outer.get(shard)
                 if blob is None:
+                    self._confirm()
                     return None
                 whole = memoryview(unwrap(self._shard.outer, blob.data, self._most_whole))
                 data: bytes | memoryview = whole[-n:] if at_end else whole[:n]
             else:
                 blob = self._outer.get(shard, *((-n, None) if at_end else (0, n)))
                 if blob is None:
+                    self._confirm()
                     return None
                 data = blob.data
             if len(data) != n:
