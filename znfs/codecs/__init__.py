@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.codecs import checks, compressors, filters, layout, n5, promote
+from znfs.codecs import checks, compressors, filters, layout, n5, pco, promote
 from znfs.codecs.forms import (
     FAILURES,
     ArrayForm,
@@ -77,7 +77,7 @@ BYTES_TO_BYTES: dict[str, Prepare] = {
 # What is known and refused, and why; everything else that CODECS lacks is refused as unknown.
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
-        "pcodec": "needs a library that znfs does not come with",
+        **({} if pco.INSTALLED else {"pcodec": "needs a library: pip install 'znfs[pcodec]'"}),
         "zfpy": "needs a library that znfs does not come with",
         "pickle": "runs code that the data names",
         "json": "holds Python objects, which have no fixed size",
@@ -103,6 +103,8 @@ def _prepare_n5_block(config: Config, form: ArrayForm) -> tuple[Step, Form]:
 
 
 ARRAY_TO_BYTES["n5_block"] = _prepare_n5_block
+if pco.INSTALLED:
+    ARRAY_TO_BYTES["pcodec"] = BYTES_TO_BYTES["pcodec"] = pco.prepare_pcodec
 # Codecs that formats put into a chain themselves; no document may name them.
 INTERNAL = frozenset({"n5_block", "n5_lz4", "promote", "raw"})
 CODECS: Mapping[str, Prepare] = MappingProxyType(
