@@ -32,3 +32,23 @@ def source_folder(config: pytest.Config, name: str, version: str) -> Path:
     with tarfile.open(root / f"{name}-{version}.tar.gz") as archive:
         archive.extractall(root, filter="data")
     return folder
+
+
+def document_examples(page: Path) -> list[tuple[int, str, str]]:
+    """The `$ command` lines of a Markdown page's console blocks: line number, command, output.
+
+    A command goes on over lines that begin with `> `.
+    """
+    found: list[tuple[int, str, list[str]]] = []
+    inside = False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if line.startswith("```"):
+            inside = line == "```console"
+        elif inside and line.startswith("$ "):
+            found.append((number, line[2:], []))
+        elif inside and line.startswith("> ") and found and not found[-1][2]:
+            at, command, _ = found[-1]
+            found[-1] = (at, f"{command}\n{line[2:]}", [])
+        elif inside and found:
+            found[-1][2].append(line)
+    return [(at, command, "\n".join(output)) for at, command, output in found]

@@ -117,7 +117,8 @@ class NodeDir:
         return tuple(shown), tuple(remarks)
 
     def _why_not_shown(self, view: View, entry: str, store_names: set[str]) -> str | None:
-        if entry in store_names:
+        hides = isinstance(self.node, Array) and self._may_hide(entry)
+        if entry in store_names or (hides and self._has_object(entry)):
             return "hidden by the store's own object of that name"
         if not _is_listable(entry):
             return "the name is longer than 255 bytes"
