@@ -141,7 +141,11 @@ def test_what_desktops_look_for_is_not_there(store, name):
         open_tree(str(store)).resolve(f"a/{name}")
 
 
-@pytest.mark.parametrize("path", ["a//b", "a/.", "a/..", "..", "nothing", "a/a.npy/x"])
+@pytest.mark.parametrize(
+    "path",
+    ["a//b", "a/.", "a/..", "..", "nothing", "a/a.npy/x", "x/" * 1200, f"a/chunks/c/{'9' * 5000}"],
+    ids=lambda path: path[:12],
+)
 def test_paths_that_lead_nowhere(store, path):
     with pytest.raises(NotFound):
         open_tree(str(store)).resolve(path)

@@ -133,6 +133,22 @@ class Tree:
         return self._resolve(path).node
 
     def _resolve(self, path: str) -> _Resolved:
+        """From the nearest place above that is known, down: not by recursion, for a path may have
+        any number of parts."""
+        unknown = []
+        above = path
+        while (found := self._known(above)) is None:
+            unknown.append(above)
+            if not above:
+                break
+            above = above.rpartition("/")[0]
+        for at in reversed(unknown):
+            found = self._look_up(at, found)
+        assert found is not None
+        return found
+
+    def _known(self, path: str) -> _Resolved | None:
+        """What the path was found to be, while that holds."""
         with self._lock:
             known = self._files.get(path)
         if (
@@ -141,16 +157,21 @@ class Tree:
             and self._hierarchy.node(known.owner.path) is known.owner
         ):
             return known
+        return None
+
+    def _look_up(self, path: str, parent: _Resolved | None) -> _Resolved:
+        """What the path is, in the directory `parent`; None above the root."""
+        with self._lock:
+            known = self._files.get(path)
         began = time.monotonic()
-        if not path:
+        if parent is None:
             root = self._hierarchy.node("")
             if root is None:
                 raise NotFound(f"{self.url}: nothing there any more")
             owner: HierarchyNode = root
             node: Node = NodeDir(self._shown, root)
         else:
-            above, _, name = path.rpartition("/")
-            parent = self._resolve(above)
+            name = path.rpartition("/")[2]
             found = None if isinstance(parent.node, File) else parent.node.lookup(name)
             if found is None:
                 raise NotFound(f"{path}: no such file")

@@ -75,7 +75,9 @@ class ChunksDir:
         n = self._level_size()
         if n is None:
             return name == self._keys.prefix
-        return name.isascii() and name.isdigit() and str(int(name)) == name and int(name) < n
+        if not (name.isascii() and name.isdigit()) or len(name) > len(str(n)):
+            return False
+        return str(int(name)) == name and int(name) < n
 
     def _file(self, key: str) -> File | None:
         index = self._keys.parse(key, self._array.meta.grid)
