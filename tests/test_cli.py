@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -332,6 +333,21 @@ def test_mount_table(tmp_path: Path) -> None:
     first, second = mounts.mounts(str(table))
     assert first == mounts.Mount("s3://b/x,y\\z", "/mnt/a b", "0:39", "ro,nosuid")
     assert second.mountpoint == "/mnt/d"
+
+
+def test_no_control_character_reaches_a_terminal(tmp_path: Path, capsys: Capture) -> None:
+    evil = "a\x1b]0;owned\x07\rb"
+    zarr.create_group(tmp_path / "g.zarr").create_array(evil, shape=(2,), dtype="u1")
+    assert main(["info", str(tmp_path / "g.zarr")]) == 0
+    assert main(["cat", str(tmp_path / "g.zarr"), evil + "/none"]) == 1
+    said = capsys.readouterr()
+    for text in said:
+        assert "\\x1b]0;owned\\x07" in text
+        assert not {c for c in text if ord(c) < 32} - {"\n"}
+    text = evil + "\nznfs: x"
+    record = logging.LogRecord("znfs", logging.ERROR, "", 0, "read: %s", (text,), None)
+    line = logs._OneLine("znfs: %(message)s").format(record)
+    assert line == "znfs: read: a\\x1b]0;owned\\x07\\rb\\nznfs: x"
 
 
 def test_messages_are_sparing() -> None:

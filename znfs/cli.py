@@ -143,7 +143,9 @@ def _run(name: str, action: Callable[[], None], *, usage: int, failed: int) -> i
 
 def _fail(name: str, text: str, status: int) -> int:
     sys.stdout.flush()
-    print(f"{name}: {' '.join(text.split())}", file=sys.stderr)
+    from znfs.tables import printable
+
+    print(f"{name}: {printable(' '.join(text.split()))}", file=sys.stderr)
     return status
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from znfs.meta import ArrayMeta, Axis, CodecSpec, GroupMeta
-from znfs.tables import print_table, size_text
+from znfs.tables import print_table, printable, size_text
 
 if TYPE_CHECKING:
     from znfs.tree import Description, Tree
@@ -31,11 +31,11 @@ def show(tree: Tree, *, as_json: bool) -> None:
     for node in nodes:
         rows.append(row(node))
         notes += [f"  {node.path or '/'}: {remark}" for remark in node.remarks]
-    print(tree.url)
+    print(printable(tree.url))
     print_table(COLUMNS, rows, right=RIGHT)
     if notes:
         print("\nNotes")
-        print("\n".join(notes))
+        print("\n".join(map(printable, notes)))
 
 
 def row(node: Description) -> tuple[str, ...]:

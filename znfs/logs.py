@@ -7,6 +7,8 @@ import logging.handlers
 import os
 import time
 
+from znfs.tables import printable
+
 _REPEAT = 600.0  # seconds until the same message may be logged again
 _REMEMBERED = 1024  # messages
 _BURST, _PERIOD = 100, 10.0  # at most so many lines in so many seconds
@@ -40,6 +42,13 @@ class Sparing(logging.Filter):
         return True
 
 
+class _OneLine(logging.Formatter):
+    """Messages without control characters; a traceback follows on lines of its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+
 def to_stderr(level: str) -> None:
     """Log to standard error: commands, and a daemon in the foreground."""
     _install(logging.StreamHandler(), "znfs: %(levelname)s: %(message)s", level)
@@ -58,7 +67,7 @@ def _install(handler: logging.Handler, text: str, level: str) -> None:
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
-    handler.setFormatter(logging.Formatter(text))
+    handler.setFormatter(_OneLine(text))
     handler.addFilter(Sparing())
     root.addHandler(handler)
     root.setLevel(logging.WARNING)  # other libraries

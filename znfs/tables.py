@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _UNBOUNDED = 1 << 16  # columns: a table that is piped must not be folded
 
@@ -38,8 +40,13 @@ def make_table(
         side = "right" if columns[i] in right else "left"
         table.add_column(columns[i], justify=side, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
-        table.add_row(*(Text(row[i]) for i in used))
+        table.add_row(*(Text(printable(row[i])) for i in used))
     return table
+
+
+def printable(text: str) -> str:
+    """Control characters as escapes: names and messages may quote a store, and terminals obey."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def size_text(size: float) -> str:
