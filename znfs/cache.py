@@ -16,7 +16,6 @@ outside it.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -34,7 +33,6 @@ LoadMany = Callable[[Sequence[Hashable]], Iterable[tuple[Hashable, Value]]]
 # The least an entry takes (key tuple, dict slots, array header), so that a cache of tiny or absent
 # blocks is bounded too. Not added to larger ones: a slab of just the cache's size is to fit.
 _LEAST_COST = 512
-_PREFETCH_NICE = 10
 
 
 def cost(value: Value) -> int:
@@ -96,11 +94,6 @@ class _Recency(Cache[Hashable, Value]):
         self._done.pop(key, None)
         self._order[key] = None
         self._order.move_to_end(key)
-
-
-def _step_back() -> None:
-    """Have this thread give way to those that readers wait for (Linux: nice is per thread)."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PREFETCH_NICE)
 
 
 class _Batch:
@@ -205,7 +198,7 @@ class BlockCache:
             self._queued += batch.nbytes
             self.prefetched += len(missing)
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._workers, "znfs-load", _step_back)
+                self._pool = ThreadPoolExecutor(self._workers, "znfs-load")
             try:
                 self._pool.submit(self._run_queued, batch)
             except RuntimeError:  # the interpreter is shutting down

@@ -30,6 +30,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _REFRESHING = (signal.SIGUSR1, signal.SIGHUP)
 _LAST_REQUESTS = 2.0  # seconds that requests under way may still take when asked to stop
 _READY = b"\0"
+_SWITCH_SECONDS = 0.001  # a cached read waits no longer than this for a thread that decodes
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     from znfs.tree import Tree
 
     heap.bound()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     options = request.options
     tree = Tree(request.source, options)
     try:
