@@ -101,6 +101,53 @@ def test_a_higher_format_that_appears_takes_over():
     assert h.node("").meta.format == "zarr3"
 
 
+def test_a_look_that_a_refresh_overtakes_is_taken_again(store):
+    image = {"ome": {"multiscales": [{"axes": [{"name": "q"}], "datasets": [{"path": "a"}]}]}}
+    store.objects["zarr.json"] = group_v3(attributes=image)
+    h = hierarchy(store, ttl=3600)
+    version = h.node("a").version
+    h.refresh()
+
+    def refresh(key: str) -> None:
+        if key == "a/zarr.json":
+            store.fail = lambda key: None
+            h.refresh()
+
+    store.fail = refresh
+    assert h.node("a").version == version  # what the group says of its axes is part of it
+    assert h.node("a").meta.axis_names == ("q",)
+
+
+def test_a_listing_that_a_refresh_overtakes_is_not_kept(store):
+    h = hierarchy(store, ttl=3600)
+    taken = store.list
+
+    def late(prefix: str):
+        entries = list(taken(prefix))
+        h.refresh()
+        return iter(entries)
+
+    store.list = late
+    h.listing("")
+    store.list = taken
+    store.put("new/zarr.json", array_v3())
+    assert "new" in h.listing("").prefixes
+
+
+def test_listings_are_remembered_up_to_so_many_names(store, monkeypatch):
+    monkeypatch.setattr("znfs.hierarchy._MOST_LISTED", 1000)
+    h = hierarchy(store, ttl=3600)
+    for folder in range(8):
+        for i in range(10 if folder else 2000):
+            store.objects[f"{folder}/{i}"] = b""
+    for _ in range(2):
+        assert len(h.listing("0").objects) == 2000  # longer than all that may be kept: alone
+    assert store.lists["0"] == 1
+    for folder in range(8):
+        h.listing(str(folder))
+    assert len(h._listings) <= 3
+
+
 def test_an_absent_chunk_is_fill_only_while_the_metadata_stands(store):
     h = hierarchy(store, ttl=3600)
     a = h.node("a")

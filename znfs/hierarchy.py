@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # Nodes remembered; one takes 2-5 kB.
 _MOST_NODES = 16_384
+# Names of listings remembered; one takes 100-200 bytes. A longer listing is kept alone.
+_MOST_LISTED = 1 << 19
 # A longer metadata document is not read.
 _MOST_DOCUMENT_BYTES = 256 << 20
 # A look at the metadata that began this recently confirms that an absent chunk is fill (contract).
@@ -67,6 +69,13 @@ class Listing:
 
     prefixes: tuple[str, ...]
     objects: Mapping[str, int]  # name -> size
+
+
+def _listed(known: tuple[float, Listing | None]) -> int:
+    """What a listing counts against _MOST_LISTED."""
+    listing = known[1]
+    names = 0 if listing is None else len(listing.prefixes) + len(listing.objects)
+    return min(_MOST_LISTED, 256 + names)
 
 
 @dataclass
@@ -124,7 +133,9 @@ class Hierarchy:
         self._formats = formats
         self._manifest = tuple(path.strip("/") for path in manifest)
         self._seen: LRUCache[str, _Seen] = LRUCache(maxsize=_MOST_NODES)
-        self._listings: LRUCache[str, tuple[float, Listing | None]] = LRUCache(maxsize=1024)
+        self._listings: LRUCache[str, tuple[float, Listing | None]] = LRUCache(
+            _MOST_LISTED, getsizeof=_listed
+        )
         self._failed: LRUCache[str, _Failure] = LRUCache(maxsize=1024)
         self._lock = threading.Lock()
         self._looking = [threading.RLock() for _ in range(64)]
@@ -151,13 +162,15 @@ class Hierarchy:
         now = time.monotonic()
         with self._lock:
             known = self._listings.get(path)
+            generation = self._generation
         if known is not None and now < known[0]:
             return known[1]
         listing = self._list(path)
         took = time.monotonic() - now
         with self._lock:
             # A long listing is not repeated as often: at most a tenth of the time goes to it.
-            self._listings[path] = (time.monotonic() + max(self._ttl, 10 * took), listing)
+            if generation == self._generation:
+                self._listings[path] = (time.monotonic() + max(self._ttl, 10 * took), listing)
         return listing
 
     def refresh(self) -> None:
@@ -214,7 +227,7 @@ class Hierarchy:
             known = seen if seen is not None and seen.node is not None and since is None else None
             if failure is not None and failure.stands(arrived, began):
                 if known is None:
-                    raise failure.error
+                    raise failure.error.with_traceback(None)  # else it grows with every raise
                 return replace(known, excused=failure.until)
             if known is not None and parent is not None and parent.excused > began:
                 # Who reads below a node that cannot be checked waits for that once, not at every
@@ -234,7 +247,8 @@ class Hierarchy:
             with self._lock:
                 if generation == self._generation:
                     self._seen[path] = fresh
-            return fresh
+                    return fresh
+        return self._look(path, since)  # a refresh came between: what was read may be half of each
 
     def _is_fresh(self, seen: _Seen, since: float | None) -> bool:
         if since is not None:
