@@ -118,3 +118,23 @@ def test_quick_failures_are_each_key_s_own(clock, error):
     with pytest.raises(type(error)):
         store.get("a")
     assert store.get("b").data == b"2"
+
+
+def test_a_refresh_asks_a_silent_store_again_and_renews_credentials(clock):
+    inner = MemoryStore({"a": b"1"})
+    renewed = []
+    inner.renew = lambda: renewed.append(True)
+    store = WatchedStore(inner, 10)
+
+    def hang(key):
+        clock.now += 10
+        raise StoreError("timed out")
+
+    inner.fail = hang
+    with pytest.raises(StoreError, match="timed out"):
+        store.get("a")
+    inner.fail = lambda key: None
+    store.renew()
+    assert store.get("a").data == b"1"
+    assert renewed == [True]
+    assert store.status()["last_errors"] == [{"time": 1010.0, "error": "StoreError: timed out"}]
