@@ -3,12 +3,13 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 PYTEST_ARGS ?=
 SOAK_SECONDS ?= 90
+FUZZ_STORES ?= 3000
 
 PY = .venv/bin/python
 ENV = env -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs soak install uninstall clean
+.PHONY: help demo test check bench docs soak conformance fuzz install uninstall clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +38,14 @@ bench:           ## measure against the libraries; writes benchmarks/RESULTS.md
 soak:            ## readers, random faults and remounts for SOAK_SECONDS (90) each, every byte checked
 	@scripts/venv test
 	@$(ENV) ZNFS_SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest -m soak --timeout=0 tests/mounts tests/faults tests/test_mount.py
+
+conformance:     ## read what every writer writes; writes docs/CONFORMANCE.md
+	@scripts/venv test images
+	@$(ENV) ZNFS_CONFORMANCE=docs/CONFORMANCE.md $(PY) -m pytest tests/conformance
+
+fuzz:            ## FUZZ_STORES (3000) hostile stores, through the tree and a mount
+	@scripts/venv test
+	@$(ENV) ZNFS_FUZZ_STORES=$(FUZZ_STORES) ZNFS_FUZZ_SEED=$$(date +%s) $(PY) -m pytest --timeout=0 tests/fuzz
 
 docs:            ## build the manual into build/docs
 	@scripts/venv docs

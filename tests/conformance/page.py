@@ -45,10 +45,9 @@ def write(path: Path, findings: Iterable[Finding]) -> None:
     for form in sorted(tables):
         lines += [f"## {form}\n", "| feature | written by | compared with | arrays | result |",
                   "|---|---|---|---|---|"]  # fmt: skip
-        lines += [
-            f"| {feature} | {writer} | {oracle} | {count:,} | {result} |"
-            for (feature, writer, oracle, result), count in sorted(tables[form].items())
-        ]
+        for (feature, writer, oracle, result), count in sorted(tables[form].items()):
+            cells = (feature, writer, oracle, f"{count:,}", result)
+            lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
         lines.append("")
     path.write_text("\n".join(lines))
 

@@ -24,7 +24,7 @@ SHAPE, CHUNKS = (5, 9, 11), (2, 4, 6)
 
 @dataclass(frozen=True)
 class Sample:
-    """An array at `path` below the folder; `refused` holds words of the reason, if it is not read."""
+    """An array at `path` below the folder; `refused` holds words of the reason, if there is one."""
 
     path: str
     format: str
@@ -208,7 +208,8 @@ def _tensorstore(root: Path) -> Iterator[Sample]:
     for dtype in ("bfloat16", "int4"):
         path = f"tensorstore/zarr3-{dtype}"
         data = values("i1").astype(getattr(ml_dtypes, dtype))
-        spec = _spec("zarr3", root / path) | {"schema": {"chunk_layout": {"chunk": {"shape": CHUNKS}}}}
+        schema = {"chunk_layout": {"chunk": {"shape": CHUNKS}}}
+        spec = _spec("zarr3", root / path) | {"schema": schema}
         ts.open(spec, create=True, dtype=dtype, shape=SHAPE).result().write(data).result()
         # Neither type is NumPy's: the view holds what their values are in it.
         data = data.astype("f4" if dtype == "bfloat16" else "i1")
@@ -286,7 +287,8 @@ def _by_hand(root: Path) -> Iterator[Sample]:
         _put(root / f"refused/{name}", ".zarray", document)
         yield Sample(f"refused/{name}", "Zarr v2", codec, "by hand", "–", refused=text)
     base: dict[str, Any] = json.loads((root / "zarr3/feature0/zarr.json").read_text())
-    grid = {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": [[2, 3], 9, 11]}}
+    chunks = {"kind": "inline", "chunk_shapes": [[2, 3], 9, 11]}
+    grid = {"name": "rectilinear", "configuration": chunks}
     for name, feature, change, text in (
         ("grid", "rectilinear chunk grid", {"chunk_grid": grid}, "chunk grid 'rectilinear'"),
         ("transformer", "storage transformer",

@@ -249,7 +249,9 @@ def test_what_a_reference_lacks_is_an_error_never_fill(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(bytes(range(1, 101)))
     os.utime(tmp_path / "data", (1, 1))
     after = store.stat("part")
-    assert before and after and before.version != after.version
+    assert before is not None
+    assert after is not None
+    assert before.version != after.version
 
 
 def test_a_remote_document_names_no_local_file(nginx: Nginx, folder: Path) -> None:

@@ -21,10 +21,11 @@ from tests.test_formats_fuzz import CONSOLIDATED, GROUP, N5, OME, STRUCT, ZARR, 
 Files = dict[str, bytes]
 # Far more than is there, next to nothing, and what is special to a format or a language.
 VALUES: list[Any] = [
-    None, True, False, 0, 1, -1, 2, 3, 7, 40, 2**31 - 1, 2**31, 2**32, 2**60, 2**63 - 1, 2**63, 2**64,
-    10**40, 0.5, 1e300, float("nan"), float("inf"), "", "/", ".", "..", "../..", "/etc/passwd", "a/../b",
-    "NaN", "0x7f", "<f8", ">i2", "|O", "|V0", "|S9999999999", "<M8[7s]", "r16", "string", "bfloat16",
-    "int4", "gzip", "bytes", "zstd", "blosc", "pickle", "transpose", "sharding_indexed", "lzma",
+    None, True, False, 0, 1, -1, 2, 3, 7, 40, 2**31 - 1, 2**31, 2**32, 2**60, 2**63 - 1, 2**63,
+    2**64, 10**40, 0.5, 1e300, float("nan"), float("inf"), "", "/", ".", "..", "../..",
+    "/etc/passwd", "a/../b", "NaN", "0x7f", "<f8", ">i2", "|O", "|V0", "|S9999999999", "<M8[7s]",
+    "r16", "string", "bfloat16", "int4",
+    "gzip", "bytes", "zstd", "blosc", "pickle", "transpose", "sharding_indexed", "lzma",
     "group", "array", "F", "C", "x" * 300, "\0", "é", [], {}, [[]], [2**31] * 3, [0, 0], [1] * 40,
 ]  # fmt: skip
 
@@ -35,7 +36,7 @@ def store(rng: random.Random, root: Path) -> None:
     for _ in range(rng.choice([1, 1, 2, 4])):
         name = rng.choice(sorted(files))
         documents = _is_document(name) and rng.random() < 0.8
-        files[name] = (_document if documents else _noise)(rng, files[name])
+        files[name] = (_document if documents else noise)(rng, files[name])
     if rng.random() < 0.1:
         del files[rng.choice(sorted(files))]
     if rng.random() < 0.15:
@@ -59,7 +60,7 @@ def _document(rng: random.Random, data: bytes) -> bytes:
     try:
         value = json.loads(data)
     except ValueError:
-        return _noise(rng, data)
+        return noise(rng, data)
     for _ in range(rng.choice([1, 1, 2, 3])):
         everywhere = places(value) if isinstance(value, (dict, list)) else []
         if not everywhere:
@@ -80,7 +81,7 @@ def _document(rng: random.Random, data: bytes) -> bytes:
     return json.dumps(value).encode("utf-8", "surrogatepass")
 
 
-def _noise(rng: random.Random, data: bytes) -> bytes:
+def noise(rng: random.Random, data: bytes) -> bytes:
     """Bytes changed, cut, doubled, or numbers written over them."""
     out = bytearray(data)
     for _ in range(rng.choice([1, 1, 3, 9])):
@@ -108,7 +109,7 @@ def _zip(rng: random.Random, path: Path, files: Files) -> None:
         for name, data in files.items():
             archive.writestr(rng.choice([name] * 9 + ["../" + name, "/" + name]), data)
     if rng.random() < 0.5:
-        path.write_bytes(_noise(rng, path.read_bytes()))
+        path.write_bytes(noise(rng, path.read_bytes()))
 
 
 def _originals() -> list[Files]:

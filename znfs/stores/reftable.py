@@ -26,6 +26,7 @@ from znfs.stores.base import Blob, Entry, Store
 
 _MOST_BYTES = 1 << 30  # a document beyond this is refused
 _RECORDS_KEPT = 64
+_HINT = "pip install 'znfs[parquet]'"
 _SEGMENT = re.compile(r"[^/\0]+")
 _TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
@@ -115,8 +116,10 @@ class JsonTable:
             if document.get("version", 1) != 1:
                 raise SourceError(f"{url}: references of version {document['version']!r}, not 0, 1")
             if document.get("gen"):
-                raise SourceError(f"{url}: references by 'gen' need a template language, which "
-                                  "runs code of the document; write them out with kerchunk")  # fmt: skip
+                raise SourceError(
+                    f"{url}: references by 'gen' need a template language, which runs code of the "
+                    "document; write them out with kerchunk"
+                )
             found, templates = document.get("refs"), document.get("templates") or {}
         if not isinstance(found, dict) or not isinstance(templates, dict):
             raise SourceError(f"{url}: no references in it")
@@ -248,16 +251,13 @@ def _number(name: str, grid: tuple[int, ...]) -> int | None:
 def _read_parquet(key: str, blob: Blob) -> Mapping[str, Any]:
     try:
         import pandas
-        import pandas.api.types
-    except ImportError:
-        raise SourceError("references in Parquet need pandas: pip install 'znfs[parquet]'") from None
+    except ImportError as error:
+        raise SourceError(f"references in Parquet need pandas: {_HINT}") from error
     try:
         frame = pandas.read_parquet(io.BytesIO(bytes(blob.data)))
         return {name: frame[name].to_numpy() for name in frame.columns}
     except ImportError as error:
-        raise SourceError(
-            "references in Parquet need fastparquet or pyarrow: pip install 'znfs[parquet]'"
-        ) from error
+        raise SourceError(f"references in Parquet need fastparquet or pyarrow: {_HINT}") from error
     # Two libraries may be behind it, each with errors of its own: none may pass for absent chunks.
     except Exception as error:
         raise SourceError(f"{key}: no Parquet file of references: {error}") from error

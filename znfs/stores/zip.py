@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import io
+import struct
 import threading
 import time
 import zipfile
@@ -30,6 +31,9 @@ _NEAR = 64 << 10  # a range that begins so near its header is read together with
 # APPNOTE.TXT 4.3.7: the local header's fixed part, and where its two lengths are.
 _HEADER = 30
 _MAGIC = b"PK\x03\x04"
+# What zipfile says of one it cannot read; a name that is not UTF-8, and a seek to before the
+# beginning, are ValueErrors.
+_NO_ZIP = (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error)
 _ENCRYPTED = 0x1  # APPNOTE.TXT 4.4.4
 
 
@@ -266,7 +270,7 @@ def _load(base: Store) -> Index | None:
     try:
         with zipfile.ZipFile(reader) as file:
             infos = file.infolist()
-    except zipfile.BadZipFile as error:
+    except _NO_ZIP as error:
         raise StoreError(f"{base.url}: not a zip file ({error})") from error
     members = {
         i.filename: Member(
@@ -274,7 +278,7 @@ def _load(base: Store) -> Index | None:
             _HEADER + len(i.orig_filename.encode("utf-8", "surrogateescape")) + len(i.extra),
         )
         for i in infos
-        if not i.is_dir()
+        if i.filename and not i.filename.endswith("/")
     }
     return Index(found.version, found.mtime, members, sorted(members), {})
 
@@ -301,7 +305,7 @@ class _Reader(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._found.size}[whence]
         if origin + offset < 0:
-            raise OSError(22, "seek before the beginning")
+            raise ValueError("seek before the beginning")
         self._at = origin + offset
         return self._at
 
