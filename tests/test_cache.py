@@ -200,6 +200,14 @@ def test_cleared_while_loading_is_handed_out_but_not_kept():
     assert "k" not in cache
 
 
+def test_parts_of_a_load_that_a_close_overtakes_are_run():
+    cache = BlockCache(2000, workers=2, far=True)
+    cache.close()
+    done: list[int] = []
+    cache.spread([lambda i=i: done.append(i) for i in range(3)])
+    assert done == [0, 1, 2]
+
+
 def test_a_cleared_cache_fills_and_evicts_as_a_new_one():
     cache = BlockCache(4000)
     for clear in (False, True):

@@ -213,7 +213,7 @@ class BlockCache:
 
         The first error is raised once all have ended.
         """
-        if not self.far or len(tasks) == 1:
+        if not self.far or len(tasks) == 1 or not self._workers:  # none: closed meanwhile
             for task in tasks:
                 task()
             return
