@@ -129,3 +129,22 @@ def test_a_killed_daemon(s3: S3, start: Start, tmp_path: Path) -> None:
     rig.report("daemon killed (SIGKILL)", found, [], [], time.monotonic() - began)
     rig.ROWS[-1].recovers = "by the next `mount`, which clears the dead one"
     again.close()
+
+
+@pytest.mark.soak
+def test_stopped_for_a_minute(s3: S3, start: Start) -> None:
+    mounted = start(s3.url)
+    assert mounted.read(GRID[0]).said == RIGHT
+    s3.suspend()
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            found = mounted.read_all(GRID[1:])
+            assert {o.said for o in found} == {"EIO"}
+            assert max(o.seconds for o in found) < rig.DEADLINE + rig.MARGIN
+            assert mounted.read(GRID[0]).said == RIGHT
+            assert mounts.status(str(mounted.path))["process"]["threads"] < 350
+    finally:
+        s3.resume()
+    eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+    mounted.close()
