@@ -15,6 +15,7 @@ from znfs.errors import Denied, Unsupported, ZnfsError
 from znfs.extents import Object
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
+from znfs.meta import ArrayMeta
 from znfs.node import File, Node
 from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, View
 
@@ -26,6 +27,7 @@ _OS_JUNK = frozenset(
 )  # fmt: skip
 _OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
 _MOST_NAME_BYTES = 255
+_FEW = 1000  # names: a page of S3's LIST
 _MOST_FILE_BYTES = 1 << 63
 
 
@@ -159,13 +161,13 @@ class NodeDir:
         """Children and other objects as far as they are known without listing chunks."""
         node, path = self.node, self.node.path
         names = list(self._hierarchy.documents(path))
-        if isinstance(node, Array) and node.meta.format != "n5":
+        if isinstance(node, Array) and not _lists_briefly(node.meta):
             return names
         names += self._hierarchy.children(path)
         listing = self._hierarchy.listing(path)
         if listing is None:
             return names
-        if isinstance(node, Array):  # N5; a one-dimensional array's chunks are beside its children
+        if isinstance(node, Array):  # a one-dimensional array's chunks are beside its children
             grid = node.meta.outer_grid
             return names + [n for n in listing.objects if node.meta.keys.parse(n, grid) is None]
         return [*names, *listing.objects, *listing.prefixes]
@@ -173,11 +175,16 @@ class NodeDir:
     def _may_hide(self, name: str) -> bool:
         """Whether a store child of an array may hide the view `name`.
 
-        Zarr arrays have no children, and asking a remote store for each view would cost requests;
-        a local look-up is free, and N5 arrays may have children.
+        A local look-up is free. A distant store is asked once for all names, unless all of the
+        array's chunks are among them.
         """
         assert isinstance(self.node, Array)
-        return self._hierarchy.store.local or self.node.meta.format == "n5"
+        if self._hierarchy.store.local:
+            return True
+        if not _lists_briefly(self.node.meta):
+            return False
+        listing = self._hierarchy.listing(self.node.path)
+        return listing is not None and (name in listing.objects or name in listing.prefixes)
 
     def _has_object(self, name: str) -> bool:
         listing = None
@@ -238,6 +245,16 @@ class RawChunksDir:
         if len(parts) >= depth:
             return False
         return keys.parse("/".join([*parts, *["0"] * (depth - len(parts))]), grid) is not None
+
+
+def _lists_briefly(meta: ArrayMeta) -> bool:
+    """Whether the names directly in an array's directory are few: N5's and nested chunk keys'
+    first parts, or a prefix; not all chunks."""
+    if meta.format == "n5":
+        return True
+    if meta.keys.separator != "/":
+        return False
+    return bool(meta.keys.prefix) or (meta.ndim > 1 and meta.outer_grid[0] <= _FEW)
 
 
 def object_file(hierarchy: Hierarchy, key: str) -> File | None:
