@@ -72,28 +72,29 @@ class DiskTier:
         self._writer = threading.Thread(target=self._write_all, name="znfs-disk", daemon=True)
         self._writer.start()
 
-    def of_store(self, url: str) -> StoreTier:
-        """The tier for the store at `url`, as of now: `renew` begins another."""
-        return StoreTier(self, f"{url}\0{self._epoch(url)}")
+    def of_store(self, store: str) -> StoreTier:
+        """The tier for a store, as of now: `renew` begins another. `store` is what tells it from
+        all others; it may hold secrets, and is hashed."""
+        return StoreTier(self, f"{store}\0{self._epoch(store)}")
 
-    def _epoch(self, url: str) -> str:
-        """A word that is part of every key of the store at `url`, changed by `renew`."""
-        if url in self._renewed:
-            return self._renewed[url]
+    def _epoch(self, store: str) -> str:
+        """A word that is part of every key of a store, changed by `renew`."""
+        if store in self._renewed:
+            return self._renewed[store]
         try:
-            return self._epoch_file(url).read_text()
+            return self._epoch_file(store).read_text()
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:
-            log.warning("disk cache: %s; what it holds of %s is not used", error, url)
+            log.warning("disk cache: %s; what it holds of the store is not used", error)
             return secrets.token_hex(8)
 
-    def renew(self, url: str) -> None:
-        """Never again use what is kept of the store at `url`: its chunks may have changed while
+    def renew(self, store: str) -> None:
+        """Never again use what is kept of a store: its chunks may have changed while
         its metadata did not. Holds for later mounts too."""
-        file = self._epoch_file(url)
+        file = self._epoch_file(store)
         temporary = file.with_suffix(f".{os.getpid()}.tmp")
-        epoch = self._renewed[url] = secrets.token_hex(8)
+        epoch = self._renewed[store] = secrets.token_hex(8)
         try:
             file.parent.mkdir(mode=0o700, exist_ok=True)
             temporary.write_text(epoch)
@@ -108,8 +109,8 @@ class DiskTier:
         for _, _, path in list(self._scan()):
             self._attempt(partial(os.unlink, path))
 
-    def _epoch_file(self, url: str) -> Path:
-        return self.folder / "epochs" / _digest(url).hex()
+    def _epoch_file(self, store: str) -> Path:
+        return self.folder / "epochs" / _digest(store).hex()
 
     def get(self, key: str) -> bytes | None:
         """The payload kept under `key`; None if there is none, or a damaged one."""

@@ -124,13 +124,16 @@ class Hierarchy:
         formats: Sequence[Format] = FORMATS,
         manifest: Sequence[str] = (),
         disk: DiskTier | None = None,
+        identity: str = "",
     ) -> None:
+        """`identity` tells this store from all others, to the disk tier; by default, its URL."""
         self.store = store
         self.cache = cache
         self._root_name = root_name
         self._ttl = ttl
         self.missing_403 = missing_403
         self._disk = disk
+        self._identity = identity or store.url
         self._formats = formats
         self._manifest = tuple(path.strip("/") for path in manifest)
         self._seen: LRUCache[str, _Seen] = LRUCache(maxsize=_MOST_NODES)
@@ -141,7 +144,7 @@ class Hierarchy:
         self._lock = threading.Lock()
         self._looking = [threading.RLock() for _ in range(64)]
         self._generation = 0
-        self._tier = None if disk is None else disk.of_store(store.url)
+        self._tier = None if disk is None else disk.of_store(self._identity)
         # Documents of one node are asked for at once: one round trip instead of six.
         self._pool = None if store.local else ThreadPoolExecutor(16, "znfs-metadata")
 
@@ -178,8 +181,8 @@ class Hierarchy:
         """Forget all metadata, and begin anew with the blocks of every node."""
         tier = self._tier
         if self._disk is not None:
-            self._disk.renew(self.store.url)
-            tier = self._disk.of_store(self.store.url)
+            self._disk.renew(self._identity)
+            tier = self._disk.of_store(self._identity)
         with self._lock:
             self._generation += 1
             self._tier = tier

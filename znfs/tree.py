@@ -92,6 +92,7 @@ class Tree:
             formats=formats,
             manifest=_read_manifest(options.manifest),
             disk=self._disk,
+            identity=_identity(self._store.url, options),
         )
         chosen = options.views
         there = tuple(v for v in views(options) if chosen is None or v.key in chosen)
@@ -336,6 +337,13 @@ def open_tree(source: str, options: Options | None = None, **overrides: Any) -> 
         tree.close()
         raise
     return tree
+
+
+def _identity(url: str, options: Options) -> str:
+    """What tells a store from others of its URL: the endpoint, and what the library is told."""
+    endpoints = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
+    told = sorted((options.storage_option or {}).items())
+    return repr((url, options.endpoint_url, options.profile, endpoints, told))
 
 
 def _read_manifest(path: str | None) -> list[str]:
