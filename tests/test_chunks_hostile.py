@@ -98,3 +98,19 @@ def test_a_document_of_any_length(tmp_path: Path) -> None:
     told = {d.path: d for d in open_tree(str(root)).describe()}
     assert told["a"].kind == "unreadable"
     assert "longer than" in told["a"].remarks[0]
+
+
+def test_chunks_that_a_filter_stores_wider_are_not_taken_for_hostile(tmp_path):
+    import numcodecs
+    import zarr
+
+    path = str(tmp_path / "wide.zarr")
+    data = np.arange(40_000, dtype="u1")
+    filters = [numcodecs.AsType(encode_dtype="<f8", decode_dtype="|u1")]
+    array = zarr.create_array(
+        path, shape=data.shape, chunks=(40_000,), dtype="u1", zarr_format=2,
+        filters=filters, compressors=None,
+    )  # fmt: skip
+    array[:] = data
+    file = open_tree(path).resolve("chunks/0")
+    assert file.read(0, file.size) == data.tobytes()

@@ -24,6 +24,9 @@ _COALESCE_MAX = 8 << 20
 # No codec lets data that it cannot compress grow as far as twice its size and this; what is said
 # to be longer is damaged or hostile, and not read into memory.
 _GROWTH = 256
+# Filters that may store elements wider than they are shown, as complex256 at the most.
+_WIDENING = frozenset({"astype", "categorize", "delta", "fixedscaleoffset", "quantize"})
+_WIDEST = 32  # bytes
 _SLACK = 1 << 20
 _MOST_OFFSET = (1 << 63) - 1
 
@@ -42,7 +45,10 @@ def stack(
     Each level knows how long its encoded chunks may be, from the declared sizes. `confirm` is
     Array's.
     """
-    most = [2 * meta.chunk_nbytes + _GROWTH]
+    stored = meta.chunk_nbytes
+    if any(codec.name in _WIDENING for codec in meta.codecs):
+        stored = max(stored, _WIDEST * prod(meta.chunks))
+    most = [2 * stored + _GROWTH]
     for shard in reversed(meta.shards):
         most.append(_index_nbytes(shard) + prod(shard.grid) * most[-1])
     chunks: Chunks = Keyed(store, path, meta.keys, most.pop() + _SLACK, missing_403)

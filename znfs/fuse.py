@@ -184,7 +184,7 @@ class OpenFile:
         if self.failure is not None:
             when, start, size, error = self.failure
             if start <= offset < start + size and time.monotonic() - when < FAILED_SECONDS:
-                raise error
+                raise error.with_traceback(None)
 
 
 class OpenDir:
