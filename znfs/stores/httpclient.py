@@ -101,7 +101,7 @@ class HttpClient:
                 # From None: urllib3's errors quote the URL, which may be signed.
                 raise StoreError(f"{key}: {cause}") from None
             time.sleep(wait)
-            pause *= 2
+            pause = min(2 * pause, self._budget.retry / 8)
 
     def _attempt(self, url: str, method: str, range_: str, limit: int | None) -> Answer:
         from urllib3 import Retry, Timeout
