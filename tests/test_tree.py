@@ -246,6 +246,12 @@ def test_refresh_reaches_the_disk_tier(store, tmp_path):
     again.close()
 
 
+def test_the_stored_size_is_that_of_all_objects(store):
+    objects = [p.stat().st_size for p in (store / "a").rglob("*") if p.is_file()]
+    assert open_tree(str(store)).stored_size("a") == sum(objects)
+    assert open_tree(str(store)).stored_size("nothing") is None
+
+
 def test_status_is_json(store):
     tree = open_tree(str(store))
     read(tree, "a/a.npy")

@@ -15,21 +15,25 @@ from znfs.tables import print_table, printable, size_text
 if TYPE_CHECKING:
     from znfs.tree import Description, Tree
 
-COLUMNS = ("Path", "Kind", "Axes", "Shape", "Chunks", "Type", "Codecs", "Size", "Views")
-RIGHT = ("Shape", "Chunks", "Size")
+COLUMNS = ("Path", "Kind", "Axes", "Shape", "Chunks", "Type", "Codecs", "Size", "Stored", "Views")
+RIGHT = ("Shape", "Chunks", "Size", "Stored")
 
 
 def show(tree: Tree, *, as_json: bool) -> None:
     """Print every node below the root of `tree`, then what is hidden or unreadable, and why."""
     nodes = tree.describe()
     if as_json:
-        found = {"source": tree.url, "name": tree.root_name, "nodes": [node_json(n) for n in nodes]}
+        found = {
+            "source": tree.url,
+            "name": tree.root_name,
+            "nodes": [node_json(tree, node) for node in nodes],
+        }
         json.dump(found, sys.stdout, indent=2, default=_plain)
         sys.stdout.write("\n")
         return
     rows, notes = [], []
     for node in nodes:
-        rows.append(row(node))
+        rows.append(row(tree, node))
         notes += [f"  {node.path or '/'}: {remark}" for remark in node.remarks]
     print(printable(tree.url))
     print_table(COLUMNS, rows, right=RIGHT)
@@ -38,13 +42,14 @@ def show(tree: Tree, *, as_json: bool) -> None:
         print("\n".join(map(printable, notes)))
 
 
-def row(node: Description) -> tuple[str, ...]:
+def row(tree: Tree, node: Description) -> tuple[str, ...]:
     """The node's line in the table; one cell for each of COLUMNS."""
     meta = node.meta
     path, views = node.path or "/", " ".join(_short(node))
     if not isinstance(meta, ArrayMeta):
         kind = f"{meta.format} {node.kind}" if isinstance(meta, GroupMeta) else node.kind
-        return (path, kind, "", "", "", "", "", "", views)
+        return (path, kind, "", "", "", "", "", "", "", views)
+    stored = tree.stored_size(node.path)
     chunks = _by(meta.chunks)
     if meta.shards:
         chunks += " in " + " in ".join(_by(s.shape) for s in reversed(meta.shards))
@@ -57,11 +62,12 @@ def row(node: Description) -> tuple[str, ...]:
         meta.stored_dtype or str(meta.dtype),
         " ".join(c.name for c in meta.codecs) or "none",
         size_text(meta.nbytes),
+        "" if stored is None else size_text(stored),
         views,
     )
 
 
-def node_json(node: Description) -> dict[str, Any]:
+def node_json(tree: Tree, node: Description) -> dict[str, Any]:
     """The node for `--json`."""
     found: dict[str, Any] = {"path": node.path, "kind": node.kind, "name": node.name}
     if node.meta is not None:
@@ -78,6 +84,7 @@ def node_json(node: Description) -> dict[str, Any]:
                 {k: v for k, v in vars(axis).items() if v is not None} for axis in meta.axes
             ],
             "nbytes": meta.nbytes,
+            "stored_nbytes": tree.stored_size(node.path),
         }  # fmt: skip
     return found | {"views": node.views, "remarks": node.remarks}
 

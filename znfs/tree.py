@@ -35,6 +35,8 @@ from znfs.stores.watched import WatchedStore
 from znfs.views import views
 
 _MOST_FILES = 4096
+_MOST_LISTED = 10_000  # folders looked through for a stored size...
+_MOST_LISTED_FAR = 100  # ...and requests to a distant store
 _DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked about `.znfs` again
 
 
@@ -242,6 +244,27 @@ class Tree:
     def describe(self) -> Iterator[Description]:
         """Every node from the root down, depth first."""
         yield from self._describe("")
+
+    def stored_size(self, path: str) -> int | None:
+        """Bytes of all objects below `path`; None where the store cannot list, or there is too
+        much to list for the asking."""
+        size, visited, waiting = 0, 0, [path]
+        most = _MOST_LISTED if self._store.local else _MOST_LISTED_FAR
+        while waiting:
+            prefix = waiting.pop()
+            visited += 1
+            if visited > most:
+                return None
+            try:
+                entries = list(self._store.list(prefix))
+            except ZnfsError:
+                return None
+            visited += len(entries) // 1000
+            for entry in entries:
+                if entry.is_prefix:
+                    waiting.append(f"{prefix}/{entry.name}" if prefix else entry.name)
+                size += entry.size
+        return size or None  # web servers' pages do not tell sizes exactly
 
     def close(self) -> None:
         """Stop loading and close the store."""
