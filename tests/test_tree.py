@@ -178,6 +178,19 @@ def test_a_name_of_more_than_255_bytes_is_not_listed(tmp_path):
     assert any("255 bytes" in r for r in remarks)
 
 
+def test_planes_whose_names_would_be_too_long_are_not_there(tmp_path):
+    name = "x" * 248
+    group = zarr.create_group(tmp_path / "g.zarr")
+    group.create_array(name, shape=(3, 4, 4), chunks=(2, 2, 2), dtype="u1")
+    tree = open_tree(str(tmp_path / "g.zarr"))
+    assert "tiff" in names(tree, name)
+    assert len(names(tree, f"{name}/tiff")[0]) == 255
+    group.create_array(name + "y", shape=(3, 4, 4), chunks=(2, 2, 2), dtype="u1")
+    tree = open_tree(str(tmp_path / "g.zarr"))
+    assert "tiff" not in names(tree, name + "y")
+    assert f"{name}y.tif" in names(tree, name + "y")
+
+
 def test_a_prefix_above_several_stores(tmp_path):
     for name in ("one.zarr", "two.zarr"):
         zarr.create_array(tmp_path / "deep" / name, shape=(2,), chunks=(2,), dtype="u1")[:] = 7

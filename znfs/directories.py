@@ -17,7 +17,7 @@ from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.meta import ArrayMeta
 from znfs.node import File, Node
-from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, View
+from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, View
 
 # Names that desktops and their daemons look for in every folder (contract: no request for them).
 _OS_JUNK = frozenset(
@@ -26,7 +26,6 @@ _OS_JUNK = frozenset(
      ".metadata_never_index", ".Spotlight-V100", ".fseventsd", ".TemporaryItems"}
 )  # fmt: skip
 _OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
-_MOST_NAME_BYTES = 255
 _FEW = 1000  # names: a page of S3's LIST
 _MOST_FILE_BYTES = 1 << 63
 
@@ -276,4 +275,4 @@ def _is_junk(name: str) -> bool:
 def _is_listable(name: str) -> bool:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         return False
-    return len(name.encode("utf-8", "surrogateescape")) <= _MOST_NAME_BYTES
+    return len(name.encode("utf-8", "surrogateescape")) <= MOST_NAME_BYTES

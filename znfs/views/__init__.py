@@ -19,6 +19,7 @@ Make = Callable[[Any, str], File | Dir]
 
 NOT_OF_GROUPS = "groups have none"
 NOT_OF_ARRAYS = "arrays have none"
+MOST_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,18 @@ def _planes(orientation: str) -> Make:
     return lambda array, name: planes.PlanesDir(array, name, orientation)
 
 
-def _needs_3d(array: Array) -> str | None:
-    return planes.refuse(array) or (None if array.meta.ndim >= 3 else "needs three dimensions")
+def _refuse_planes(orientation: str) -> Refuse:
+    def refuse(array: Array) -> str | None:
+        if why := planes.refuse(array):
+            return why
+        if orientation != "yx" and array.meta.ndim < 3:
+            return "needs three dimensions"
+        first = next(planes.PlanesDir(array, array.name, orientation).names())
+        if len(first.encode("utf-8", "surrogateescape")) > MOST_NAME_BYTES:
+            return "the names of its files would be longer than 255 bytes"
+        return None
+
+    return refuse
 
 
 def _hdf5(layout: hdf5.Layout) -> Make:
@@ -79,9 +90,9 @@ def views(options: Options) -> tuple[View, ...]:
     return (
         View("chunks", "chunks", lambda array, name: ChunksDir(array), _always),
         View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _always),
-        View("tiff", "tiff", _planes("yx"), planes.refuse),
-        View("tiff.xz", "tiff.xz", _planes("xz"), _needs_3d),
-        View("tiff.yz", "tiff.yz", _planes("yz"), _needs_3d),
+        View("tiff", "tiff", _planes("yx"), _refuse_planes("yx")),
+        View("tiff.xz", "tiff.xz", _planes("xz"), _refuse_planes("xz")),
+        View("tiff.yz", "tiff.yz", _planes("yz"), _refuse_planes("yz")),
         View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
         View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
         View("tiff", "crop", crop.CropDir, planes.refuse, listed=False),
