@@ -156,8 +156,8 @@ class Blocks:
             n = min(self._stride - skip, len(out) - at)
             data = max(0, min(self._nbytes - skip, n))
             if data:
-                self._copy(self._index(i), skip, target[at : at + data])
-                self._walk.follow(self._first + i)
+                waited = self._copy(self._index(i), skip, target[at : at + data])
+                self._walk.follow(self._first + i, waited)
             target[at + data : at + n] = 0
             at += n
 
@@ -169,18 +169,20 @@ class Blocks:
     def _index(self, i: int) -> Index:
         return unravel(self._first + i, self._array.meta.grid)
 
-    def _copy(self, index: Index, skip: int, target: Bytes) -> None:
-        block = self._array.load(index)
+    def _copy(self, index: Index, skip: int, target: Bytes) -> bool:
+        """Copy part of a chunk; returns whether it had to be waited for."""
+        found = self._array.peek(index)
+        block = self._array.load(index) if found is None else found[0]
         if block is None:
             _tile(self._fill, skip, target)
-            return
-        if self._dtype is not None:
+        elif self._dtype is not None:
             itemsize = self._dtype.itemsize
             lo, hi = skip // itemsize, -(-(skip + len(target)) // itemsize)
             values = block.reshape(-1)[lo:hi].astype(self._dtype)
             target[:] = values.view(np.uint8)[skip - lo * itemsize :][: len(target)]
         else:
             target[:] = flat_bytes(block)[skip : skip + len(target)]
+        return found is None
 
 
 class Walk:
@@ -211,8 +213,9 @@ class Walk:
         walk: Walk = array.shared.setdefault("chunk walk", cls(prod(grid), begin))
         return walk
 
-    def follow(self, i: int) -> None:
-        """After a read in the `i`-th piece. Races between threads cost a wrong guess, no more."""
+    def follow(self, i: int, waited: bool = False) -> None:
+        """After a read in the `i`-th piece, which the reader may have had to wait for. Races
+        between threads cost a wrong guess, no more."""
         if i == self._at:
             return
         if i != self._at + 1:
@@ -222,7 +225,7 @@ class Walk:
         self._streak += 1
         if self._streak < self._STREAK:
             return
-        if i >= self._begun:  # the reader has overtaken us
+        if waited or i >= self._begun:  # the reader has overtaken us
             self._depth = min(self._MOST_DEPTH, 2 * self._depth)
         first = max(i + 1, self._begun)
         self._begun = min(self._count, i + 1 + self._depth)
