@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -192,11 +191,6 @@ class Group:
     def child(self, name: str) -> Array | Group | None:
         """The array or group of that name; None if it is neither, or cannot be read."""
         return self._child(name)
-
-
-def grid_size(meta: ArrayMeta) -> int:
-    """Number of chunks of an array."""
-    return prod(meta.grid)
 
 
 def flat_bytes(block: Block) -> np.ndarray[Any, np.dtype[np.uint8]]:

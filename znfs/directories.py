@@ -63,9 +63,6 @@ class NodeDir:
         yield from sorted(n for n in names if _is_listable(n) and not _is_junk(n))[start:]
 
     def lookup(self, name: str) -> Node | None:
-        return self.find(name)
-
-    def find(self, name: str) -> Node | None:
         """The node of that name, listed or not."""
         if _is_junk(name) or name in ("", ".", ".."):
             return None
