@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, Block, flat_bytes
+from znfs.lookahead import Stream
 from znfs.meta import Index, Shape
 from znfs.spill import Spill
 
@@ -83,8 +84,9 @@ class Bands:
         # each band after all others. Least recently used would then always drive out what is
         # needed next; so what was read last goes first, and most of the slab stays.
         self._goes_round = slab > array.cache.limit * _MOST_OF_IT
-        self._fits_twice = 2 * slab <= array.cache.limit
-        self._stream = _Stream()
+        band = prod(self._chunks[:-1]) * self._row * meta.dtype.itemsize
+        self._spare = max(0, array.cache.limit - slab) // max(1, band)  # bands besides a slab
+        self._stream = Stream()
         self._lead_time = 0.0  # seconds that a band takes to load, of late
 
     @classmethod
@@ -145,6 +147,8 @@ class Bands:
         """Copy from a band what ends at element `end`, and tell the cache if it may go."""
         out[...] = band.data[offset : offset + len(out)]
         done = band.serve(len(out))
+        if done:
+            self._stream.pass_by(index)
         if done or (self._goes_round and self._ends_band(end)):
             self._array.cache.retire(self._key(index), done=done)
 
@@ -284,37 +288,47 @@ class Bands:
 
     def _follow(self, lo: int, hi: int, index: Index, waited: bool) -> None:
         """After a read that ended in the band `index`: if it continues one before it, begin what
-        the reader will want next.
+        the reader will want next. For every read, so it does no more than it must.
 
         First the other bands of this slab of chunks: the rest of the plane, then those of the
-        planes after it. The next slab's come only when the reader is so near to it that they are
-        just in time, and as far as they drive out only what was read through. For every read, so
-        it does no more than it must.
+        planes after it; then the slabs after this one.
         """
         stream, slab, i_y = self._stream, index[:-1], index[-1]
         if not stream.note(lo, hi, waited):
             return
-        if stream.slab != slab:
-            stream.enter(slab, i_y)
         count = self._bands_a_plane
+        if stream.slab != slab:
+            left = stream.slab
+            stream.enter(slab, i_y, self._slab_after(hi - 1), count)
+            if left is not None:
+                for i in range(count):
+                    self._array.cache.retire(self._key((*left, i)), done=True)
         wanted = min(count, (i_y - stream.first) % count + 1 + stream.depth)
         while stream.begun < wanted:
             if not self._begin((*slab, (stream.first + stream.begun) % count)):
                 return
             stream.begun += 1
-        if stream.begun < count or stream.begun_next == count:
-            return
-        after = self._slab_after(hi - 1)
-        plane = self._rows * self._row
-        near, room = plane, i_y  # only what this plane, the last of its slab, has read through goes
-        if self._fits_twice:
-            near, room = max(near, int(self._lead_time * count / stream.pace)), count
-        if after < self._total and after - hi <= near:
-            following = self._segment(after, after + 1)[0][:-1]
-            while stream.begun_next < room:
-                if not self._begin((*following, stream.begun_next)):
-                    return
-                stream.begun_next += 1
+        if stream.begun == count and (stream.crossed or not self._array.cache.far):
+            self._go_on(hi)
+
+    def _go_on(self, hi: int) -> None:
+        """Begin the bands of the slabs after this one, so that they are there just in time, and as
+        far as they drive out only what was read through.
+
+        A distant store is not asked for another slab before the reader has gone from one to the
+        next: many look at the planes of one and stop.
+        """
+        stream, cache, count = self._stream, self._array.cache, self._bands_a_plane
+        rounds = -(-count // cache.workers) if cache.far else count
+        near = max(self._rows * self._row, int(2 * self._lead_time * rounds / stream.pace))
+        room = self._spare + stream.passed
+        while stream.after < self._total and stream.after - hi <= near and stream.ahead < room:
+            following = self._segment(stream.after, stream.after + 1)[0][:-1]
+            if not self._begin((*following, stream.ahead % count)):
+                return
+            stream.ahead += 1
+            if stream.ahead % count == 0:
+                stream.after = self._slab_after(stream.after)
 
     def _slab_after(self, at: int) -> int:
         """Where the first plane after that of element `at` begins that needs other bands."""
@@ -324,51 +338,3 @@ class Bands:
             return i * plane + plane
         z = i % self._lead[-1]
         return (i - z + min(self._lead[-1], z - z % self._chunks[-3] + self._chunks[-3])) * plane
-
-
-class _Stream:
-    """Tells a sequential reader from one that jumps about, and how far ahead to look for it.
-
-    The kernel's own read-ahead sends a file's reads several at a time and out of order, so what
-    lies near the last position counts as its continuation. The depth doubles each time that the
-    reader had to wait. Races between threads cost a wrong guess, no more.
-    """
-
-    _NEAR = 4 << 20  # elements
-    _STREAK = 2  # reads that continue each other before anything is looked ahead for
-    _MOST_DEPTH = 64  # bands
-
-    def __init__(self) -> None:
-        self.depth = 2
-        self.pace = 1e-9  # seconds an element, while nothing had to be waited for
-        self.enter(None, 0)
-        self._position = -1
-        self._streak = 0
-        self._time = 0.0
-
-    def enter(self, slab: Index | None, i_y: int) -> None:
-        """The reader has come to another slab of chunks, at its band `i_y`."""
-        self.slab = slab
-        self.first = i_y
-        self.begun = 0  # bands of the slab begun, counted from `first` round
-        self.begun_next = 0  # bands of the slab after it
-
-    def is_near(self, lo: int) -> bool:
-        """Whether `lo` is about where the reader is."""
-        return self._position >= 0 and abs(lo - self._position) <= self._NEAR
-
-    def note(self, lo: int, hi: int, waited: bool) -> bool:
-        """Take note of a read; returns whether the reader is a sequential one."""
-        now = time.monotonic()
-        if not self.is_near(lo):
-            self._position, self._streak, self.depth, self.slab = hi, 0, 2, None
-        else:
-            ahead = hi - self._position
-            if ahead > 0 and not waited:
-                self.pace += ((now - self._time) / ahead - self.pace) / 16
-            self._position = max(hi, self._position)
-            self._streak += 1
-            if waited and self._streak >= self._STREAK:
-                self.depth = min(self._MOST_DEPTH, 2 * self.depth)
-        self._time = now
-        return self._streak >= self._STREAK

@@ -135,7 +135,7 @@ class BlockCache:
         self._room = threading.Condition(self._lock)
         self._nested = threading.local()
         self._generation = 0
-        self._workers = workers
+        self.workers = self._workers = workers
         self.on_evict: Callable[[Hashable, Value], None] | None = None
         self._evicted: list[tuple[Hashable, Value]] = []
         self._pool: ThreadPoolExecutor | None = None
