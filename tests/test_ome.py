@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from znfs.formats import axes
-from znfs.formats.ome import level_axes, n5_axes, remarks
+from znfs.formats.n5axes import n5_axes
+from znfs.formats.ome import level_axes, remarks
 from znfs.meta import Axis
 
 AXES = [
@@ -64,6 +65,53 @@ def test_older_versions():
         fixed = level_axes({"multiscales": [{**old, "datasets": [{"path": "0"}]}]})["0"]
         assert [a.name for a in fixed] == ["t", "c", "z", "y", "x"]
         assert [a.kind for a in fixed] == ["time", "channel", "space", "space", "space"]
+
+
+def in_systems(step: dict[str, Any], *systems: str, **more: Any) -> dict[str, Any]:
+    """An image of OME-Zarr 0.6 with one level."""
+    dataset = {"path": "s0", "coordinateTransformations": [{"input": {"path": "s0"}, **step}]}
+    named = [{"name": name, "axes": AXES} for name in systems]
+    image = {"coordinateSystems": named, "datasets": [dataset], **more}
+    return {"ome": {"version": "0.6", "multiscales": [image]}}
+
+
+def test_coordinate_systems():
+    both = {"type": "sequence", "transformations": [scale(1, 0.5, 0.25), shift(0, 3, 4)]}
+    attributes = in_systems({**both, "output": {"name": "intrinsic"}}, "intrinsic")
+    assert level_axes(attributes)["s0"] == (
+        Axis("c", None, 1.0, 0.0, "channel"),
+        Axis("y", "micrometer", 0.5, 3.0, "space"),
+        Axis("x", "micrometer", 0.25, 4.0, "space"),
+    )
+    assert remarks(attributes) == ()
+
+
+def test_transformations_between_systems_do_not_place_the_levels():
+    further = {"input": {"name": "own"}, "output": {"name": "world"}, **scale(1, 10, 10)}
+    for output in ({"name": "own"}, "own"):  # the second in drafts of 0.6
+        step = {**scale(1, 2, 2), "output": output}
+        attributes = in_systems(step, "own", "world", coordinateTransformations=[further])
+        assert [a.scale for a in level_axes(attributes)["s0"]] == [1, 2, 2]
+        assert remarks(attributes) == (
+            "coordinateSystems: levels lie in own, and are not shown in world",
+        )
+    unnamed = in_systems(scale(1, 2, 2), "world", "own")  # the last is the image's own
+    assert "lie in own" in remarks(unnamed)[0]
+
+
+def test_systems_and_transformations_that_make_no_sense():
+    rotated = in_systems({"type": "rotation", "rotation": [[1]], "output": {"name": "a"}}, "a")
+    assert [a.scale for a in level_axes(rotated)["s0"]] == [None] * 3
+    assert "not understood" in remarks(rotated)[0]
+    endless: dict[str, Any] = {"type": "sequence"}
+    endless["transformations"] = [endless]
+    assert level_axes(in_systems(endless, "a"))["s0"][1].scale is None
+    odd = in_systems({"type": "identity", "output": {"name": "zz"}}, "a")
+    odd["ome"]["multiscales"][0]["coordinateSystems"].append({"name": 3})
+    assert [a.scale for a in level_axes(odd)["s0"]] == [1.0] * 3
+    assert "one without a name or axes" in remarks(odd)[0]
+    assert level_axes(in_systems(scale(1, 2, 2))) == {}
+    assert "without axes" in remarks(in_systems(scale(1, 2, 2)))[0]
 
 
 def test_several_images_and_odd_paths():

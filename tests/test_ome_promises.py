@@ -21,7 +21,8 @@ KEYS = (
     "ome", "multiscales", "omero", "channels", "color", "window", "start", "end", "label", "labels",
     "axes", "name", "datasets", "path", "coordinateTransformations", "type", "scale", "version",
     "plate", "wells", "well", "images", "series", "bioformats2raw.layout", "scales",
-    "pixelResolution", "dimensions", "transform", "units",
+    "pixelResolution", "dimensions", "transform", "units", "coordinateSystems", "sequence", "input",
+    "output", "transformations", "scene",
 )  # fmt: skip
 
 
@@ -106,6 +107,21 @@ def test_series_of_bioformats2raw_are_found(v3):
     assert tree.children("in") == ["0", "1", "OME"]
     assert tree.children("in/1") == ["0"]
     assert tree.children("in/OME") == []
+
+
+def test_images_of_a_scene_are_found():
+    store = Unlistable()
+    step = {"type": "identity", "input": {"path": "tile_0", "name": "intrinsic"},
+            "output": {"name": "world"}}  # fmt: skip
+    scene = {"coordinateSystems": [], "coordinateTransformations": [step, 3, {"input": "x"}]}
+    group(store, "", {"version": "0.6", "scene": scene}, v3=True)
+    group(store, "tile_0", {"version": "0.6", **image()}, v3=True)
+    array(store, "tile_0/0")
+    tree = hierarchy(store)
+    assert tree.children("") == ["tile_0"]
+    assert isinstance(tree.node("tile_0/0"), Array)
+    (said,) = ome.remarks(tree.node("").meta.attributes)
+    assert said.startswith("scene:")
 
 
 def test_paths_that_leave_the_store_promise_nothing():

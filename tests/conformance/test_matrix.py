@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,33 +12,11 @@ import pytest
 from tests.conformance.images import images
 from tests.conformance.samples import Sample, Values, everything
 from tests.conftest import Mount, znfs
+from tests.environments import python_with, run_with
 from tests.reading import same
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ZARR2 = "2.18.7"
-_TIMEOUT = 300
-
-
-def zarr2_python() -> str:
-    """A Python with zarr 2, in an environment of its own in the user's cache; skips without."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(cache) / "znfs-tests" / f"zarr-{ZARR2}-python{sys.version_info.minor}"
-    python, ready = folder / "bin/python", folder / "ready"
-    if ready.exists():
-        return str(python)
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "-q", f"zarr=={ZARR2}", "numcodecs==0.15.1"],
-    ):
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"zarr {ZARR2} was not installed within {_TIMEOUT} s")
-        if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["it failed"]
-            pytest.skip(f"no environment with zarr {ZARR2}: {lines[-1]}")
-    ready.touch()
-    return str(python)
 
 
 def zarr2(root: Path) -> Iterator[Sample]:
@@ -50,14 +25,10 @@ def zarr2(root: Path) -> Iterator[Sample]:
     script = Path(__file__).with_name("zarr_two.py")
     folder = root / "zarr2/own"
     folder.mkdir()
-    done = subprocess.run(
-        [zarr2_python(), "-W", "ignore", script, folder],
-        capture_output=True, text=True, timeout=_TIMEOUT,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    python = python_with(f"zarr=={ZARR2}", "numcodecs==0.15.1")
+    made = run_with(python, script, folder)
     words = (f"zarr-python {ZARR2}", f"zarr-python {ZARR2}")
-    for name, feature in json.loads(done.stdout):
+    for name, feature in json.loads(made):
         values = np.load(folder / f"{name.replace('/', '-')}.npy")
         yield Sample(f"zarr2/own/{name}", "Zarr v2", feature, *words, values)
 

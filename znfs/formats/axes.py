@@ -1,11 +1,15 @@
-"""Axis names by one rule for all formats."""
+"""Axes by one rule for all formats: their names, and reading sizes and units from attributes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
+from typing import Any
 
 from znfs.meta import Axis
+
+KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 _LAST = ("z", "y", "x")
 _BEFORE = "ijklmnopqrstuvwabcdefgh"
@@ -45,3 +49,33 @@ def named(names: object) -> tuple[Axis, ...] | None:
     if not isinstance(names, (list, tuple)):
         return None
     return tuple(Axis(n if isinstance(n, str) else "") for n in names)
+
+
+def placed(
+    axes: Sequence[Axis], scale: Sequence[float] | None, translation: Sequence[float] | None
+) -> tuple[Axis, ...]:
+    """The same axes with these pixel sizes and origins."""
+    return tuple(
+        replace(
+            axis,
+            scale=None if scale is None else scale[k],
+            translation=None if translation is None else translation[k],
+        )
+        for k, axis in enumerate(axes)
+    )
+
+
+def text(value: Any) -> str | None:
+    """`value` if it is a string that says something."""
+    return value if isinstance(value, str) and value else None
+
+
+def numbers(value: Any, count: int | None = None) -> list[float] | None:
+    """`value` as a list of finite numbers, `count` of them; None if it is anything else."""
+    if not isinstance(value, list) or (count is not None and len(value) != count):
+        return None
+    try:
+        out = [float(v) for v in value if isinstance(v, (int, float)) and not isinstance(v, bool)]
+    except OverflowError:
+        return None
+    return out if len(out) == len(value) and all(map(isfinite, out)) else None

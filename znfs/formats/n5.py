@@ -15,7 +15,7 @@ from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes
 from znfs.formats.arrays import checked, telling
 from znfs.formats.document import chunk_shape, load, require, shape
-from znfs.formats.ome import n5_axes
+from znfs.formats.n5axes import n5_axes
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta
 
 DOCUMENT = "attributes.json"
