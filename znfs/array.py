@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from znfs.cache import BlockCache
-from znfs.chunks import stack
 from znfs.codecs import Decoder
 from znfs.disk import StoreTier
 from znfs.errors import ChunkError
 from znfs.meta import ArrayMeta, GroupMeta, Index
+from znfs.rectilinear import Assembly
+from znfs.shards import stack
 from znfs.stores.base import Blob, Store
 
 Block = np.ndarray[Any, Any]
@@ -59,6 +60,10 @@ class Array:
         chunks = stack(store, path, meta, cache, self._identity, missing_403, confirm)
         self._chunks = chunks if disk is None else disk.over(chunks, f"{path}\0{version}")
         self.spill = None if disk is None else disk.spill
+        self._assembly = (
+            Assembly(meta, self._chunks, cache, self._identity, confirm)
+            if meta.is_assembled else None
+        )  # fmt: skip
 
     def block(self, index: Index) -> Block:
         """The decoded chunk at `index`: full chunk shape, C order, little-endian, read-only.
@@ -73,6 +78,10 @@ class Array:
         """As `block`, but None for a chunk the store does not have."""
         key = (self._identity, index)
         return self.cache.get(key, self._nbytes, lambda: self._load(index))  # type: ignore[no-any-return]
+
+    def stored_chunk(self, index: Index) -> Block | None:
+        """The chunk at `index` of `meta.keyed_grid`, in the shape it is stored in; else `load`."""
+        return self.load(index) if self._assembly is None else self._assembly.chunk(index)
 
     def peek(self, index: Index) -> tuple[Block | None] | None:
         """What `load` would answer, in a tuple, if the cache has it; else None."""
@@ -116,7 +125,7 @@ class Array:
         return self._identity, order, index
 
     def chunk_key(self, index: Index) -> str:
-        """The store key the chunk at `index` comes from."""
+        """The store key the chunk at `index` of `meta.keyed_grid` comes from."""
         return self._chunks.key(index)
 
     def _batches(self, indexes: Iterable[Index]) -> Iterator[list[Index]]:
@@ -138,6 +147,8 @@ class Array:
         bands = self.shared.get(tuple(range(self.meta.ndim)))
         if bands is not None and (block := bands.block(index)) is not None:
             return block  # type: ignore[no-any-return]
+        if self._assembly is not None:
+            return self._assembly.block(index)
         return self._decode(index, self._chunks.get(index))
 
     def _load_batch(self, batch: list[Index]) -> Iterator[tuple[Index, Block | None]]:

@@ -50,7 +50,7 @@ def row(tree: Tree, node: Description) -> tuple[str, ...]:
         kind = f"{meta.format} {node.kind}" if isinstance(meta, GroupMeta) else node.kind
         return (path, kind, "", "", "", "", "", "", "", views)
     stored = tree.stored_size(node.path)
-    chunks = _by(meta.chunks)
+    chunks = f"≤ {_by(meta.outer_chunks)}" if meta.is_assembled else _by(meta.chunks)
     if meta.shards:
         chunks += " in " + " in ".join(_by(s.shape) for s in reversed(meta.shards))
     return (
@@ -77,6 +77,7 @@ def node_json(tree: Tree, node: Description) -> dict[str, Any]:
             "shape": meta.shape,
             "chunks": meta.chunks,
             "shards": [s.shape for s in meta.shards],
+            **({"chunk_edges": [e.runs for e in meta.edges]} if meta.edges else {}),
             "dtype": meta.dtype.name,
             "stored_dtype": meta.stored_dtype,
             "codecs": [_plain(codec) for codec in meta.codecs],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,6 +83,52 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Edges:
+    """Lengths of the stored objects along an axis that differ (Zarr v3 `rectilinear`).
+
+    `runs` are (length, how many of it), in elements, from the first on; no length is 0.
+    """
+
+    runs: tuple[tuple[int, int], ...]
+
+    @cached_property
+    def _firsts(self) -> tuple[list[int], list[int]]:
+        """For each run: the first object's number and its first element; then those behind all."""
+        numbers, starts = [0], [0]
+        for length, count in self.runs:
+            numbers.append(numbers[-1] + count)
+            starts.append(starts[-1] + length * count)
+        return numbers, starts
+
+    @property
+    def count(self) -> int:
+        """Number of objects."""
+        return self._firsts[0][-1]
+
+    @property
+    def end(self) -> int:
+        """The first element behind all of them."""
+        return self._firsts[1][-1]
+
+    @property
+    def longest(self) -> int:
+        return max((length for length, _ in self.runs), default=1)
+
+    def span(self, number: int) -> tuple[int, int]:
+        """First element and length of the object `number`."""
+        numbers, starts = self._firsts
+        run = bisect_right(numbers, number) - 1
+        length = self.runs[run][0]
+        return starts[run] + (number - numbers[run]) * length, length
+
+    def at(self, element: int) -> int:
+        """Number of the object that holds `element`."""
+        numbers, starts = self._firsts
+        run = bisect_right(starts, element) - 1
+        return numbers[run] + (element - starts[run]) // self.runs[run][0]
+
+
+@dataclass(frozen=True)
 class Axis:
     """A named axis. `scale` is the pixel size in `unit` and `translation` its origin, if known."""
 
@@ -112,6 +159,10 @@ class ArrayMeta:
     type of decoded blocks, always little-endian; `fill` is one element of it. `chunks` is the
     unit of decoding: for a sharded array the innermost chunk. `codecs` are in the order of
     encoding. `axes` always has one entry per dimension, named by the contract's rule.
+
+    Where stored objects are not all of one shape, `edges` has their lengths along each axis; the
+    first of `shards` is then the largest there is. Without shards, `chunks` are then blocks of
+    about the same size that are put together from them.
     """
 
     format: str  # "zarr2", "zarr3", "n5"
@@ -122,6 +173,7 @@ class ArrayMeta:
     keys: ChunkKeys
     codecs: tuple[CodecSpec, ...] = ()
     shards: tuple[Shard, ...] = ()  # outermost first
+    edges: tuple[Edges, ...] = ()  # one an axis, or none: all stored objects are of one shape
     axes: tuple[Axis, ...] = ()
     dimension_names: tuple[str | None, ...] | None = None  # as stored, for NetCDF
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -140,13 +192,34 @@ class ArrayMeta:
 
     @cached_property
     def outer_chunks(self) -> Shape:
-        """Shape of one stored object: the outermost shard, or the chunk."""
+        """Shape of one stored object, the largest if they differ: the outermost shard, or the
+        chunk."""
+        if self.edges and not self.shards:
+            return tuple(e.longest for e in self.edges)
         return self.shards[0].shape if self.shards else self.chunks
 
     @cached_property
     def outer_grid(self) -> Shape:
         """The grid of stored objects."""
+        if self.edges:
+            return tuple(e.count for e in self.edges)
         return tuple(-(-s // c) for s, c in zip(self.shape, self.outer_chunks, strict=True))
+
+    @cached_property
+    def is_assembled(self) -> bool:
+        """Whether blocks are put together from stored chunks of other shapes."""
+        return bool(self.edges) and not self.shards
+
+    @cached_property
+    def keyed_grid(self) -> Shape:
+        """The grid of the chunks that keys name: stored ones, or those inside shards."""
+        return self.outer_grid if self.is_assembled else self.grid
+
+    def stored_shape(self, index: Index) -> Shape:
+        """Shape of the stored object at `index` of `outer_grid`."""
+        if not self.edges:
+            return self.outer_chunks
+        return tuple(e.span(i)[1] for e, i in zip(self.edges, index, strict=True))
 
     @cached_property
     def size(self) -> int:

@@ -31,7 +31,7 @@ def _of_array(array: Array) -> dict[str, str]:
     meta = array.meta
     found = {
         "shape": _by(meta.shape),
-        "chunks": _by(meta.chunks),
+        "chunks": _by(meta.outer_chunks if meta.is_assembled else meta.chunks),
         "dtype": str(meta.dtype),
         "axes": ",".join(meta.axis_names),
         "format": meta.format,
@@ -41,7 +41,7 @@ def _of_array(array: Array) -> dict[str, str]:
 
 def _of_chunk(url: str, array: Array, key: str) -> dict[str, str]:
     """The stored object that the decoded chunk called `key` comes from."""
-    index = array.meta.keys.parse(key, array.meta.grid)
+    index = array.meta.keys.parse(key, array.meta.keyed_grid)
     if index is None:
         return {}  # a directory on the way to chunks
     stored = array.chunk_key(index)

@@ -37,9 +37,10 @@ def telling(document: Mapping[str, Any], *members: str) -> Iterator[None]:
 
 def checked(name: str, meta: ArrayMeta) -> ArrayMeta:
     """`meta`, once its chunks are known to be decodable. Raises Unsupported or MetadataError."""
-    check_chunk_nbytes(name, meta.chunks, meta.dtype.itemsize)
+    encoded = meta.outer_chunks if meta.is_assembled else meta.chunks
+    check_chunk_nbytes(name, encoded, meta.dtype.itemsize)
     try:
-        Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
+        Decoder(meta.codecs, meta.dtype, encoded, meta.fill)
         for shard in meta.shards:
             count = prod(shard.grid)
             if count > MAX_CHUNKS_PER_SHARD:

@@ -11,10 +11,9 @@ import numpy as np
 from znfs.codecs import REFUSED
 from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
-from znfs.formats import axes, dtypes, fill
+from znfs.formats import axes, dtypes, fill, grids
 from znfs.formats.arrays import checked, named_codec, telling
 from znfs.formats.document import (
-    chunk_shape,
     load,
     mapping,
     require,
@@ -104,9 +103,14 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
     extents = shape(name, "shape", require(name, document, "shape"))
     spelled = require(name, document, "data_type")
     kind = dtypes.parse_v3(name, spelled)
-    outer = _grid(require(name, document, "chunk_grid"), extents)
+    grid = _named("chunk grid", require(name, document, "chunk_grid"))
+    outer, edges = grids.parse(name, *grid, extents)
     codecs = _codecs(require(name, document, "codecs"))
     chunks, shards, codecs = _unshard(codecs, outer, tuple(range(len(extents))), 0)
+    if edges and not shards:
+        chunks = grids.block_shape(extents, edges)
+    elif edges and any(n % c for e, c in zip(edges, shards[0].chunks, strict=True) for n, _ in e.runs):
+        raise MetadataError(f"{name}: not all shards divide into chunks of {shards[0].chunks}")
     codecs = tuple(_endian(c, kind.stored) for c in codecs)
     value = require(name, document, "fill_value")
     names = _dimension_names(document.get("dimension_names"), len(extents))
@@ -123,6 +127,7 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
             keys=_keys(require(name, document, "chunk_key_encoding")),
             codecs=(*kind.before, *codecs),
             shards=shards,
+            edges=edges,
             axes=axes.choose(len(extents), axes.named(names)),
             dimension_names=names,
             attributes=mapping(name, "attributes", document.get("attributes")),
@@ -136,13 +141,6 @@ def _check_transformers(value: Any) -> None:
     for item in value if isinstance(value, list) else [value] if value else []:
         if not isinstance(item, dict) or item.get("must_understand") is not False:
             raise Unsupported(f"{DOCUMENT}: storage transformer {shown(item)} is unknown")
-
-
-def _grid(value: Any, extents: Shape) -> Shape:
-    kind, config = _named("chunk grid", value)
-    if kind != "regular":
-        raise Unsupported(f"{DOCUMENT}: chunk grid {shown(kind)}; znfs reads regular grids")
-    return chunk_shape(DOCUMENT, "chunk_shape", config.get("chunk_shape"), extents)
 
 
 def _keys(value: Any) -> ChunkKeys:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from itertools import product
 from math import prod
 
-from znfs.array import Array
+import numpy as np
+
+from znfs.array import Array, flat_bytes
 from znfs.extents import Blocks, unravel
 from znfs.meta import Index
 from znfs.node import File
@@ -24,7 +26,7 @@ class ChunksDir:
         self._keys = array.meta.keys
         self.version = array.version
         self.mtime = array.mtime
-        grid = array.meta.grid
+        grid = array.meta.keyed_grid
         self._grid = tuple(reversed(grid)) if self._keys.reverse else grid  # as keys count
         self._nested = self._keys.separator == "/"
         last = not self._nested or len(fixed) + 1 == self._depth
@@ -80,16 +82,37 @@ class ChunksDir:
         return str(int(name)) == name and int(name) < n
 
     def _file(self, key: str) -> File | None:
-        index = self._keys.parse(key, self._array.meta.grid)
+        index = self._keys.parse(key, self._array.meta.keyed_grid)
         return None if index is None else chunk_file(self._array, index)
 
 
 def chunk_file(array: Array, index: Index) -> File:
     """One decoded chunk: C order, little-endian, always the full chunk shape."""
+    if array.meta.is_assembled:
+        return File([_StoredChunk(array, index)], array.version, array.mtime)
     first = 0
     for i, n in zip(index, array.meta.grid, strict=True):
         first = first * n + i
     return File([Blocks(array, first)], array.version, array.mtime)
+
+
+class _StoredChunk:
+    """A chunk that has a shape of its own."""
+
+    def __init__(self, array: Array, index: Index) -> None:
+        self._array = array
+        self._index = index
+        self.size = prod(array.meta.stored_shape(index)) * array.meta.dtype.itemsize
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        itemsize = self._array.meta.dtype.itemsize
+        lo, hi = start // itemsize, -(-(start + len(out)) // itemsize)
+        block = self._array.stored_chunk(self._index)
+        part = np.full(hi - lo, self._array.fill) if block is None else block.reshape(-1)[lo:hi]
+        out[:] = flat_bytes(part)[start - lo * itemsize :][: len(out)].data
+
+    def prefetch(self, start: int, stop: int) -> None:
+        """Nothing lies ahead of one chunk."""
 
 
 def _indexes(grid: tuple[int, ...], start: int) -> Iterator[Index]:
