@@ -68,15 +68,23 @@ class Credentials:
     def __init__(self, profile: str | None) -> None:
         self._profile = profile
         self._lock = threading.Lock()
+        self._given: tuple[str, str, str | None] | None = None
 
     def __call__(self) -> dict[str, Any]:
-        access, secret, token = self.find()
+        access, secret, token = self._given = self.find()
         return {
             "access_key_id": access,
             "secret_access_key": secret,
             "token": token,
             "expires_at": datetime.now(UTC) + _TRUSTED,
         }
+
+    def changed(self) -> bool:
+        """Whether there are others by now than those given last, or none."""
+        try:
+            return self.find() != self._given
+        except Denied:
+            return True
 
     def find(self) -> tuple[str, str, str | None]:
         """Key, secret and session token. Raises Denied."""

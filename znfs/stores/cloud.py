@@ -122,7 +122,7 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
 
     return ObjectStore(
         f"s3://{location.host}/{location.path}".rstrip("/"), location.path, connect, fallback,
-        credentials.find if credentials else None,
+        credentials.changed if credentials else lambda: False,
     )
 
 

@@ -37,10 +37,11 @@ _DENIED = frozenset({401, 403})
 class ObjectStore:
     """The objects of a bucket below a prefix.
 
-    `connect` makes obstore's client, at the first request. `identity` tells with which credentials
-    it would (None: unsigned, or not known): the client is made anew when a refusal comes and they
-    have changed. `fallback` opens the same store by another library, for the keys that obstore
-    cannot ask for (`a//b`, `.` or `..` as a segment, control characters).
+    `connect` makes obstore's client, at the first request. `changed` tells whether there are other
+    credentials by now than the client's (None: not known): then it is made anew after a refusal. A
+    refresh makes it anew, too, unless it works and they have not changed: a new client begins
+    without connections. `fallback` opens the same store by another library, for the keys that
+    obstore cannot ask for (`a//b`, `.` or `..` as a segment, control characters).
     """
 
     concurrency = _CONCURRENCY
@@ -52,7 +53,7 @@ class ObjectStore:
         prefix: str,
         connect: Callable[[], Client],
         fallback: Callable[[], Store],
-        identity: Callable[[], object] | None = None,
+        changed: Callable[[], bool] | None = None,
     ) -> None:
         # Here, by one thread: imported by several at once, its modules find each other half made.
         import obstore.exceptions
@@ -61,12 +62,12 @@ class ObjectStore:
         self.url = url
         self._prefix = prefix
         self._connect = connect
-        self._identity = identity
+        self._changed = changed
         self._open_fallback = fallback
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._fallback: Store | None = None
-        self._known: object = None
+        self._failed = False  # whether the client met an error other than a refusal
         self._renewed = 0.0
 
     def get(
@@ -133,8 +134,10 @@ class ObjectStore:
                 yield Entry(name, False, meta["size"])
 
     def renew(self) -> None:
+        anew = self._failed or self._changed is None or self._changed()
         with self._lock:
-            self._client = None
+            if anew:
+                self._client, self._failed = None, False
             fallback = self._fallback
         if isinstance(fallback, Renewable):
             fallback.renew()
@@ -174,6 +177,8 @@ class ObjectStore:
             translated = _translate(key, error, refused)
             if isinstance(translated, Denied | NotListable):
                 self._renew()
+            elif isinstance(translated, StoreError):
+                self._failed = True
             # From None: obstore's errors quote URLs, which may be signed.
             raise translated from None
 
@@ -191,17 +196,15 @@ class ObjectStore:
 
     def _renew(self) -> None:
         """Forget the client if other credentials are to be had by now."""
-        if self._identity is None:
+        if self._changed is None:
             return
         with self._lock:
             if time.monotonic() - self._renewed < _RENEWAL:
                 return
             self._renewed = time.monotonic()
-        identity = self._identity()
-        with self._lock:
-            if self._known is not None and self._known != identity:
+        if self._changed():
+            with self._lock:
                 self._client = None
-            self._known = identity
 
 
 class _Signal(ZnfsError):
