@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 
 from znfs.cache import BlockCache
+from znfs.chunks import Chunks
 from znfs.codecs import Decoder
 from znfs.disk import StoreTier
 from znfs.errors import ChunkError
@@ -56,14 +57,28 @@ class Array:
         self.cache = cache
         self.shared: dict[Hashable, Any] = {}  # what views of this array keep in common
         self._nbytes = meta.chunk_nbytes
-        self._decoder = Decoder(meta.codecs, meta.dtype, meta.chunks, meta.fill)
-        chunks = stack(store, path, meta, cache, self._identity, missing_403, confirm)
-        self._chunks = chunks if disk is None else disk.over(chunks, f"{path}\0{version}")
+        self._store = store
+        self._missing_403 = missing_403
+        self._disk = disk
         self.spill = None if disk is None else disk.spill
         self._assembly = (
             Assembly(meta, self._chunks, cache, self._identity, confirm)
             if meta.is_assembled else None
         )  # fmt: skip
+
+    # Made when a chunk is first asked for: a group may have more arrays than anybody reads.
+    @cached_property
+    def _decoder(self) -> Decoder:
+        return Decoder(self.meta.codecs, self.meta.dtype, self.meta.chunks, self.meta.fill)
+
+    @cached_property
+    def _chunks(self) -> Chunks:
+        chunks = stack(
+            self._store, self.path, self.meta, self.cache, self._identity, self._missing_403,
+            self.confirm,
+        )  # fmt: skip
+        disk = self._disk
+        return chunks if disk is None else disk.over(chunks, f"{self.path}\0{self.version}")
 
     def block(self, index: Index) -> Block:
         """The decoded chunk at `index`: full chunk shape, C order, little-endian, read-only.
@@ -175,7 +190,11 @@ class Array:
 
 
 class Group:
-    """A group of one version. Its children are looked up when asked for."""
+    """A group of one version. Its children are looked up when asked for.
+
+    `at_hand` says that the metadata of all below came with it, or with a group above: `version`
+    is then that of all below, too.
+    """
 
     def __init__(
         self,
@@ -186,12 +205,14 @@ class Group:
         mtime: float,
         names: Callable[[], Sequence[str]],
         child: Callable[[str], Array | Group | None],
+        at_hand: bool = False,
     ) -> None:
         self.path = path
         self.name = name
         self.meta = meta
         self.version = version
         self.mtime = mtime
+        self.at_hand = at_hand
         self._names = names
         self._child = child
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from posixpath import normpath
 
 from cachetools import LRUCache
@@ -34,6 +35,8 @@ _MOST_NODES = 16_384
 _MOST_LISTED = 1 << 19
 # A longer metadata document is not read.
 _MOST_DOCUMENT_BYTES = 256 << 20
+# What is parsed of documents up to this long is kept for others of the same words.
+_MOST_ALIKE_BYTES = 8192
 # A look at the metadata that began this recently confirms that an absent chunk is fill (contract).
 _CONFIRM_SECONDS = 1.0
 
@@ -284,7 +287,7 @@ class Hierarchy:
             return replace(
                 old, checked=began, excused=0.0, scope=old.scope if own_scope else scope
             )
-        node = self._build(path, blobs, version, inherited)
+        node = self._build(path, blobs, version, inherited, scope)
         # zarr-python writes an empty consolidated_metadata into the groups that it consolidates:
         # what a group above says of all below it stands.
         if scope is None and isinstance(node, Group) and node.meta.consolidated is not None:
@@ -329,8 +332,9 @@ class Hierarchy:
         return found, next((a for a in answers if isinstance(a, Denied)), None)
 
     def _build(
-        self, path: str, blobs: Mapping[str, Blob], version: str, inherited: _Inherited
-    ) -> HierarchyNode | None:
+        self, path: str, blobs: Mapping[str, Blob], version: str, inherited: _Inherited,
+        scope: Group | None,
+    ) -> HierarchyNode | None:  # fmt: skip
         name = self.name(path)
         mtime = max(blob.mtime for blob in blobs.values())
         try:
@@ -339,7 +343,7 @@ class Hierarchy:
                     raise MetadataError(f"{doc}: longer than {_MOST_DOCUMENT_BYTES >> 20} MiB")
             for fmt in self._formats:
                 docs = {n: bytes(blobs[n].data) for n in fmt.documents if n in blobs}
-                meta = fmt.parse(docs) if docs else None
+                meta = _parse(fmt, docs) if docs else None
                 if isinstance(meta, ArrayMeta):
                     if inherited.axes is not None and len(inherited.axes) == meta.ndim:
                         meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
@@ -349,18 +353,22 @@ class Hierarchy:
                         self._tier, self._generation,
                     )  # fmt: skip
                 if isinstance(meta, GroupMeta):
-                    return self._group(path, meta, version, mtime)
+                    at_hand = scope is not None or meta.consolidated is not None
+                    return self._group(path, meta, version, mtime, at_hand)
         except MetadataError as error:
             return Unreadable(path, name, str(error), version, mtime, tuple(sorted(blobs)))
         return None
 
-    def _group(self, path: str, meta: GroupMeta, version: str, mtime: float) -> Group:
+    def _group(
+        self, path: str, meta: GroupMeta, version: str, mtime: float, at_hand: bool = False
+    ) -> Group:
         def child(name: str) -> Array | Group | None:
             node = self.node(f"{path}/{name}" if path else name)
             return node if isinstance(node, Array | Group) else None
 
         return Group(
-            path, self.name(path), meta, version, mtime, lambda: self.children(path), child
+            path, self.name(path), meta, version, mtime, lambda: self.children(path), child,
+            at_hand,
         )
 
     def _without_documents(
@@ -407,18 +415,12 @@ class Hierarchy:
         listing = self.listing(_parent(path))
         return listing is not None and name not in listing.prefixes
 
-    def _below_scope(self, seen: _Seen | None, path: str) -> set[str] | None:
+    def _below_scope(self, seen: _Seen | None, path: str) -> frozenset[str] | None:
         """Names directly below `path` by consolidated metadata; None if there is none."""
         if seen is None or seen.scope is None:
             return None
-        assert seen.scope.meta.consolidated is not None
-        below = _relative(path, seen.scope.path)
-        prefix = below + "/" if below else ""
-        return {
-            key[len(prefix) :].split("/", 1)[0]
-            for key in seen.scope.meta.consolidated
-            if key.startswith(prefix) and key != below
-        } - {""}
+        scope = seen.scope
+        return scope.meta.names_below.get(_relative(path, scope.path), frozenset())
 
     def _all_promised(self, path: str) -> Iterator[str]:
         """Paths that metadata above `path`, or the manifest, says exist."""
@@ -528,6 +530,21 @@ _FIRST_ASKED = {
     "zarr2": ("zarr.json", ".zarray", ".zgroup", ".zattrs"),
     "n5": ("zarr.json", ".zarray", ".zgroup", "attributes.json"),
 }
+
+
+def _parse(fmt: Format, docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:
+    """What the documents say. The arrays of a store are often alike to the letter: those of a
+    plate, the levels of many images."""
+    if sum(map(len, docs.values())) > _MOST_ALIKE_BYTES:
+        return fmt.parse(docs)
+    return _parse_alike(fmt, tuple(docs.items()))
+
+
+@lru_cache(1024)
+def _parse_alike(
+    fmt: Format, docs: tuple[tuple[str, bytes], ...]
+) -> ArrayMeta | GroupMeta | None:
+    return fmt.parse(dict(docs))
 
 
 def _version(blobs: Mapping[str, Blob], inherited: _Inherited) -> str:

@@ -252,3 +252,18 @@ class GroupMeta:
     format: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
     consolidated: Mapping[str, Mapping[str, bytes]] | None = None
+
+    @cached_property
+    def names_below(self) -> Mapping[str, frozenset[str]]:
+        """Of each path that the consolidated metadata has something below: the names there."""
+        names: dict[str, set[str]] = {}
+        for key in self.consolidated or ():
+            below = key
+            while below:
+                above, _, name = below.rpartition("/")
+                known = names.setdefault(above, set())
+                if name in known:
+                    break
+                known.add(name)
+                below = above
+        return {path: frozenset(found) for path, found in names.items()}

@@ -7,20 +7,21 @@ from weakref import WeakKeyDictionary
 from znfs.array import Array, Group
 from znfs.errors import Unsupported
 from znfs.node import File
-from znfs.views.hdf5 import attributes, netcdf
+from znfs.views.hdf5 import attributes, collector, netcdf
 from znfs.views.hdf5.build import Built, build_array, build_group
 from znfs.views.hdf5.objects import dataset
 from znfs.views.hdf5.plan import file_extents
 from znfs.views.hdf5.slots import SlotFile, slot_bits
 from znfs.views.hdf5.storage import Layout
-from znfs.views.hdf5.walk import MOST_DESCENDANTS, walk
+from znfs.views.hdf5.walk import MOST_DESCENDANTS, arrays_below, walk
 
 __all__ = ["Layout", "array_file", "group_file", "is_netcdf", "refuse", "remarks"]
 
 _DEFAULT = Layout()
 
-# Whether a group has named dimensions: asked at every look-up in its directory, and it takes the
-# metadata of all below. Holds while the group's own version does.
+# Plans of groups whose metadata is all at hand, and whether they have named dimensions. Both hold
+# while the group's version does: `NAME.h5` and `NAME.nc` are one file.
+_planned: WeakKeyDictionary[Group, dict[Layout, File]] = WeakKeyDictionary()
 _named: WeakKeyDictionary[Group, bool] = WeakKeyDictionary()
 
 
@@ -36,12 +37,22 @@ def group_file(group: Group, name: str, layout: Layout = _DEFAULT) -> File:
     Its size and addresses are exact if all metadata is at hand, else it has fixed slots. Raises
     StoreError.
     """
-    branch = walk(group)
-    if branch is None:
-        return SlotFile(group, layout)
-    built = build_group(branch, layout)
-    mtime = max(node.mtime for node in branch.nodes())
-    return File(file_extents(built.root), branch.version(), mtime)
+    if group.at_hand:
+        plans = _planned.setdefault(group, {})
+        if layout not in plans:
+            plans[layout] = _exact_or_slots(group, layout)
+        return plans[layout]
+    return _exact_or_slots(group, layout)
+
+
+def _exact_or_slots(group: Group, layout: Layout) -> File:
+    with collector.paused():
+        branch = walk(group)
+        if branch is None:
+            return SlotFile(group, layout)
+        built = build_group(branch, layout)
+        mtime = max(node.mtime for node in branch.nodes())
+        return File(file_extents(built.root), branch.version(), mtime)
 
 
 def refuse(node: Array | Group) -> str | None:
@@ -58,15 +69,15 @@ def refuse(node: Array | Group) -> str | None:
 def is_netcdf(node: Array | Group) -> bool:
     """Whether dimension names are known: of the array, or of an array below the group."""
     if isinstance(node, Array):
-        return bool(netcdf.dimension_names(node.meta)) and refuse(node) is None
+        return _has_names(node) and refuse(node) is None
     known = _named.get(node)
     if known is None:
-        branch = walk(node)
-        known = _named[node] = branch is not None and any(
-            isinstance(below, Array) and bool(netcdf.dimension_names(below.meta))
-            for below in branch.nodes()
-        )
+        known = _named[node] = any(_has_names(below) for below in arrays_below(node))
     return known
+
+
+def _has_names(array: Array) -> bool:
+    return bool(netcdf.dimension_names(array.meta))
 
 
 def remarks(node: Array | Group) -> list[str]:

@@ -34,6 +34,8 @@ class Branch:
 
     def version(self) -> str:
         """Changes whenever any node, or the set of nodes, does."""
+        if self.group.at_hand:
+            return self.group.version
         digest = hashlib.blake2b(digest_size=16)
         for node in self.nodes():
             digest.update(f"{node.path}\0{node.version}\0".encode("utf-8", "surrogateescape"))
@@ -46,7 +48,7 @@ def walk(group: Group, most: int = MOST_DESCENDANTS) -> Branch | None:
     Consolidated metadata has all documents at hand, however many. Raises StoreError.
     """
     root = Branch(group)
-    at_hand = group.meta.consolidated is not None
+    at_hand = group.at_hand
     level = [root]
     seen = 0
     with ThreadPoolExecutor(_AT_ONCE, "znfs-hdf5-walk") as pool:
@@ -66,6 +68,24 @@ def walk(group: Group, most: int = MOST_DESCENDANTS) -> Branch | None:
                 else:
                     branch.left_out[name] = found
     return root
+
+
+def arrays_below(group: Group) -> Iterator[Array]:
+    """The arrays that `walk` finds, without reading on once nobody asks. Raises StoreError."""
+    if not group.at_hand:
+        branch = walk(group)
+        nodes = branch.nodes() if branch else ()
+        yield from (node for node in nodes if isinstance(node, Array))
+        return
+    waiting = [Branch(group)]
+    while waiting:
+        branch = waiting.pop()
+        for name in branch.group.names():
+            found = _child((branch, name))
+            if isinstance(found, Array):
+                yield found
+            elif isinstance(found, Group):
+                waiting.append(Branch(found))
 
 
 def _child(wanted: tuple[Branch, str]) -> Array | Group | str:
