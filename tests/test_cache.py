@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import inf
 
 import numpy as np
 import pytest
 
+from znfs import deadline
 from znfs.cache import BlockCache, cost
-from znfs.errors import ChunkError
+from znfs.errors import ChunkError, StoreError
 
 
 def block(n: int) -> np.ndarray:
@@ -248,4 +252,108 @@ def test_the_bound_holds_under_sixteen_threads():
             f.result(60)
     assert most[0] <= limit
     assert cache.status()["loading_bytes"] == 0
+    cache.close()
+
+
+def test_a_large_load_gets_room_before_small_ones_that_came_later():
+    cache = BlockCache(8192, 4)
+    first, going = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def hold() -> bytes:
+        going.set()
+        first.wait(10)
+        return bytes(4096)
+
+    def load(name: str, nbytes: int) -> bytes:
+        order.append(name)
+        return bytes(nbytes)
+
+    threads = [threading.Thread(target=cache.get, args=("hold", 4096, hold))]
+    threads[0].start()
+    assert going.wait(10)
+    for name, nbytes in (("large", 8192), ("small", 1024), ("small too", 1024)):
+        threads.append(
+            threading.Thread(target=cache.get, args=(name, nbytes, partial(load, name, nbytes)))
+        )
+        threads[-1].start()
+        while len(cache._waiting) < len(threads) - 1:
+            time.sleep(0.001)  # each comes for its room before the next does
+    assert order == []  # the small ones would fit
+    first.set()
+    for thread in threads:
+        thread.join(10)
+    assert order[0] == "large"
+    assert set(order) == {"large", "small", "small too"}
+    assert not cache._waiting
+
+
+def test_what_a_running_load_needs_does_not_queue_for_room():
+    """It holds the room that those before are waiting for."""
+    cache = BlockCache(8192, 4)
+    going = threading.Event()
+
+    def outer() -> bytes:
+        going.set()
+        while len(cache._waiting) < 2:
+            time.sleep(0.001)
+        cache.get("inner", 1024, lambda: b"never: another thread has it")
+        return bytes(4096)
+
+    threads = [threading.Thread(target=cache.get, args=("outer", 4096, outer))]
+    threads[0].start()
+    assert going.wait(10)
+    for name, nbytes in (("large", 8192), ("inner", 1024)):
+        load = partial(bytes, nbytes)
+        threads.append(threading.Thread(target=cache.get, args=(name, nbytes, load)))
+        threads[-1].start()
+        while len(cache._waiting) < len(threads) - 1 and threads[0].is_alive():
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_nobody_waits_longer_than_their_operation_has():
+    cache = BlockCache(8192, 4)
+    over, going = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        going.set()
+        over.wait(10)
+        return bytes(8192)
+
+    def ask(key: str) -> None:
+        deadline.begin(0.05)
+        try:
+            with pytest.raises(StoreError, match="in time"):
+                cache.get(key, 8192, lambda: b"")
+        finally:
+            deadline.begin(inf)
+
+    thread = threading.Thread(target=cache.get, args=("slow", 8192, slow))
+    thread.start()
+    try:
+        assert going.wait(10)
+        ask("slow")  # the same
+        ask("other")  # for which there is no room
+    finally:
+        over.set()
+        thread.join(10)
+    assert cache.get("other", 8192, lambda: bytes(8192)) == bytes(8192)
+    assert cache.status()["loading_bytes"] == 0
+
+
+def test_parts_of_a_load_have_its_deadline():
+    cache = BlockCache(8192, 4, far=True)
+    left: list[float] = []
+    deadline.begin(5)
+    try:
+        cache.spread([lambda: left.append(deadline.left())] * 3)
+    finally:
+        deadline.begin(inf)
+    assert len(left) == 3
+    assert all(4 < seconds <= 5 for seconds in left)
+    cache.spread([lambda: left.append(deadline.left())] * 3)
+    assert left[3:] == [inf] * 3
     cache.close()

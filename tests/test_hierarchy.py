@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from math import inf
 
 import numpy as np
 import pytest
 
 from tests.memory_store import MemoryStore
+from znfs import deadline
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
-from znfs.errors import Denied, NotListable, Stale, StoreError
+from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered
 from znfs.hierarchy import Hierarchy, Prefix, Unreadable
+from znfs.stores.base import Store
+from znfs.stores.watched import WatchedStore
 
 
 def array_v3(shape=(4,), chunks=(2,), **more) -> bytes:
@@ -30,7 +35,7 @@ def group_v3(**more) -> bytes:
     return json.dumps({"zarr_format": 3, "node_type": "group", **more}).encode()
 
 
-def hierarchy(store: MemoryStore, ttl: float = 0.0, **more) -> Hierarchy:
+def hierarchy(store: Store, ttl: float = 0.0, **more) -> Hierarchy:
     return Hierarchy(store, BlockCache(1 << 20, 1), root_name="root", ttl=ttl, **more)
 
 
@@ -383,6 +388,8 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    time = monotonic
+
 
 @pytest.fixture
 def clock(monkeypatch):
@@ -433,3 +440,71 @@ def test_a_store_that_fails_is_waited_for_once_in_a_path(clock):
     store.fail = lambda key: None
     h.node("a/b")
     assert store.gets["a/b/zarr.json"] == before["a/b/zarr.json"] + 1
+
+
+def test_what_a_group_says_of_its_levels_survives_its_being_forgotten(store, monkeypatch):
+    """The group of an array may fall out of the nodes remembered before the array does."""
+    axes = [{"name": n, "type": "space"} for n in ("v", "w")]
+    images = [{"version": "0.4", "axes": axes, "datasets": [{"path": "sub/level"}]}]
+    store.put("img/zarr.json", group_v3(attributes={"multiscales": images}))
+    store.put("img/sub/zarr.json", group_v3())
+    store.put("img/sub/level/zarr.json", array_v3(shape=(4, 4), chunks=(2, 2)))
+    h = hierarchy(store, ttl=60.0)
+    before = h.node("img/sub/level")
+    assert [axis.name for axis in before.meta.axes] == ["v", "w"]
+    with h._lock:
+        del h._seen["img"]
+        del h._seen["img/sub/level"]
+    again = h.node("img/sub/level")
+    assert again.version == before.version
+    assert [axis.name for axis in again.meta.axes] == ["v", "w"]
+
+
+def test_a_listing_that_takes_too_long_is_there_next_time(store):
+    ready, asked = threading.Event(), []
+    names = store.list
+
+    def slow(prefix):
+        asked.append(prefix)
+        ready.wait(10)
+        yield from names(prefix)
+
+    store.list = slow
+    h = hierarchy(store, ttl=60.0)
+    deadline.begin(0.05)
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreError, match="goes on"):
+                h.listing("")
+    finally:
+        deadline.begin(inf)
+    ready.set()
+    assert h.listing("").prefixes
+    assert asked == [""]
+    h.close()
+
+
+def test_an_absent_chunk_and_its_confirmation_have_one_deadline(store, clock, monkeypatch):
+    """404 after 6 s, then a look at the metadata that has 4 s of the 10, and is not answered."""
+    for module in ("znfs.deadline", "znfs.stores.watched"):
+        monkeypatch.setattr(f"{module}.time", clock)
+    h = hierarchy(WatchedStore(store, 10), ttl=5.0)
+    array = h.node("a")
+    waits = {"a/c/1": 6.0, "a/zarr.json": 30.0}
+
+    def slow(key: str) -> None:
+        wanted, left = waits.get(key, 0.0), deadline.left()
+        clock.now += min(wanted, left)
+        if wanted > left:
+            raise Unanswered(f"{key}: no answer in time")
+
+    store.fail = slow
+    began = clock.now
+    deadline.begin(10)
+    try:
+        with pytest.raises(StoreError, match=r"zarr.json: no answer in time"):
+            array.block((1,))
+    finally:
+        deadline.begin(inf)
+    assert clock.now - began == pytest.approx(10)
+    h.close()

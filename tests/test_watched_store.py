@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from tests.memory_store import MemoryStore
-from znfs.errors import ChunkError, Denied, StoreError
+from znfs import deadline
+from znfs.errors import ChunkError, Denied, StoreError, Unanswered
 from znfs.stores import watched
+from znfs.stores.base import Entry
 from znfs.stores.watched import WatchedStore
 
 
@@ -26,6 +30,7 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(watched, "time", clock)
+    monkeypatch.setattr(deadline, "time", clock)
     return clock
 
 
@@ -51,17 +56,28 @@ def test_requests_bytes_and_errors_are_counted(clock):
     assert status["answering"]
 
 
+class Hanging:
+    """Has a store take all the time that a request may have, for some keys, and say nothing."""
+
+    def __init__(self, clock, *keys: str) -> None:
+        self.clock = clock
+        self.keys = keys
+        self.waits: list[float] = []
+
+    def __call__(self, key: str) -> None:
+        if not self.keys or key in self.keys:
+            self.waits.append(deadline.left())
+            self.clock.now += deadline.left()
+            raise Unanswered("timed out")
+
+
 def test_a_store_that_does_not_answer_is_waited_for_once(clock):
     inner = MemoryStore({"a": b"1"})
     store = WatchedStore(inner, 10)
-
-    def hang(key):
-        clock.now += 10
-        raise StoreError("timed out")
-
-    inner.fail = hang
-    with pytest.raises(StoreError, match="timed out"):
-        store.get("a")
+    inner.fail = hang = Hanging(clock)
+    for _ in range(2):  # the second makes it certain, and is given less time
+        with pytest.raises(StoreError, match="timed out"):
+            store.get("a")
     began = clock.now
     for _ in range(100):
         with pytest.raises(StoreError, match="does not answer"):
@@ -71,7 +87,7 @@ def test_a_store_that_does_not_answer_is_waited_for_once(clock):
     clock.now += 6  # one tries again, and waits
     with pytest.raises(StoreError, match="timed out"):
         store.get("a")
-    assert clock.now == began + 16
+    assert hang.waits == pytest.approx([10, 2.5, 10])
     inner.fail = lambda key: None
     clock.now += 6
     assert store.get("a").data == b"1"
@@ -83,10 +99,7 @@ def test_while_one_tries_the_others_do_not_wait(clock):
     inner = MemoryStore({"a": b"1"})
     store = WatchedStore(inner, 10)
     refused = []
-
-    def hang(key):
-        clock.now += 10
-        raise StoreError("timed out")
+    hang = Hanging(clock)
 
     def hang_and_ask(key):
         inner.fail = hang
@@ -96,13 +109,96 @@ def test_while_one_tries_the_others_do_not_wait(clock):
         hang(key)
 
     inner.fail = hang
-    with pytest.raises(StoreError):
-        store.get("a")
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            store.get("a")
     clock.now += 6
     inner.fail = hang_and_ask
     with pytest.raises(StoreError, match="timed out"):
         store.get("a")
     assert refused == ["a"]
+
+
+def test_a_chunk_that_a_store_hangs_on_takes_no_other_with_it(clock):
+    """Contract: EIO for exactly the reads that need it."""
+    inner = MemoryStore({"a": b"1", "b": b"2"})
+    store = WatchedStore(inner, 10)
+    inner.fail = Hanging(clock, "a")
+    for _ in range(3):
+        with pytest.raises(StoreError, match="timed out"):
+            store.get("a")
+        assert store.get("b").data == b"2"
+    assert store.status()["answering"]
+
+
+def test_a_listing_of_many_pages_is_no_silence(clock):
+    """Each page has the deadline; one that fails late says nothing of a store that sent others."""
+    store = WatchedStore(Pages(clock, 9.0, 20), 10)
+    assert len(list(store.list(""))) == 20
+    clock.now += 1
+    store = WatchedStore(Pages(clock, 9.0, 20, Unanswered("broke off")), 10)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="broke off"):
+            list(store.list(""))
+    assert store.status()["answering"]
+    assert store.admit() == 10
+
+
+class Pages(MemoryStore):
+    """Lists so many names, each after so many seconds, and fails in the end."""
+
+    def __init__(self, clock, seconds: float, count: int, error: Exception | None = None) -> None:
+        super().__init__()
+        self._told = clock, seconds, count, error
+
+    def list(self, prefix: str):
+        clock, seconds, count, error = self._told
+        for i in range(count):
+            assert deadline.left() >= seconds
+            clock.now += seconds
+            yield Entry(str(i), False)
+        if error is not None:
+            raise error
+
+
+def test_the_deadline_is_the_operation_s(clock):
+    """Of two requests of one operation, the second has what the first left."""
+    inner = MemoryStore({"a": b"1", "b": b"2"})
+    store = WatchedStore(inner, 10)
+    seen = []
+
+    def slow(key):
+        seen.append(deadline.left())
+        clock.now += 4
+
+    inner.fail = slow
+    deadline.begin(9)
+    try:
+        for _ in range(3):
+            store.get("a")
+        with pytest.raises(StoreError, match="no time is left"):
+            store.get("a")
+        assert seen == pytest.approx([9, 5, 1])
+        deadline.begin(100)
+        store.get("a")
+        assert seen[-1] == pytest.approx(10)  # no request has more than the store's own
+        assert store.status()["answering"]
+    finally:
+        deadline.begin(inf)
+
+
+def test_what_had_no_time_says_nothing_of_the_store(clock):
+    inner = MemoryStore({"a": b"1"})
+    store = WatchedStore(inner, 10)
+    inner.fail = Hanging(clock)
+    try:
+        for _ in range(5):
+            deadline.begin(1)
+            with pytest.raises(StoreError, match="timed out"):
+                store.get("a")
+    finally:
+        deadline.begin(inf)
+    assert store.admit() == 10
 
 
 @pytest.mark.parametrize("error", [StoreError("500"), ChunkError("bad"), Denied("403")])
@@ -126,15 +222,14 @@ def test_a_refresh_asks_a_silent_store_again_and_renews_credentials(clock):
     inner.renew = lambda: renewed.append(True)
     store = WatchedStore(inner, 10)
 
-    def hang(key):
-        clock.now += 10
-        raise StoreError("timed out")
-
-    inner.fail = hang
-    with pytest.raises(StoreError, match="timed out"):
-        store.get("a")
+    inner.fail = Hanging(clock)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="timed out"):
+            store.get("a")
     inner.fail = lambda key: None
     store.renew()
     assert store.get("a").data == b"1"
     assert renewed == [True]
-    assert store.status()["last_errors"] == [{"time": 1010.0, "error": "StoreError: timed out"}]
+    assert store.status()["last_errors"] [0] == {
+        "time": 1010.0, "error": "Unanswered: timed out"
+    }  # fmt: skip

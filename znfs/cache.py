@@ -7,8 +7,10 @@ What it promises:
 - Single flight: a key is loaded once however many threads want it. The thread that asked first
   runs the load itself, never behind a queue; a load that is still queued (a prefetch) is taken
   over by the first thread that needs it. A load may call `get` itself (a chunk needs its shard's
-  index): nested loads are not made to wait for room, so they cannot deadlock.
+  index): nested loads are not made to wait for room, so they cannot deadlock. All others get room
+  in the order in which they came for it.
 - An error is handed to those who waited for that load and is not kept.
+- Nobody waits longer than their operation has left (`znfs.deadline`); the load goes on.
 
 Atomic under the lock: look-up with claim; publish with removal from the flights. Loads run
 outside it.
@@ -25,6 +27,7 @@ from typing import Any
 
 from cachetools import Cache
 
+from znfs import deadline
 from znfs.errors import StoreError
 
 Value = Any
@@ -99,13 +102,14 @@ class _Recency(Cache[Hashable, Value]):
 class _Batch:
     """Loads that one call makes together. `flights` are those still without an answer."""
 
-    __slots__ = ("claimed", "flights", "load", "nbytes", "queued")
+    __slots__ = ("claimed", "flights", "load", "nbytes", "queued", "urgent")
 
     def __init__(self, load: LoadMany, nbytes: int) -> None:
         self.load = load
         self.nbytes = nbytes
         self.claimed = False
         self.queued = False
+        self.urgent = False  # a load that has room waits for it
         self.flights: dict[Hashable, _Flight] = {}
 
 
@@ -133,6 +137,7 @@ class BlockCache:
         self._queued = 0  # bytes of prefetches not begun
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
+        self._waiting: deque[_Batch] = deque()  # for room, the first to come first
         self._nested = threading.local()
         self._generation = 0
         self.workers = self._workers = workers
@@ -164,10 +169,13 @@ class BlockCache:
                 mine = not flight.batch.claimed
             if mine:
                 self._claim(flight.batch)
+            elif getattr(self._nested, "depth", 0):
+                flight.batch.urgent = True
+                self._room.notify_all()
         if mine:
             self._run(flight.batch)
-        else:
-            flight.done.wait()
+        elif not flight.done.wait(deadline.wait()):
+            raise StoreError("what another reader is loading did not come in time")
         if flight.error is not None:
             raise flight.error
         return flight.value
@@ -220,7 +228,8 @@ class BlockCache:
         with self._lock:
             if self._parts is None:
                 self._parts = ThreadPoolExecutor(self._workers, thread_name_prefix="znfs-part")
-            futures = [self._parts.submit(self._part, task) for task in tasks]
+            part = deadline.carried(self._part)
+            futures = [self._parts.submit(part, task) for task in tasks]
         errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
             raise errors[0]
@@ -300,17 +309,17 @@ class BlockCache:
     def _run(self, batch: _Batch) -> None:
         """Load a claimed batch and hand out its values, or the error to those left without one."""
         nested = getattr(self._nested, "depth", 0)
+        error: BaseException | None = None
         with self._lock:
             # What takes nothing never waits: nested loads may have gone beyond the limit, and one
             # of them may be waiting for just this.
-            waits = not nested and batch.nbytes
-            while waits and self._loading and self._loading + batch.nbytes > self.limit:
-                self._room.wait()
+            in_time = nested or not batch.nbytes or self._wait_for_room(batch)
             self._loading += batch.nbytes
             generation = self._generation
         self._nested.depth = nested + 1
-        error: BaseException | None = None
         try:
+            if not in_time:
+                raise StoreError("no room in the cache in time")
             with self._lock:
                 self._shrink()
             self._hand_on()
@@ -357,6 +366,20 @@ class BlockCache:
             self.on_evict(key, value)
 
     # The methods below are called with the lock held.
+
+    def _wait_for_room(self, batch: _Batch) -> bool:
+        """Wait until `batch` is the first to come and fits; False if its time is over before."""
+
+        def may_go() -> bool:
+            fits = not self._loading or self._loading + batch.nbytes <= self.limit
+            return batch.urgent or (fits and self._waiting[0] is batch)
+
+        self._waiting.append(batch)
+        try:
+            return self._room.wait_for(may_go, deadline.wait())
+        finally:
+            self._waiting.remove(batch)
+            self._room.notify_all()
 
     def _land(self, key: Hashable, flight: _Flight) -> None:
         if self._flights.get(key) is flight:

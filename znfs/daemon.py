@@ -110,7 +110,9 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
         down=down,
     )  # fmt: skip
     wake, wakes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    session = Session(operations, binding, ended=lambda: _write(wakes, bytes([_ENDED])))
+    session = Session(
+        operations, binding, ended=lambda: _write(wakes, bytes([_ENDED])), seconds=tree.patience
+    )
     for number in (*_STOPPING, *_REFRESHING):
         signal.signal(number, lambda *_: None)  # the number arrives through the wake-up pipe
     signal.set_wakeup_fd(wakes)

@@ -9,6 +9,7 @@
     ├── NotListable       the store cannot list this prefix                 (handled by the tree)
     ├── Stale             the node changed, or its store has gone           ESTALE
     ├── StoreError        timeouts, 5xx after retries, broken connections   EIO
+    │   └── Unanswered    nothing came back: the store may be down
     ├── ChunkError        a chunk that does not decode to what it must be   EIO
     └── MetadataError     a metadata document that cannot be understood     (named by `znfs info`)
         └── Unsupported   understood, but znfs cannot read such data
@@ -55,6 +56,10 @@ class Stale(ZnfsError):
 
 class StoreError(ZnfsError):
     """The store did not answer, or answered wrongly."""
+
+
+class Unanswered(StoreError):
+    """The store did not answer at all: no connection, silence, or a gateway without it."""
 
 
 class ChunkError(ZnfsError):

@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import count, islice
+from math import inf
 from typing import Any, Protocol
 
+from znfs import deadline
 from znfs.errors import ChunkError, Denied, MountError, NotFound, Stale, StoreError, ZnfsError
 from znfs.node import Dir, File, Node
 
@@ -465,12 +467,17 @@ def errno_of(operation: str, exc: BaseException) -> int:
 
 
 class Session:
-    """A mount and the threads that serve it. `ended` is called once when the mount has gone."""
+    """A mount and the threads that serve it, `seconds` at most for each request of the kernel's.
+    `ended` is called once when the mount has gone."""
 
-    def __init__(self, operations: Operations, binding: Binding, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, operations: Operations, binding: Binding, ended: Callable[[], None],
+        seconds: float = inf,
+    ) -> None:  # fmt: skip
         self._binding = binding
         self._operations = operations
         self._ended = ended
+        self._seconds = seconds
         self._mutex = threading.Lock()
         self._threads = 0
         self._busy = 0
@@ -554,9 +561,10 @@ class Session:
             self._ended()
 
     def _guarded(self, name: str, callback: Callable[..., int]) -> Callable[..., int]:
-        mutex = self._mutex
+        mutex, seconds, begin = self._mutex, self._seconds, deadline.begin
 
         def call(*args: Any) -> int:
+            begin(seconds)
             with mutex:
                 self._busy += 1
                 self._requests[name] += 1

@@ -12,13 +12,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from posixpath import normpath
 
 from cachetools import LRUCache
 
+from znfs import deadline
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.disk import DiskTier
@@ -89,6 +90,7 @@ class _Seen:
     documents: tuple[str, ...] = ()
     stamps: tuple[tuple[str, str], ...] = ()  # keys and versions of its own documents
     excused: float = 0.0  # until when it need not be checked: the store did not answer just now
+    above: _Seen | None = None  # what was seen above it, which the LRU may have dropped
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ class Hierarchy:
         self._tier = None if disk is None else disk.of_store(self._identity)
         # Documents of one node are asked for at once: one round trip instead of six.
         self._pool = None if store.local else ThreadPoolExecutor(16, "znfs-metadata")
+        self._listers = None if store.local else ThreadPoolExecutor(8, "znfs-list")
+        self._under_way: dict[tuple[str, int], Future[Listing | None]] = {}
 
     def node(self, path: str, *, checked_since: float | None = None) -> HierarchyNode | None:
         """What `path` is, or None. Metadata is read if the last look began before
@@ -165,20 +169,26 @@ class Hierarchy:
         return self._look(path, None).documents
 
     def listing(self, path: str) -> Listing | None:
-        """The names the store lists below `path`; None where it cannot list."""
-        now = time.monotonic()
+        """The names the store lists below `path`; None where it cannot list.
+
+        A listing that takes longer than its operation has left goes on, and is there next time.
+        """
         with self._lock:
             known = self._listings.get(path)
             generation = self._generation
-        if known is not None and now < known[0]:
-            return known[1]
-        listing = self._list(path)
-        took = time.monotonic() - now
-        with self._lock:
-            # A long listing is not repeated as often: at most a tenth of the time goes to it.
-            if generation == self._generation:
-                self._listings[path] = (time.monotonic() + max(self._ttl, 10 * took), listing)
-        return listing
+            if known is not None and time.monotonic() < known[0]:
+                return known[1]
+            if self._listers is None:
+                under_way = None
+            elif (under_way := self._under_way.get((path, generation))) is None:
+                under_way = self._listers.submit(self._list, path, generation)
+                self._under_way[path, generation] = under_way
+        if under_way is None:
+            return self._list(path, generation)
+        try:
+            return under_way.result(deadline.wait())
+        except TimeoutError:
+            raise StoreError(f"{path or 'the root'}: the listing goes on") from None
 
     def refresh(self) -> None:
         """Forget all metadata, and begin anew with the blocks of every node."""
@@ -195,8 +205,9 @@ class Hierarchy:
 
     def close(self) -> None:
         """Stop the threads that read metadata."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._listers):
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def children(self, path: str) -> Sequence[str]:
         """Names below a group, an N5 array or a prefix that may be nodes, sorted."""
@@ -224,7 +235,12 @@ class Hierarchy:
             return seen
         # Above before below, and without holding this path's lock: locks never nest downwards.
         parent = self._look(_parent(path), since) if path else None
-        with self._looking[hash(path) % len(self._looking)]:
+        lock, wait = self._looking[hash(path) % len(self._looking)], deadline.wait()
+        if not lock.acquire(timeout=-1 if wait is None else wait):
+            if seen is not None and seen.node is not None and since is None:
+                return seen
+            raise StoreError(f"{path}: another look at it did not end in time")
+        try:
             with self._lock:
                 seen = self._seen.get(path)
                 failure = self._failed.get(path)
@@ -255,6 +271,8 @@ class Hierarchy:
                 if generation == self._generation:
                     self._seen[path] = fresh
                     return fresh
+        finally:
+            lock.release()
         return self._look(path, since)  # a refresh came between: what was read may be half of each
 
     def _is_fresh(self, seen: _Seen, since: float | None) -> bool:
@@ -265,7 +283,7 @@ class Hierarchy:
 
     def _read(self, path: str, parent: _Seen | None, old: _Seen | None, began: float) -> _Seen:
         if parent is not None and self._cannot_be(path, parent):
-            return _Seen(None, min(began, parent.checked), parent.scope)
+            return _Seen(None, min(began, parent.checked), parent.scope, above=parent)
         scope = parent.scope if parent else None
         if parent is not None and scope is not None:
             began = min(began, parent.checked)  # it is only as fresh as what it is taken from
@@ -279,14 +297,15 @@ class Hierarchy:
             blobs, denied = self._fetch(path, parent.node if parent else None)
         if not blobs:
             node = self._without_documents(path, parent, denied)
-            return _Seen(node, began, scope)
-        inherited = self._inherited(path)
+            return _Seen(node, began, scope, above=parent)
+        inherited = _inherited(path, parent)
         version = _version(blobs, inherited)
         if old is not None and old.node is not None and old.node.version == version:
             own_scope = old.scope is old.node
             return replace(
-                old, checked=began, excused=0.0, scope=old.scope if own_scope else scope
-            )
+                old, checked=began, excused=0.0, scope=old.scope if own_scope else scope,
+                above=parent,
+            )  # fmt: skip
         node = self._build(path, blobs, version, inherited, scope)
         # zarr-python writes an empty consolidated_metadata into the groups that it consolidates:
         # what a group above says of all below it stands.
@@ -295,7 +314,9 @@ class Hierarchy:
         prefix = path + "/" if path else ""
         stamps = tuple((prefix + name, blob.version) for name, blob in blobs.items())
         own = parent is None or parent.scope is None
-        return _Seen(node, began, scope, tuple(sorted(blobs)), stamps if own else ())
+        return _Seen(
+            node, began, scope, tuple(sorted(blobs)), stamps if own else (), above=parent
+        )
 
     def _fetch(
         self, path: str, inside: HierarchyNode | None
@@ -327,7 +348,9 @@ class Hierarchy:
             except Denied as error:
                 return error
 
-        answers = list(self._pool.map(get, names) if self._pool else map(get, names))
+        answers = list(
+            self._pool.map(deadline.carried(get), names) if self._pool else map(get, names)
+        )
         found = {n: a for n, a in zip(names, answers, strict=True) if isinstance(a, Blob)}
         return found, next((a for a in answers if isinstance(a, Denied)), None)
 
@@ -461,20 +484,6 @@ class Hierarchy:
             if promise.startswith(prefix)
         } - {""}
 
-    def _inherited(self, path: str) -> _Inherited:
-        """What a group above says of this array (OME-Zarr `multiscales` and `omero`)."""
-        at = path
-        while at:
-            at = _parent(at)
-            with self._lock:
-                seen = self._seen.get(at)
-            if seen is not None and isinstance(seen.node, Group) and seen.node.meta.attributes:
-                attributes = seen.node.meta.attributes
-                axes = ome.level_axes(attributes).get(_relative(path, at))
-                if axes is not None:
-                    return _Inherited(axes, ome.channels(attributes))
-        return _Inherited()
-
     def _confirm(self, path: str, version: str) -> None:
         """Raise Stale unless the node at `path` has `version` still, by a look at most 1 s old.
 
@@ -511,13 +520,26 @@ class Hierarchy:
             self.cache.forget(key)
             raise Stale(f"{own[0]}: gone, though the consolidated metadata lists it")
 
-    def _list(self, path: str) -> Listing | None:
+    def _list(self, path: str, generation: int) -> Listing | None:
+        began = time.monotonic()
+        listing = None
         try:
             entries: list[Entry] = list(self.store.list(path))
+            prefixes = sorted({e.name for e in entries if e.is_prefix})
+            listing = Listing(
+                tuple(prefixes), {e.name: e.size for e in entries if not e.is_prefix}
+            )
         except NotListable:
-            return None
-        prefixes = sorted({e.name for e in entries if e.is_prefix})
-        return Listing(tuple(prefixes), {e.name: e.size for e in entries if not e.is_prefix})
+            pass
+        finally:
+            with self._lock:
+                self._under_way.pop((path, generation), None)
+        ended = time.monotonic()
+        with self._lock:
+            # A long listing is not repeated as often: at most a tenth of the time goes to it.
+            if generation == self._generation:
+                self._listings[path] = ended + max(self._ttl, 10 * (ended - began)), listing
+        return listing
 
 
 _OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray"})
@@ -530,6 +552,20 @@ _FIRST_ASKED = {
     "zarr2": ("zarr.json", ".zarray", ".zgroup", ".zattrs"),
     "n5": ("zarr.json", ".zarray", ".zgroup", "attributes.json"),
 }
+
+
+def _inherited(path: str, above: _Seen | None) -> _Inherited:
+    """What a group above says of this array (OME-Zarr `multiscales` and `omero`)."""
+    at = path
+    while above is not None:
+        at = _parent(at)
+        if isinstance(above.node, Group) and above.node.meta.attributes:
+            attributes = above.node.meta.attributes
+            axes = ome.level_axes(attributes).get(_relative(path, at))
+            if axes is not None:
+                return _Inherited(axes, ome.channels(attributes))
+        above = above.above
+    return _Inherited()
 
 
 def _parse(fmt: Format, docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:

@@ -110,6 +110,11 @@ class Tree:
         self._own_control: bool | None = None
         self._ask_control = 0.0  # when, if the store was down (monotonic seconds)
 
+    @property
+    def patience(self) -> float:
+        """Seconds that an operation may take: the deadline; a local store is waited for."""
+        return inf if self._store.local else self.options.deadline
+
     def probe(self) -> None:
         """A first look at the source. Raises SourceError, Denied or StoreError: why it cannot be
         shown."""
@@ -243,7 +248,12 @@ class Tree:
 
     def describe(self) -> Iterator[Description]:
         """Every node from the root down, depth first."""
-        yield from self._describe("")
+        waiting = [""]
+        while waiting:
+            path = waiting.pop()
+            below: list[str] = []
+            yield from self._describe(path, below)
+            waiting += reversed(below)
 
     def stored_size(self, path: str) -> int | None:
         """Bytes of all objects below `path`; None where the store cannot list, or there is too
@@ -297,7 +307,8 @@ class Tree:
             raise NotFound(f"{path}: no such file")
         return node
 
-    def _describe(self, path: str) -> Iterator[Description]:
+    def _describe(self, path: str, below: list[str]) -> Iterator[Description]:
+        """The node at `path`, if it is one; to `below` the paths of its children."""
         try:
             node = self._hierarchy.node(path)
         except ZnfsError as error:
@@ -316,8 +327,7 @@ class Tree:
         yield Description(path, kind, node.name, meta, views, remarks)
         if isinstance(node, Array) and node.meta.format != "n5":
             return
-        for name in self._hierarchy.children(path):
-            yield from self._describe(f"{path}/{name}" if path else name)
+        below += (f"{path}/{name}" if path else name for name in self._hierarchy.children(path))
 
 
 class ControlDir:

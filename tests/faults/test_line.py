@@ -33,6 +33,8 @@ FAULTS = (
     Fault("connections refused", {"refuse": True}),
     Fault("connections taken, nothing answered", {"hang_after": 0}),
     Fault("answers stop in the body", {"hang_after": 2000}),
+    Fault("every answer late by half the deadline", {"latency": rig.DEADLINE / 2},
+          cold=("EIO", RIGHT)),
     Fault("300 bytes a second", {"rate": 300.0}),
     Fault("200 kB a second", {"rate": 200_000.0}, cold=(RIGHT,)),
     Fault("reset in the body", {"reset_after": 450}),

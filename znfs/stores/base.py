@@ -51,7 +51,9 @@ class Store(Protocol):
 
     Safe for many threads. Every call returns within the deadline of the options it was opened
     with. Absent is None, never an exception; Denied for 401 and 403; StoreError for all that may
-    pass (timeouts, 5xx after retries, resets) and for an answer of the wrong length.
+    pass (timeouts, 5xx after retries, resets) and for an answer of the wrong length; Unanswered, a
+    StoreError, where nothing came back. Where the operation at hand has less left than that
+    deadline (`znfs.deadline`), that holds.
     """
 
     url: str  # for people and logs: no user info, no signature

@@ -1,4 +1,7 @@
-"""Calls into fsspec file systems that return, or raise StoreError, within a deadline."""
+"""Calls into libraries that return, or raise Unanswered, within a deadline.
+
+That is the given number of seconds, or what the operation at hand has left, if that is less.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,25 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from znfs.errors import StoreError
+from znfs import deadline
+from znfs.errors import Unanswered
 
 T = TypeVar("T")
 
 
 def run_async(
-    loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T], deadline: float, what: str
+    loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T], seconds: float, what: str
 ) -> T:
     """The result of a coroutine on another thread's loop; it is cancelled when time is up."""
+    seconds = min(seconds, deadline.left())
 
     async def bounded() -> T:
-        return await asyncio.wait_for(call, deadline)
+        return await asyncio.wait_for(call, seconds)
 
     try:
         return asyncio.run_coroutine_threadsafe(bounded(), loop).result()
     except TimeoutError as error:
-        raise StoreError(f"{what}: no answer in time") from error
+        raise Unanswered(f"{what}: no answer in time") from error
 
 
 class Threads:
@@ -38,11 +43,13 @@ class Threads:
     def __init__(self, limit: int) -> None:
         self._free = threading.Semaphore(limit)
 
-    def run(self, call: Callable[[], T], deadline: float, what: str) -> T:
-        over = time.monotonic() + deadline
-        if not self._free.acquire(timeout=deadline):
-            raise StoreError(f"{what}: too many calls hang")
+    def run(self, call: Callable[[], T], seconds: float, what: str) -> T:
+        seconds = min(seconds, deadline.left())
+        over = time.monotonic() + seconds
+        if not self._free.acquire(timeout=seconds):
+            raise Unanswered(f"{what}: too many calls hang")
         future: Future[T] = Future()
+        call = deadline.carried(call)
 
         def work() -> None:
             try:
@@ -58,4 +65,4 @@ class Threads:
         try:
             return future.result(max(0.0, over - time.monotonic()))
         except TimeoutError as error:
-            raise StoreError(f"{what}: no answer in time") from error
+            raise Unanswered(f"{what}: no answer in time") from error

@@ -123,6 +123,7 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
     return ObjectStore(
         f"s3://{location.host}/{location.path}".rstrip("/"), location.path, connect, fallback,
         credentials.changed if credentials else lambda: False,
+        Budget.of(options.deadline).total,
     )
 
 
@@ -151,7 +152,8 @@ def open_gs(location: Location, options: Options, fallback: Callable[[], Store])
         return _made(lambda: GCSStore(location.host, config=config, **settings))
 
     url = f"gs://{location.host}/{location.path}".rstrip("/")
-    return ObjectStore(url, location.path, connect, fallback)
+    patience = Budget.of(options.deadline).total
+    return ObjectStore(url, location.path, connect, fallback, patience=patience)
 
 
 def open_az(location: Location, options: Options, fallback: Callable[[], Store]) -> Store:
@@ -171,7 +173,8 @@ def open_az(location: Location, options: Options, fallback: Callable[[], Store])
         return _made(lambda: AzureStore(location.host, config=config, **settings))
 
     url = f"az://{location.host}/{location.path}".rstrip("/")
-    return ObjectStore(url, location.path, connect, fallback)
+    patience = Budget.of(options.deadline).total
+    return ObjectStore(url, location.path, connect, fallback, patience=patience)
 
 
 def _made(make: Callable[[], Client]) -> Client:

@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from znfs.errors import Denied, NotListable, SourceError, StoreError, UsageError, ZnfsError
+from znfs.errors import (
+    Denied,
+    NotListable,
+    SourceError,
+    StoreError,
+    Unanswered,
+    UsageError,
+    ZnfsError,
+)
 from znfs.options import Options
 from znfs.stores.arguments import typed
 from znfs.stores.base import Blob, Entry, Stat
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _CONCURRENCY = 16
+_NOBODY_THERE = frozenset({502, 503, 504})
 _ATTEMPTS = 3  # at an object that changes while it is read
 # What file systems call the things that change with an object.
 _VERSION_FIELDS = (
@@ -154,8 +163,9 @@ def _absent(what: str, error: Exception, absent: T, refused: type[ZnfsError]) ->
     told = isinstance(error, _ABSENT) and isinstance(chain[-1], (*_ABSENT, KeyError))
     if status in (404, 410) or (told and not status):
         return absent
+    silent = status in _NOBODY_THERE or (not status and isinstance(chain[-1], OSError))
     # From None: its traceback may hold a URL with a password.
-    raise StoreError(f"{what}: {line}") from None
+    raise (Unanswered if silent else StoreError)(f"{what}: {line}") from None
 
 
 def _status(error: BaseException) -> int:

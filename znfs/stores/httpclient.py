@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-from znfs.errors import StoreError, UsageError
+from znfs import deadline
+from znfs.errors import StoreError, Unanswered, UsageError
 from znfs.stores.trust import Budget, ca_file
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+_NOBODY_THERE = frozenset({502, 503, 504})
 _REDIRECTS = 10
 _CONNECTIONS = 256  # kept open; past that urllib3 logs a warning for each
 _PIECE = 1 << 20  # bytes read between two looks at the clock
@@ -85,11 +87,12 @@ class HttpClient:
         from urllib3.exceptions import HTTPError
 
         begun = time.monotonic()
+        budget = min(self._budget, Budget.of(deadline.left()), key=lambda b: b.total)
         pause = 0.1
         while True:
             wait = pause * random.uniform(0.5, 1.0)
             try:
-                answer = self._attempt(url, method, range_, limit)
+                answer = self._attempt(url, method, range_, limit, budget)
                 if answer.status not in _RETRIED:
                     return answer
                 cause, failure = answer.cause, None
@@ -97,23 +100,26 @@ class HttpClient:
                 wait = max(wait, float(after)) if after.isascii() and after.isdigit() else wait
             except (HTTPError, OSError) as error:
                 cause, failure = _cause(error), error
-            if time.monotonic() - begun + wait > self._budget.retry or _hopeless(failure):
+            if time.monotonic() - begun + wait > budget.retry or _hopeless(failure):
+                answered = failure is None and answer.status not in _NOBODY_THERE
                 # From None: urllib3's errors quote the URL, which may be signed.
-                raise StoreError(f"{key}: {cause}") from None
+                raise (StoreError if answered else Unanswered)(f"{key}: {cause}") from None
             time.sleep(wait)
-            pause = min(2 * pause, self._budget.retry / 8)
+            pause = min(2 * pause, budget.retry / 8)
 
-    def _attempt(self, url: str, method: str, range_: str, limit: int | None) -> Answer:
+    def _attempt(
+        self, url: str, method: str, range_: str, limit: int | None, budget: Budget
+    ) -> Answer:
         from urllib3 import Retry, Timeout
 
-        over = time.monotonic() + self._budget.attempt
+        over = time.monotonic() + budget.attempt
         headers = {**self._headers, "Range": range_} if range_ else self._headers
         response = self._pool.request(
             method,
             url,
             headers=headers,
             # The read timeout is for each wait on the socket: `_body` minds the sum.
-            timeout=Timeout(connect=self._budget.connect, read=self._budget.attempt),
+            timeout=Timeout(connect=budget.connect, read=budget.attempt),
             retries=Retry(total=_REDIRECTS, connect=0, read=0, status=0, other=0,
                           redirect=_REDIRECTS, raise_on_redirect=True),
             preload_content=False,

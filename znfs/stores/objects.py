@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from znfs.errors import Denied, NotListable, Stale, StoreError, ZnfsError
+from znfs import deadline
+from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered, ZnfsError
 from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
+from znfs.stores.calls import Threads
 from znfs.stores.ranges import check, empty, matching, resolve
 from znfs.stores.urls import redact
 
@@ -32,6 +34,7 @@ _BREAKS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_LISTABLE = frozenset({401, 403, 405, 501})
 _DENIED = frozenset({401, 403})
+_NOBODY_THERE = frozenset({0, 502, 503, 504})  # 0: no status, no answer
 
 
 class ObjectStore:
@@ -42,6 +45,9 @@ class ObjectStore:
     refresh makes it anew, too, unless it works and they have not changed: a new client begins
     without connections. `fallback` opens the same store by another library, for the keys that
     obstore cannot ask for (`a//b`, `.` or `..` as a segment, control characters).
+
+    The client was told how long a request may take, `patience` seconds. An operation that has less
+    left has its requests made aside, and leaves those behind that are late.
     """
 
     concurrency = _CONCURRENCY
@@ -54,6 +60,7 @@ class ObjectStore:
         connect: Callable[[], Client],
         fallback: Callable[[], Store],
         changed: Callable[[], bool] | None = None,
+        patience: float = 0.0,
     ) -> None:
         # Here, by one thread: imported by several at once, its modules find each other half made.
         import obstore.exceptions
@@ -64,6 +71,8 @@ class ObjectStore:
         self._connect = connect
         self._changed = changed
         self._open_fallback = fallback
+        self._patience = patience
+        self._aside = Threads(2 * _CONCURRENCY)
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._fallback: Store | None = None
@@ -168,7 +177,10 @@ class ObjectStore:
         """`call`'s result; its exceptions as ours or as one of the three below."""
         from obstore.exceptions import BaseError
 
+        left = deadline.left()
         try:
+            if left < self._patience:
+                return self._aside.run(lambda: call(self._connected()), left, key)
             return call(self._connected())
         except UnicodeEncodeError:
             raise _Absent from None  # keys are UTF-8
@@ -253,7 +265,7 @@ def _translate(key: str, error: Exception, refused: type[ZnfsError]) -> ZnfsErro
         return _RangeIgnored()
     if isinstance(error, e.InvalidPathError):
         return _OddKey()
-    return StoreError(f"{key}: {cause}")
+    return (Unanswered if status in _NOBODY_THERE else StoreError)(f"{key}: {cause}")
 
 
 def _short_cause(text: str, error: Exception) -> str:

@@ -11,7 +11,15 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from znfs.errors import Denied, NotListable, Stale, StoreError, UsageError, ZnfsError
+from znfs.errors import (
+    Denied,
+    NotListable,
+    Stale,
+    StoreError,
+    Unanswered,
+    UsageError,
+    ZnfsError,
+)
 from znfs.options import Options
 from znfs.stores import cloud
 from znfs.stores.base import Blob, Entry, Stat
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CONCURRENCY = 64
 _ATTEMPTS = 3  # at a body that breaks off
+_NOBODY_THERE = frozenset({502, 503, 504})
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -150,11 +159,11 @@ class S3fsStore:
                     data = await body.read()
             except (ClientError, HTTPClientError, OSError) as error:
                 if not left:
-                    raise StoreError(f"{path}: the answer broke off") from error
+                    raise Unanswered(f"{path}: the answer broke off") from error
                 continue
             if len(data) == answer["ContentLength"]:
                 return answer, data
-        raise StoreError(f"{path}: the answer broke off")
+        raise Unanswered(f"{path}: the answer broke off")
 
     def _run(
         self,
@@ -194,7 +203,7 @@ def _raise(key: str, error: Exception, refused: type[ZnfsError]) -> NoReturn:
         line = redact(str(error).partition("\n")[0])[:200] or type(error).__name__
         if isinstance(error, FileNotFoundError):
             raise _Absent from None
-        raise StoreError(f"{key}: {line}") from error
+        raise Unanswered(f"{key}: {line}") from error
     status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = cause.response.get("Error", {}).get("Code", "")
     if code == "NoSuchBucket":
@@ -207,7 +216,8 @@ def _raise(key: str, error: Exception, refused: type[ZnfsError]) -> NoReturn:
         raise Stale(f"{key}: the object has changed") from error
     if status in (401, 403) or (refused is NotListable and status in (405, 501)):
         raise refused(f"{key}: {status} ({code})") from error
-    raise StoreError(f"{key}: {status} ({code})") from error
+    kind = Unanswered if status in _NOBODY_THERE else StoreError
+    raise kind(f"{key}: {status} ({code})") from error
 
 
 def _version(answer: Any, size: int) -> str:

@@ -31,12 +31,16 @@ def ca_pem() -> bytes | None:
 @dataclass(frozen=True)
 class Budget:
     """How a call's deadline is spent, in seconds: no retry begins after `retry`, and no attempt
-    takes longer than `attempt`, so that all are over when the deadline is.
+    takes longer than `attempt`, so that all are over when the deadline is: after `total`.
     """
 
     connect: float
     attempt: float
     retry: float
+
+    @property
+    def total(self) -> float:
+        return self.retry + self.attempt
 
     @classmethod
     def of(cls, deadline: float) -> Budget:

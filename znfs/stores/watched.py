@@ -1,8 +1,11 @@
 """A store over a store: counts what is asked, and spares a dead store's callers the waiting.
 
-A request that fails after most of its deadline says that the store does not answer. From then on
-others fail at once, but for one that tries again every few seconds: a thousand chunks of a store
-that is down take one deadline, not a thousand.
+A request has a deadline: its operation's, and no longer than a request may ever take. One that got
+no answer, while nothing else was heard from the store either, makes it suspect: others are then
+given a quarter of the time. If they get no answer either, it is taken for dead. From then on all
+fail at once, but for one that tries again every few seconds: a thousand chunks of a store that is
+down take little more than one deadline, not a thousand; one chunk that a store hangs on takes no
+other with it.
 """
 
 from __future__ import annotations
@@ -12,14 +15,17 @@ import time
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from math import inf
 from typing import Any
 
-from znfs.errors import StoreError, ZnfsError
+from znfs import deadline
+from znfs.errors import StoreError, Unanswered, ZnfsError
 from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 
-# An error that took this part of the deadline is a store that does not answer.
-_SILENCE = 0.5
+# What part of the deadline requests have while the store is suspect...
+_SUSPECTED = 0.25
+# ...and what part they must have had for their failure to say something about the store.
+_EVIDENCE = 0.2
 # How long a store that does not answer is left alone before one request tries it again.
 _REST_SECONDS = 2.0
 _KEPT_ERRORS = 20
@@ -28,28 +34,33 @@ LATENCIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 class WatchedStore:
-    """`store`, counted, whose requests have `deadline` seconds each."""
+    """`store`, counted, whose requests have `seconds` each, or what their operation has left.
 
-    def __init__(self, store: Store, deadline: float) -> None:
+    Raises StoreError where nothing is left, and for a store that is taken for dead.
+    """
+
+    def __init__(self, store: Store, seconds: float) -> None:
         self.url = store.url
         self.concurrency = store.concurrency
         self.local = store.local
         self._store = store
-        self._deadline = deadline
+        self._seconds = inf if store.local else seconds
         self._lock = threading.Lock()
+        self._suspect = False
         self._silent: str | None = None  # why the store is taken for dead
         self._retry_at = 0.0
+        self._heard = 0.0  # when it last answered anything
         self._requests: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._bytes = 0
-        self._seconds = 0.0
+        self._spent = 0.0
         self._latencies = [0] * (len(LATENCIES) + 1)
         self._last_errors: deque[tuple[float, str]] = deque(maxlen=_KEPT_ERRORS)
 
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
     ) -> Blob | None:
-        with self._watch("get"):
+        with _Request(self, "get"):
             blob = self._store.get(key, start, stop, if_match=if_match)
         if blob is not None:
             with self._lock:
@@ -57,19 +68,23 @@ class WatchedStore:
         return blob
 
     def stat(self, key: str) -> Stat | None:
-        with self._watch("stat"):
+        with _Request(self, "stat"):
             return self._store.stat(key)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        with self._watch("list"):
-            yield from self._store.list(prefix)
+        found = []
+        with _Request(self, "list") as request:
+            for entry in self._store.list(prefix):
+                found.append(entry)
+                request.renew()  # the deadline is for each page: a listing may be long
+        yield from found
 
     def renew(self) -> None:
         """Read credentials anew, and ask again even if the store was taken for dead."""
         if isinstance(self._store, Renewable):
             self._store.renew()
         with self._lock:
-            self._silent = None
+            self._silent, self._suspect = None, False
 
     def close(self) -> None:
         self._store.close()
@@ -81,7 +96,7 @@ class WatchedStore:
                 "requests": dict(self._requests),
                 "errors": dict(self._errors),
                 "bytes": self._bytes,
-                "seconds": self._seconds,
+                "seconds": self._spent,
                 "latency": {
                     "le": [*LATENCIES, "inf"],
                     "count": list(self._latencies),
@@ -90,42 +105,68 @@ class WatchedStore:
                 "answering": self._silent is None,
             }
 
-    @contextmanager
-    def _watch(self, kind: str) -> Iterator[None]:
-        self._admit()
-        began = time.monotonic()
-        try:
-            yield
-        except ZnfsError as error:
-            self._note(kind, began, error)
-            raise
-        self._note(kind, began, None)
-
-    def _admit(self) -> None:
-        """Raise StoreError while the store is taken for dead, but for one that tries it."""
-        if self._silent is None:
-            return
+    def admit(self) -> float:
+        """The seconds that a request may take which begins now. Raises StoreError."""
+        given = min(self._seconds, deadline.left())
+        if given <= 0:
+            raise StoreError(f"{self.url}: no time is left to ask")
+        if not self._suspect:
+            return given
         with self._lock:
             if self._silent is None:
-                return
+                return min(given, self._seconds * _SUSPECTED)
             if time.monotonic() < self._retry_at:
                 self._errors["spared"] += 1
                 raise StoreError(f"{self.url} does not answer: {self._silent}")
-            self._retry_at = time.monotonic() + self._deadline + _REST_SECONDS
+            self._retry_at = time.monotonic() + self._seconds + _REST_SECONDS
+            return given
 
-    def _note(self, kind: str, began: float, error: ZnfsError | None) -> None:
-        took = time.monotonic() - began
+    def heard(self) -> None:
+        """The store said something just now."""
+        self._heard = time.monotonic()
+
+    def note(self, kind: str, began: float, given: float, error: ZnfsError | None) -> None:
+        """Count a request that ended just now, and see what it says of the store."""
+        now = time.monotonic()
+        took = now - began
         with self._lock:
             self._requests[kind] += 1
-            self._seconds += took
+            self._spent += took
             self._latencies[bisect_left(LATENCIES, took)] += 1
             if error is not None:
                 self._errors[type(error).__name__] += 1
                 self._last_errors.append((time.time(), f"{type(error).__name__}: {error}"))
-            if isinstance(error, StoreError) and (
-                took > self._deadline * _SILENCE or self._silent is not None
-            ):
-                self._silent = str(error)
-                self._retry_at = time.monotonic() + _REST_SECONDS
-            else:
-                self._silent = None
+            if not isinstance(error, Unanswered):
+                self._heard, self._silent, self._suspect = now, None, False
+            elif self._heard < began and given >= self._seconds * _EVIDENCE:
+                if self._suspect:
+                    self._silent = str(error)
+                    self._retry_at = now + _REST_SECONDS
+                self._suspect = True
+
+
+class _Request:
+    """A request under way: admitted, in its deadline, and noted in the end."""
+
+    __slots__ = ("_began", "_given", "_kind", "_limit", "_watched")
+
+    def __init__(self, watched: WatchedStore, kind: str) -> None:
+        self._watched = watched
+        self._kind = kind
+
+    def __enter__(self) -> _Request:
+        self._given = self._watched.admit()
+        self._limit = deadline.within(self._given)
+        self._limit.__enter__()
+        self._began = time.monotonic()
+        return self
+
+    def renew(self) -> None:
+        """Part of the answer is there: begin the deadline anew."""
+        self._limit.renew()
+        self._watched.heard()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._limit.__exit__()
+        if error is None or isinstance(error, ZnfsError):
+            self._watched.note(self._kind, self._began, self._given, error)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from znfs import deadline
 from znfs.array import Array, Group
 from znfs.errors import Denied, Unsupported
 
@@ -58,8 +59,9 @@ def walk(group: Group, most: int = MOST_DESCENDANTS) -> Branch | None:
             if seen > most and not at_hand:
                 return None
             read = map if at_hand or len(wanted) < 2 else pool.map
+            child = deadline.carried(_child)
             level = []
-            for (branch, name), found in zip(wanted, read(_child, wanted), strict=True):
+            for (branch, name), found in zip(wanted, read(child, wanted), strict=True):
                 if isinstance(found, Group):
                     below = branch.children[name] = Branch(found)
                     level.append(below)
