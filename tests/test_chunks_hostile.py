@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import resource
+import tracemalloc
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,33 @@ def test_a_document_of_any_length(tmp_path: Path) -> None:
     told = {d.path: d for d in open_tree(str(root)).describe()}
     assert told["a"].kind == "unreadable"
     assert "longer than" in told["a"].remarks[0]
+
+
+def test_documents_of_many_small_values(tmp_path: Path) -> None:
+    """Few bytes that would be many objects are counted before they are made."""
+    document = b'{"zarr_format": 3, "node_type": "group", "attributes": {"a": [%s]}}'
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/zarr.json").write_bytes(document % b",".join([b"[]"] * (1 << 22)))
+    tracemalloc.start()
+    _, told = open_tree(str(tmp_path)).describe()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "4,194,304 values" in told.remarks[0]
+    assert peak < 80 << 20
+
+
+def test_nodes_far_below(tmp_path: Path) -> None:
+    depth = 3000
+    group = {"zarr_format": 3, "node_type": "group"}
+    inner = {"/".join("a" * n): group for n in (1, 2, depth)}
+    group = group | {"consolidated_metadata": {"kind": "inline", "metadata": inner}}
+    (tmp_path / "zarr.json").write_text(json.dumps(group))
+    tree = open_tree(str(tmp_path))
+    told = list(tree.describe())
+    assert [d.kind for d in told[:4]] == ["group", "group", "group", "prefix"]
+    assert len(told) == depth + 1
+    assert told[-1].kind == "group"
+    assert list(tree.resolve(told[-1].path).names())
 
 
 def test_chunks_that_a_filter_stores_wider_are_not_taken_for_hostile(tmp_path):

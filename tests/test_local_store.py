@@ -81,6 +81,26 @@ def test_links(tmp_path: Path) -> None:
             store.get(key)
 
 
+def test_links_that_go_round_are_not_listed(tmp_path: Path) -> None:
+    for name in ("a", "b", "a/inner"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a/x").symlink_to("../b")
+    (tmp_path / "b/y").symlink_to("../a")
+    (tmp_path / "a/self").symlink_to(".")
+    (tmp_path / "a/up").symlink_to("..")
+    (tmp_path / "a/beside").symlink_to("inner")
+    (tmp_path / "b/z").write_bytes(b"1")
+    store = LocalStore(str(tmp_path))
+
+    def names(prefix: str) -> set[str]:
+        return {entry.name for entry in store.list(prefix)}
+
+    assert names("a") == {"inner", "x", "beside"}
+    assert names("a/x") == {"z"}  # and no way back to `a`
+    assert names("b") == {"y", "z"}
+    assert store.get("a/x/y/x/z")  # whoever asks for it by name
+
+
 def test_special_files_are_no_objects(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     store = LocalStore(str(tmp_path))

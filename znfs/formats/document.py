@@ -19,10 +19,14 @@ MAX_EXTENT = (1 << 63) - 1
 MAX_CHUNK_NBYTES = 4 << 30  # a decoded chunk is one allocation
 MAX_CHUNKS_PER_SHARD = 1 << 24  # a shard index of 256 MiB
 MAX_DEPTH = 64
+# As Python objects, values take up to 60 times the bytes that they take in a document.
+MAX_VALUES = 1 << 22
 
 
 def load(name: str, data: bytes) -> dict[str, Any]:
     """The JSON object in document `name`; NaN and Infinity are read as zarr-python 2 wrote them."""
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise MetadataError(f"{name}: holds more than {MAX_VALUES:,} values")
     try:
         value = json.loads(data)
     except RecursionError:

@@ -44,9 +44,22 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
         from znfs.stores.references import ReferenceStore
 
         store = ReferenceStore(
-            store, location.references, lambda url: open_store(url, options)[0]
+            store,
+            location.references,
+            lambda url: open_store(url, _for_target(location, url, options))[0],
         )
     return store, SourceInfo(location.name, location.format, redact(source))
+
+
+def _for_target(document: Location, url: str, options: Options) -> Options:
+    """What a target of references is opened with: credentials for a web server are told to no
+    other one, whatever the document says."""
+    target = parse(url)
+    web = {"http", "https"}
+    same = (document.scheme, document.host) == (target.scheme, target.host)
+    if not same and {document.scheme, target.scheme} & web:
+        return replace(options, storage_option=None)
+    return options
 
 
 def _open_local(location: Location, options: Options) -> Store:

@@ -25,8 +25,9 @@ _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 class LocalStore:
     """The files below a folder, or (as key "") a single file.
 
-    Symbolic links are followed: whoever may write into the folder may point them anywhere. A hung
-    network file system hangs its readers; no deadline can help there.
+    Symbolic links are followed: whoever may write into the folder may point them anywhere. Those
+    to a folder above themselves are not listed. A hung network file system hangs its readers; no
+    deadline can help there.
     """
 
     local = True
@@ -69,10 +70,15 @@ class LocalStore:
         path = self._path(prefix)
         if path is None:
             return
+        above: set[tuple[int, int]] | None = None
         with self._mapped(prefix), os.scandir(path or "/") as entries:
             for entry in entries:
                 try:
                     is_dir = entry.is_dir()
+                    if is_dir and entry.is_symlink():
+                        above = self._above(prefix) if above is None else above
+                        if _identity(entry.stat()) in above:
+                            continue
                     found = None if is_dir else entry.stat()
                 except OSError as error:
                     # Gone since, or a link to nowhere: neither is a name worth an error here.
@@ -86,6 +92,12 @@ class LocalStore:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _above(self, prefix: str) -> set[tuple[int, int]]:
+        """The folders on the way to `prefix`, and itself: who follows a link to one goes round."""
+        parts = prefix.split("/") if prefix else []
+        paths = (self._path("/".join(parts[:n])) or "/" for n in range(len(parts) + 1))
+        return {_identity(os.stat(path)) for path in paths}
 
     def _path(self, key: str) -> str | None:
         """Where the key is, or None if it would leave the root or be no plain path."""
@@ -150,6 +162,10 @@ def _pread(fd: int, start: int, size: int) -> bytes:
         parts.append(data)
         have += len(data)
     return b"".join(parts)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _version(found: os.stat_result) -> str:

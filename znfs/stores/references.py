@@ -7,7 +7,9 @@ and credentials. fsspec's own ReferenceFileSystem tells no version of a target.
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +28,9 @@ _ATTEMPTS = 3  # at a document that is being replaced
 _TRUST = 1.0  # seconds between two looks whether the document has changed
 _TARGETS = 256  # stores of targets kept open
 _BUCKETS = frozenset({"s3", "gs", "gcs", "http", "https"})  # one store serves all keys of a host
+# What a document may have fetched. Others would run programs, or lead back into this machine
+# (`zip://x::/home/…`, `memory://`), or come with a password agent's help (`ssh://`).
+_SCHEMES = _BUCKETS | {"az", "abfs", "abfss", "adl", "ftp", "hf", "osdf", "pelican"}
 
 
 class ReferenceStore:
@@ -141,12 +146,23 @@ class ReferenceStore:
             path = url if not colon else url[len(scheme) + 3 :]
             beside = os.path.dirname(self._document.url.rpartition("::")[2])
             return self._store("/"), os.path.abspath(os.path.join(beside, path)).lstrip("/")
-        parts = urlsplit(url)
+        if scheme not in _SCHEMES or "::" in url:
+            raise Denied(f"{key}: references may not name {redact(url)[:80]!r}")
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise StoreError(f"{key}: refers to no URL: {error}") from None
+        if not self._document.local and _is_here(parts.hostname) and not _is_here(self._host()):
+            raise Denied(f"{key}: references of another machine may not name this one's servers")
         if scheme not in _BUCKETS or parts.query or parts.fragment:
             return self._store(url), ""
         path = parts.path.lstrip("/")
         web = scheme.startswith("http")
         return self._store(f"{scheme}://{parts.netloc}"), unquote(path) if web else path
+
+    def _host(self) -> str | None:
+        """Where the document is from."""
+        return urlsplit(self._document.url.rpartition("::")[2]).hostname
 
     def _store(self, url: str) -> Store:
         with self._lock:
@@ -154,6 +170,23 @@ class ReferenceStore:
             if store is None:
                 store = self._targets[url] = self._open(url)
             return store
+
+
+def _is_here(host: str | None) -> bool:
+    """Whether the name of a host says this machine, or one that answers on its link alone, as the
+    clouds' metadata services do. What a name server says is not looked at."""
+    if not host:
+        return False
+    name = host.rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(name))  # 127.1, 0x7f000001
+        except (OSError, ValueError):
+            return name == "localhost" or name.endswith(".localhost")
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified
 
 
 def _inline_version(table: Table, data: bytes) -> str:

@@ -1,0 +1,132 @@
+"""What a document of references may not do: read this machine's files, ask its servers, learn
+secrets meant for another one."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.memory_store import MemoryStore
+from znfs.errors import Denied, StoreError
+from znfs.options import Options
+from znfs.stores import open_store
+from znfs.stores.base import Store
+from znfs.stores.references import ReferenceStore
+
+
+class Document(MemoryStore):
+    """A document, said to be from `url`."""
+
+    def __init__(self, url: str, target: str) -> None:
+        super().__init__({"": json.dumps({"a": [target]}).encode()})
+        self.url = url
+        self.local = url.startswith("/")
+
+
+def opened(url: str, target: str) -> list[str]:
+    """What a document at `url` has opened for `target`."""
+    asked: list[str] = []
+
+    def open_target(url: str) -> Store:
+        asked.append(url)
+        return MemoryStore({key: b"data" for key in ("", "x", "b/x", "etc/hostname")})
+
+    assert ReferenceStore(Document(url, target), "", open_target).get("a")
+    return asked
+
+
+REMOTE = "https://data.example/refs.json"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/etc/passwd", "file:///etc/passwd", "local:///etc/passwd", "../x", "x", "FILE:///etc/x",
+        "zip://x::/home/me/a.zip", "simplecache::file:///etc/passwd", "memory://x", "dask://x",
+        "reference://::/home/me/x.json", "ssh://host/etc/passwd", "git://x", "s3+http://host/b/x",
+        "s3://b/x::file:///etc/passwd", "tar://x::/a.tar", "dir://x", "python://x", "data:x",
+        "http://127.0.0.1/x", "http://127.1:8080/x", "http://localhost/x", "http://a.localhost./x",
+        "http://[::1]/x", "http://[::ffff:127.0.0.1]/x", "http://0.0.0.0/x", "http://2130706433/x",
+        "http://169.254.169.254/latest/meta-data", "http://[fe80::1%25eth0]/x",
+        "http://0x7f.1/x",
+    ],
+)  # fmt: skip
+def test_what_a_remote_document_may_not_name(target: str) -> None:
+    with pytest.raises(Denied, match="may not name"):
+        opened(REMOTE, target)
+
+
+@pytest.mark.parametrize("target", ["http://[bad/x", "https://[1"])
+def test_what_is_no_url(target: str) -> None:
+    with pytest.raises(StoreError, match="no URL"):
+        opened(REMOTE, target)
+
+
+def test_what_a_document_may_name() -> None:
+    assert opened(REMOTE, "s3://b/x") == ["s3://b"]
+    assert opened(REMOTE, "https://other.example/x") == ["https://other.example"]
+    assert opened(REMOTE, "http://192.168.0.9/x") == ["http://192.168.0.9"]
+    assert opened("http://127.0.0.1:8000/refs.json", "http://localhost/x") == ["http://localhost"]
+    assert opened("/data/refs.json", "http://localhost/x") == ["http://localhost"]
+    assert opened("/data/refs.json", "../etc/hostname") == ["/"]
+    for target in ("zip://x::/home/me/a.zip", "memory://x"):
+        with pytest.raises(Denied, match="may not name"):
+            opened("/data/refs.json", target)
+
+
+@contextmanager
+def web(objects: dict[str, bytes], seen: list[str | None]) -> Iterator[str]:
+    """A web server that notes what it is told of who asks."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers.get("Authorization"))
+            data = objects.get(self.path)
+            self.send_response(404 if data is None else 200)
+            self.send_header("Content-Length", str(len(data or b"")))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(data or b"")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_token_is_told_to_its_own_server_only(tmp_path: Path) -> None:
+    ours: list[str | None] = []
+    theirs: list[str | None] = []
+    objects = {"/x": b"data"}
+    options = Options(storage_option={"token": "word"})
+    with web(objects, ours) as own, web({"/x": b"other"}, theirs) as other:
+        refs = {"a": [f"{own}/x"], "b": [f"{other}/x"]}
+        objects["/refs.json"] = json.dumps(refs).encode()
+        store, _ = open_store(f"reference://::{own}/refs.json", options)
+        (tmp_path / "refs.json").write_text(json.dumps(refs))
+        local, _ = open_store(f"reference://::{tmp_path}/refs.json", options)
+        for reader in (store, local):
+            for key, data in (("a", b"data"), ("b", b"other")):
+                blob = reader.get(key)
+                assert blob is not None
+                assert bytes(blob.data) == data
+        assert "Bearer word" in ours
+        assert theirs
+        assert set(theirs) == {None}
+        store.close()
+        local.close()
