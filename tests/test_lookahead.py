@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from itertools import product
+from math import prod
 
 import pytest
 
 from tests.test_extents import make_array
 from znfs.array import Array
 from znfs.cache import BlockCache
-from znfs.extents import Slab
+from znfs.extents import Blocks, Slab
+from znfs.lookahead import Boxes
 from znfs.node import File
 
 _SHAPE, _CHUNKS = (32, 64, 16), (8, 8, 8)
@@ -71,3 +74,66 @@ def test_who_has_gone_from_slab_to_slab_finds_the_next_one_there():
     store = scrolled(8 * _SLAB, True, 2 * _CHUNKS[0])
     assert len(store.gets) >= 3 * _CHUNKS_A_SLAB
     assert set(store.gets.values()) == {1}
+
+
+def boxes_read(shape, grid, corners, far=True, chunk=2):
+    """The store after boxes of `shape` chunks were read at `corners`, and how many of its chunks
+    a reader found begun."""
+    array, values, store = make_array(tuple(n * chunk for n in grid), (chunk,) * len(grid))
+    array.cache = BlockCache(1 << 20, 4, far=far)
+    strides = [prod(grid[d + 1 :]) for d in range(len(grid))]
+    file = File([Blocks(array, 0, prod(grid))], "v")
+    nbytes = file.size // prod(grid)
+    found = 0
+    for corner in corners:
+        for at in product(*(range(c, c + n) for c, n in zip(corner, shape, strict=True))):
+            i = sum(a * s for a, s in zip(at, strides, strict=True))
+            found += (array._identity, at) in array.cache
+            part = tuple(slice(a * chunk, (a + 1) * chunk) for a in at)
+            assert file.read(i * nbytes, nbytes) == values[part].tobytes()
+            settle(array.cache)
+    return store, found
+
+
+_FAR_APART = [(5, 1, 4), (0, 6, 1), (3, 3, 6), (6, 0, 2), (1, 4, 5), (4, 6, 0)]
+
+
+def test_a_box_whose_corner_was_turned_is_fetched_ahead_and_nothing_else():
+    store, found = boxes_read((2, 2, 2), (8, 8, 8), _FAR_APART)
+    assert set(store.gets.values()) == {1}
+    assert len(store.gets) == 8 * len(_FAR_APART)
+    assert found == 4 * len(_FAR_APART)  # what is left: the first of each row, layer, box
+
+
+def test_boxes_of_one_chunk_fetch_that():
+    store, _ = boxes_read((1, 1, 1), (8, 8, 8), _FAR_APART * 3)
+    assert len(store.gets) == len(_FAR_APART)
+
+
+def test_boxes_that_are_all_alike_are_fetched_at_once():
+    corners = list(product((0, 3, 6), (6, 3, 0), (0, 3, 6)))
+    store, found = boxes_read((2, 2, 2), (8, 8, 8), corners)
+    assert set(store.gets.values()) == {1}
+    assert found >= 7 * (len(corners) - Boxes._ALIKE)
+
+
+def test_boxes_of_local_stores_are_not_guessed():
+    _, found = boxes_read((2, 2, 2), (8, 8, 8), _FAR_APART, far=False)
+    assert not found
+
+
+def test_a_box_with_holes_and_one_at_the_edge():
+    asked: list[list[tuple[int, ...]]] = []
+    boxes = Boxes((3, 3, 3), asked.append)
+    for at in [(1, 1, 1), (1, 2, 1), (1, 2, 2)]:  # (1, 1, 2) came from elsewhere
+        assert boxes.follow(at) is (at == (1, 1, 1))
+    assert not asked
+    assert not boxes.follow((2, 1, 1))
+    assert asked == [[(2, 1, 2), (2, 2, 1), (2, 2, 2)]]
+
+
+def test_a_whole_array_is_no_box():
+    asked: list[list[tuple[int, ...]]] = []
+    boxes = Boxes((2, 3, 4), asked.append)
+    assert all(boxes.follow(at) for at in product(range(2), range(3), range(4)))
+    assert not asked

@@ -17,6 +17,7 @@ from znfs.array import Array, Block, flat_bytes
 from znfs.bands import Bands
 from znfs.cache import BlockCache
 from znfs.errors import Stale, StoreError, ZnfsError
+from znfs.lookahead import Boxes, ChunkWalk, Walk
 from znfs.meta import Index, Shape
 from znfs.stores.base import Store
 
@@ -145,7 +146,8 @@ class Blocks:
         self._nbytes = prod(array.meta.chunks) * itemsize
         self._stride = stride or self._nbytes
         self._fill = _pattern(array.fill, self._dtype)
-        self._walk = Walk.over_chunks(array)
+        # All files of an array have the reader in common.
+        self._walk: ChunkWalk = array.shared.setdefault("chunk walk", _chunk_walk(array))
         self.size = count * self._stride
 
     def read_into(self, start: int, out: memoryview) -> None:
@@ -156,8 +158,10 @@ class Blocks:
             n = min(self._stride - skip, len(out) - at)
             data = max(0, min(self._nbytes - skip, n))
             if data:
-                waited = self._copy(self._index(i), skip, target[at : at + data])
-                self._walk.follow(self._first + i, waited)
+                index = self._index(i)
+                self._walk.follow(self._first + i, index)
+                if self._copy(index, skip, target[at : at + data]):
+                    self._walk.late()
             target[at + data : at + n] = 0
             at += n
 
@@ -185,52 +189,11 @@ class Blocks:
         return found is None
 
 
-class Walk:
-    """Looks ahead for a reader who takes `count` pieces one after another, as HDF5 does chunks.
-
-    `begin` is given the pieces to begin loading.
-    """
-
-    _STREAK = 3  # pieces in a row before anything is looked ahead for
-    _MOST_DEPTH = 64
-
-    def __init__(self, count: int, begin: Callable[[range], object]) -> None:
-        self._count = count
-        self._begin = begin
-        self._at = -1
-        self._streak = 0
-        self._depth = 1
-        self._begun = 0  # pieces before this have been begun
-
-    @classmethod
-    def over_chunks(cls, array: Array) -> Walk:
-        """The walk over an array's chunks that all of its files have in common."""
-        grid = array.meta.grid
-
-        def begin(wanted: range) -> None:
-            array.prefetch(unravel(k, grid) for k in wanted)
-
-        walk: Walk = array.shared.setdefault("chunk walk", cls(prod(grid), begin))
-        return walk
-
-    def follow(self, i: int, waited: bool = False) -> None:
-        """After a read in the `i`-th piece, which the reader may have had to wait for. Races
-        between threads cost a wrong guess, no more."""
-        if i == self._at:
-            return
-        if i != self._at + 1:
-            self._at, self._streak, self._depth, self._begun = i, 0, 1, 0
-            return
-        self._at = i
-        self._streak += 1
-        if self._streak < self._STREAK:
-            return
-        if waited or i >= self._begun:  # the reader has overtaken us
-            self._depth = min(self._MOST_DEPTH, 2 * self._depth)
-        first = max(i + 1, self._begun)
-        self._begun = min(self._count, i + 1 + self._depth)
-        if first < self._begun:
-            self._begin(range(first, self._begun))
+def _chunk_walk(array: Array) -> ChunkWalk:
+    grid = array.meta.grid
+    walk = Walk(prod(grid), lambda run: array.prefetch(unravel(k, grid) for k in run))
+    # Only where a chunk takes a round trip is it worth guessing.
+    return ChunkWalk(walk, Boxes(grid, array.prefetch) if array.cache.far and grid else None)
 
 
 class Slab:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
+from itertools import product
+from math import prod
 
-from znfs.meta import Index
+from znfs.meta import Index, Shape
 
 
 class Stream:
@@ -73,3 +76,137 @@ class Stream:
             self.pace += ((now - self._time) / ahead - self.pace) / 16
         self._position, self._time = hi, now
         return self._streak >= self._STREAK
+
+
+class Walk:
+    """Looks ahead for a reader who takes `count` pieces one after another.
+
+    `begin` is given the pieces to begin loading. Races between threads cost a wrong guess, no more.
+    """
+
+    _STREAK = 3  # pieces in a row before anything is looked ahead for
+    _MOST_DEPTH = 64
+
+    def __init__(self, count: int, begin: Callable[[range], object]) -> None:
+        self._count = count
+        self._begin = begin
+        self._at = -1
+        self._streak = 0
+        self._depth = 1
+        self._begun = 0  # pieces before this have been begun
+
+    def follow(self, i: int) -> None:
+        """The reader has come to the `i`-th piece."""
+        if i == self._at:
+            return
+        if i != self._at + 1:
+            self._at, self._streak, self._depth, self._begun = i, 0, 1, 0
+            return
+        self._at = i
+        self._streak += 1
+        if self._streak < self._STREAK:
+            return
+        if i >= self._begun:  # the reader has overtaken us
+            self.late()
+        first = max(i + 1, self._begun)
+        self._begun = min(self._count, i + 1 + self._depth)
+        if first < self._begun:
+            self._begin(range(first, self._begun))
+
+    def late(self) -> None:
+        """The reader has to wait for the piece: look further ahead."""
+        if self._streak >= self._STREAK:
+            self._depth = min(self._MOST_DEPTH, 2 * self._depth)
+
+
+class ChunkWalk:
+    """Looks ahead for a reader of whole chunks, one after another: HDF5.
+
+    What it reads are boxes of chunks, each in row-major order, up to the whole array. With `boxes`
+    that is taken into account.
+    """
+
+    def __init__(self, walk: Walk, boxes: Boxes | None) -> None:
+        self._at = -1
+        self._walk = walk
+        self._boxes = boxes
+
+    def follow(self, i: int, index: Index) -> None:
+        """The reader has come to the `i`-th chunk, that at `index`."""
+        if i == self._at:
+            return
+        self._at = i
+        if self._boxes is None or self._boxes.follow(index):
+            self._walk.follow(i)
+
+    def late(self) -> None:
+        """The reader has to wait for the chunk."""
+        self._walk.late()
+
+
+class Boxes:
+    """Tells boxes of chunks from the order in which their chunks are read, and has what is sure to
+    follow begun.
+
+    Who reads on in the second row wants as much of it as of the first, and of the second layer as
+    much as of the first. Of a new box nothing is known but what all of the last few had in common:
+    who cuts a volume into equal pieces reads such pieces again. A chunk that the kernel had in its
+    page cache is missing from the order, which does no harm.
+    """
+
+    _ALIKE = 8  # boxes
+
+    def __init__(self, grid: Shape, begin: Callable[[Iterable[Index]], object]) -> None:
+        self._grid = grid
+        self._begin = begin
+        self._corner: Index = (-1,) * len(grid)
+        self._extent: Index = (0,) * len(grid)  # of the box as far as it was read, in chunks
+        self._last: Index = ()  # the chunk read last, from the corner
+        self._before: tuple[Index, ...] = ()  # extents of the last boxes
+
+    def follow(self, index: Index) -> bool:
+        """The reader has come to the chunk at `index`. Returns whether its box, so far, is chunks
+        one after another in the array's own order."""
+        at = tuple(i - c for i, c in zip(index, self._corner, strict=True))
+        grown = [d for d, (a, n) in enumerate(zip(at, self._extent, strict=True)) if a >= n]
+        axis = grown[0] if grown else 0
+        if min(at) < 0 or at <= self._last or len(grown) > 1 or at[axis] > self._extent[axis]:
+            self._start(index)
+            return True
+        self._last = at
+        if grown:
+            extent = self._extent
+            self._extent = (*extent[:axis], extent[axis] + 1, *extent[axis + 1 :])
+        if self._is_run():
+            return True
+        if grown:
+            # The rest of this row or layer; of the axes before it, where the reader is.
+            self._ask((*at[: axis + 1], *(0 for _ in at[axis + 1 :])),
+                      (*(1 for _ in at[: axis + 1]), *self._extent[axis + 1 :]))  # fmt: skip
+        return False
+
+    def _start(self, index: Index) -> None:
+        """A new box, with its corner there."""
+        if prod(self._extent):
+            self._before = (*self._before, self._extent)[-self._ALIKE :]
+        self._corner = index
+        self._extent = (1,) * len(index)
+        self._last = (0,) * len(index)
+        if len(self._before) == self._ALIKE:
+            self._ask(self._last, tuple(map(min, *self._before)))
+
+    def _ask(self, start: Index, shape: Shape) -> None:
+        """Have the chunks of a part of the box begun, but for the one that is being read."""
+        first = [c + s for c, s in zip(self._corner, start, strict=True)]
+        axes = [
+            range(at, min(at + n, most))
+            for at, n, most in zip(first, shape, self._grid, strict=True)
+        ]
+        here = tuple(c + a for c, a in zip(self._corner, self._last, strict=True))
+        if wanted := [index for index in product(*axes) if index > here]:
+            self._begin(wanted)
+
+    def _is_run(self) -> bool:
+        """Whether the box is a run of chunks: whole rows, whole layers."""
+        outermost = next((d for d, n in enumerate(self._extent) if n > 1), len(self._extent))
+        return self._extent[outermost + 1 :] == self._grid[outermost + 1 :]

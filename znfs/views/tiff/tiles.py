@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, flat_bytes
-from znfs.extents import Slab, Walk, as_bytes, unravel
+from znfs.extents import Slab, as_bytes, unravel
+from znfs.lookahead import Walk
 from znfs.meta import Index
 
 
