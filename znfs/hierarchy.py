@@ -86,6 +86,7 @@ def _listed(known: tuple[float, Listing | None]) -> int:
 class _Seen:
     node: HierarchyNode | None
     checked: float  # when the look at the store that showed this began
+    until: float = 0.0  # when the next one is due: `ttl` after this one ended
     scope: Group | None = None  # nearest group, this node or above it, with consolidated metadata
     documents: tuple[str, ...] = ()
     stamps: tuple[tuple[str, str], ...] = ()  # keys and versions of its own documents
@@ -258,6 +259,10 @@ class Hierarchy:
                 return replace(known, excused=parent.excused)
             try:
                 fresh = self._read(path, parent, seen, began)
+                # What is taken from above is only as fresh as that.
+                source = parent if parent is not None and fresh.checked < began else None
+                until = time.monotonic() + self._ttl if source is None else source.until
+                fresh = replace(fresh, until=until)
             except (StoreError, Denied) as error:
                 ended = time.monotonic()
                 if known is None:
@@ -279,11 +284,11 @@ class Hierarchy:
         if since is not None:
             return seen.checked >= since
         now = time.monotonic()
-        return seen.checked >= now - self._ttl or now < seen.excused
+        return now < seen.until or now < seen.excused
 
     def _read(self, path: str, parent: _Seen | None, old: _Seen | None, began: float) -> _Seen:
         if parent is not None and self._cannot_be(path, parent):
-            return _Seen(None, min(began, parent.checked), parent.scope, above=parent)
+            return _Seen(None, min(began, parent.checked), scope=parent.scope, above=parent)
         scope = parent.scope if parent else None
         if parent is not None and scope is not None:
             began = min(began, parent.checked)  # it is only as fresh as what it is taken from
@@ -297,7 +302,7 @@ class Hierarchy:
             blobs, denied = self._fetch(path, parent.node if parent else None)
         if not blobs:
             node = self._without_documents(path, parent, denied)
-            return _Seen(node, began, scope, above=parent)
+            return _Seen(node, began, scope=scope, above=parent)
         inherited = _inherited(path, parent)
         version = _version(blobs, inherited)
         if old is not None and old.node is not None and old.node.version == version:
@@ -315,8 +320,9 @@ class Hierarchy:
         stamps = tuple((prefix + name, blob.version) for name, blob in blobs.items())
         own = parent is None or parent.scope is None
         return _Seen(
-            node, began, scope, tuple(sorted(blobs)), stamps if own else (), above=parent
-        )
+            node, began, scope=scope, documents=tuple(sorted(blobs)),
+            stamps=stamps if own else (), above=parent,
+        )  # fmt: skip
 
     def _fetch(
         self, path: str, inside: HierarchyNode | None
@@ -339,8 +345,8 @@ class Hierarchy:
     def _get_all(self, path: str, names: list[str]) -> tuple[dict[str, Blob], Denied | None]:
         prefix = path + "/" if path else ""
 
-        # Of a local file only as much as is needed to see that it is too long to be a document.
-        stop = _MOST_DOCUMENT_BYTES + 1 if self.store.local else None
+        # Only as much as is needed to see that it is too long to be a document.
+        stop = _MOST_DOCUMENT_BYTES + 1
 
         def get(name: str) -> Blob | Denied | None:
             try:
