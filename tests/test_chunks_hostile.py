@@ -15,6 +15,9 @@ import google_crc32c
 import numpy as np
 import pytest
 
+from tests.memory_store import MemoryStore
+from znfs import hierarchy
+from znfs.cache import BlockCache
 from znfs.errors import ChunkError, StoreError
 from znfs.tree import open_tree
 
@@ -99,6 +102,18 @@ def test_a_document_of_any_length(tmp_path: Path) -> None:
     told = {d.path: d for d in open_tree(str(root)).describe()}
     assert told["a"].kind == "unreadable"
     assert "longer than" in told["a"].remarks[0]
+
+
+def test_of_a_distant_document_no_more_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hierarchy, "_MOST_DOCUMENT_BYTES", 1000)
+    document = b'{"zarr_format": 3, "node_type": "group"}'
+    store = MemoryStore({"zarr.json": document, "a/zarr.json": document + b" " * 1_000_000})
+    nodes = hierarchy.Hierarchy(store, BlockCache(1 << 20, 1), root_name="g", ttl=60.0)
+    found = nodes.node("a")
+    nodes.close()
+    assert isinstance(found, hierarchy.Unreadable)
+    assert "longer than" in found.reason
+    assert store.fetched < 3000
 
 
 def test_documents_of_many_small_values(tmp_path: Path) -> None:

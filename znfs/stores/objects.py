@@ -31,6 +31,7 @@ _BREAKS = {
     "error sending request": "the connection broke",
     "request or response body error": "the answer broke off",
 }
+_MOST_WHOLE = 1 << 30  # bytes read for the sake of a part
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_LISTABLE = frozenset({401, 403, 405, 501})
 _DENIED = frozenset({401, 403})
@@ -165,6 +166,9 @@ class ObjectStore:
         self, key: str, start: int, stop: int | None, if_match: str | None
     ) -> Blob | None:
         """A range cut from the whole object, for servers that know no ranges."""
+        stat = self.stat(key)
+        if stat is not None and stat.size > _MOST_WHOLE:
+            raise StoreError(f"{key}: of {stat.size} bytes, and the server sends no parts of it")
         whole = self.get(key, if_match=if_match)
         if whole is None:
             return None
