@@ -17,13 +17,17 @@ _HEADER = """# HDF5 readers
 Made by `ZNFS_WRITE_MATRIX=docs/hdf5-readers.md pytest tests/readers`: every reader was given the
 same files on a mount, and what it read was compared with what was written as Zarr. *Datasets*: 46
 in nested groups, in chunks, by checksum. *Attributes*: texts (one of 160 kB), numbers, lists.
-*10⁹ chunks*: the first and the last element of a 64000³ array.
+*10⁹ chunks*: the first and the last element of a 64000³ array. *NetCDF*: a variable over named
+dimensions of a `.nc` file that xarray wrote as Zarr, with its coordinates.
 
-| Reader | Version | Datasets | Attributes | 10⁹ chunks |
-|---|---|---|---|---|
+| Reader | Version | Datasets | Attributes | 10⁹ chunks | NetCDF |
+|---|---|---|---|---|---|
 """
-_NAMES = ("sample", "sparse", "many")
-_COLUMNS = ("datasets", "attributes", "10^9 chunks")
+_FOOTER = """
+Not run, for want of a package or a licence: HDFView, jHDF, current netCDF-Java, MATLAB, IDL, Julia,
+Imaris. GNU Data Language of Debian is built without HDF5.
+"""
+_COLUMNS = ("datasets", "attributes", "10^9 chunks", "NetCDF")
 _rows: dict[tuple[str, str], dict[str, str]] = {}
 
 
@@ -34,6 +38,7 @@ class Sample:
     hierarchy: Path
     sparse: Path
     slots: Path  # a group in fixed slots: 2^62 bytes
+    climate: Path  # NetCDF
     digests: dict[str, str] = field(default_factory=samples.digests)
 
 
@@ -44,10 +49,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     samples.write(folder)
     samples.write_sparse(folder)
     samples.write_many(folder)
+    samples.write_climate(folder)
     made = Mounts()
     try:
         path = made.mount(folder)
-        yield Sample(*(path / f"{name}.zarr" / f"{name}.h5" for name in _NAMES))
+        files = ("sample.h5", "sparse.h5", "many.h5", "climate.nc")
+        yield Sample(*(path / f"{Path(name).stem}.zarr" / name for name in files))
     finally:
         made.close()
 
@@ -70,4 +77,4 @@ def pytest_sessionfinish() -> None:
             f"| {reader} | {version} | " + " | ".join(row.get(c, "–") for c in _COLUMNS) + " |"
             for (reader, version), row in sorted(_rows.items())
         ]
-        Path(target).write_text(_HEADER + "\n".join(lines) + "\n")
+        Path(target).write_text(_HEADER + "\n".join(lines) + "\n" + _FOOTER)

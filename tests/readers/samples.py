@@ -81,6 +81,36 @@ def write_many(folder: Path) -> Path:
     return path
 
 
+def climate() -> Any:
+    """A dataset after the CF conventions, on a grid that tools know as one."""
+    import xarray as xr
+
+    rng = np.random.default_rng(1)
+    time = np.datetime64("2001-01-01", "ns") + np.arange(6) * np.timedelta64(6, "h")
+    temperature = rng.random((6, 5, 8)).astype("f4")
+    return xr.Dataset(
+        {"temperature": (("time", "lat", "lon"), temperature, {"units": "K"})},
+        coords={
+            "time": time,
+            "lat": ("lat", np.linspace(-90, 90, 5), {"units": "degrees_north"}),
+            "lon": ("lon", np.arange(8) * 45.0, {"units": "degrees_east"}),
+        },
+        attrs={"title": "é text"},
+    )
+
+
+def write_climate(folder: Path) -> Path:
+    """The dataset as xarray writes it."""
+    path = folder / "climate.zarr"
+    encoding = {
+        "time": {"units": "hours since 2001-01-01"}, "temperature": {"chunks": (2, 3, 8)}
+    }  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        climate().to_zarr(path, zarr_format=2, consolidated=True, encoding=encoding)
+    return path
+
+
 def digest(values: Values) -> str:
     """SHA-256 of the little-endian bytes in C order: what each reader's program prints."""
     little = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False)

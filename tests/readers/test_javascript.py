@@ -1,0 +1,68 @@
+"""JavaScript readers under Node: jsfive, and h5wasm, which is the C library as WebAssembly."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import require
+from tests.readers import samples
+from tests.readers.conftest import Sample
+
+_SCRIPTS = Path(__file__).parent / "javascript"
+
+
+@pytest.fixture(scope="module")
+def packages() -> Path:
+    """A folder with the packages, kept in the user's cache; skips if they cannot be had."""
+    require("node", "npm")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(cache) / "znfs-tests" / "javascript"
+    if not (folder / "node_modules" / "jsfive").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            ["npm", "install", "--silent", "--prefix", folder, "jsfive@0.4", "h5wasm@0.10"],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        if done.returncode:
+            pytest.skip(f"npm cannot install jsfive and h5wasm: {done.stderr.strip()[-200:]}")
+    return folder
+
+
+def _read(packages: Path, reader: str, *arguments: object) -> tuple[str, Any]:
+    """The package's version, and what the script of its name printed."""
+    about = json.loads((packages / "node_modules" / reader / "package.json").read_text())
+    done = subprocess.run(
+        ["node", _SCRIPTS / f"{reader}.mjs", *map(str, arguments)],
+        cwd=packages, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return about["version"], json.loads(done.stdout)
+
+
+_SAME = {"/": samples.ATTRIBUTES, "/img": samples.ATTRIBUTES}
+
+
+def test_jsfive(packages: Path, sample: Sample, note: Callable[..., None]) -> None:
+    version, got = _read(packages, "jsfive", sample.hierarchy, *sample.digests)
+    assert got["datasets"] == sample.digests
+    note("jsfive", version, "datasets")
+    assert got["attributes"] == _SAME
+    note("jsfive", version, "attributes")
+    note("jsfive", version, "10^9 chunks", "reads the whole file")
+
+
+def test_h5wasm(packages: Path, sample: Sample, note: Callable[..., None]) -> None:
+    version, got = _read(packages, "h5wasm", sample.hierarchy, sample.sparse, *sample.digests)
+    assert got["datasets"] == sample.digests
+    note("h5wasm", version, "datasets")
+    assert got["attributes"] == _SAME
+    note("h5wasm", version, "attributes")
+    assert got["sparse"] == [1, 2]
+    note("h5wasm", version, "10^9 chunks")
