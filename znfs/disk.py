@@ -3,7 +3,8 @@
 They are files, checksummed, for this mount, the next one, and other mounts of the same store on
 this machine. The least recently used go first.
 
-A full, broken or vanished folder never fails a read: it is logged and gone around.
+A full, broken or vanished folder never fails a read: it is logged once, shown in the status, and
+gone around until it works again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import struct
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -41,6 +43,8 @@ _CRC_FROM = 12
 _MOST_WAITING = 32 << 20
 _TOUCH_SECONDS = 60.0  # an entry's time of last use is kept no finer than this
 _PAUSE_SECONDS = 30.0  # after a failed write
+_LOOK_SECONDS = 5.0  # between two looks whether the folder is still there and may be written
+_WORKS = "works"
 _STALE_TEMPORARY = 3600.0
 
 
@@ -52,15 +56,14 @@ class DiskTier:
         self.folder = Path(folder).expanduser()
         self.limit = limit
         self.hits = self.misses = self.corrupt = self.written = self.failures = 0
+        self.state = _WORKS
+        self._failing = False  # the last write was one that failed
+        self.last_errors: deque[tuple[float, str]] = deque(maxlen=20)
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = self.folder.stat()
+            self._make()
         except OSError as error:
-            raise UsageError(f"--disk-cache {self.folder}: {error.strerror}") from error
-        if found.st_uid != os.geteuid():
-            raise UsageError(f"--disk-cache {self.folder}: belongs to another user")
-        if found.st_mode & 0o077:
-            self._attempt(lambda: self.folder.chmod(0o700))
+            why = error.strerror or str(error)
+            raise UsageError(f"--disk-cache {self.folder}: {why}") from error
         self.spill = Spill(self.folder, limit // 2)
         self._total = 0
         self._unscanned = 0  # bytes written since the folder was last measured
@@ -71,6 +74,15 @@ class DiskTier:
         self._queue: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="znfs-disk", daemon=True)
         self._writer.start()
+
+    def _make(self) -> None:
+        """Have the folder be there, for this user alone. Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.folder.stat()
+        if found.st_uid != os.geteuid():
+            raise PermissionError("belongs to another user")
+        if found.st_mode & 0o077:
+            self._attempt(lambda: self.folder.chmod(0o700))
 
     def of_store(self, store: str) -> StoreTier:
         """The tier for a store, as of now: `renew` begins another. `store` is what tells it from
@@ -118,8 +130,10 @@ class DiskTier:
         path = self._path(name)
         try:
             with path.open("rb") as file:
+                found = os.fstat(file.fileno())
                 data = file.read()
-                used = os.fstat(file.fileno()).st_mtime
+            if found.st_uid != os.geteuid():  # the folder was replaced by somebody's
+                data = None
         except FileNotFoundError:
             data = None
         except OSError as error:
@@ -134,7 +148,7 @@ class DiskTier:
             if data is not None:
                 log.warning("disk cache: %s is damaged and is thrown away", path)
                 self._attempt(path.unlink)
-        elif time.time() - used > _TOUCH_SECONDS:
+        elif time.time() - found.st_mtime > _TOUCH_SECONDS:
             self._attempt(lambda: os.utime(path))
         return payload
 
@@ -153,7 +167,8 @@ class DiskTier:
             return {
                 "folder": str(self.folder), "limit": self.limit, "bytes": self._total,
                 "hits": self.hits, "misses": self.misses, "written": self.written,
-                "corrupt": self.corrupt, "failures": self.failures,
+                "corrupt": self.corrupt, "failures": self.failures, "state": self.state,
+                "last_errors": [{"time": t, "error": e} for t, e in self.last_errors],
                 "spilled": self.spill.written, "spill_hits": self.spill.hits,
             }  # fmt: skip
 
@@ -169,14 +184,29 @@ class DiskTier:
 
     def _write_all(self) -> None:
         self._measure()
-        while (item := self._queue.get()) is not None:
+        looked = time.monotonic()
+        while True:
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                self._look_after()
+                looked = time.monotonic()
+            try:
+                item = self._queue.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
             name, payload = item
             try:
                 self._write(name, payload)
             except OSError as error:
                 self._failed("write", error)
+                self._failing = True
                 with self._lock:
                     self._paused_until = time.monotonic() + _PAUSE_SECONDS
+            else:
+                if self._failing:
+                    self._failing = False
+                    self._look_after()
             with self._lock:
                 self._waiting -= len(payload)
             # Other mounts fill the folder too, so it is measured again now and then.
@@ -185,7 +215,11 @@ class DiskTier:
 
     def _write(self, name: bytes, payload: bytes) -> None:
         path = self._path(name)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        except FileNotFoundError:
+            self._look_after()
+            path.parent.mkdir(mode=0o700, exist_ok=True)
         rest = struct.pack("<20sQ", name, len(payload)) + payload
         handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)  # made 0600
         try:
@@ -247,12 +281,37 @@ class DiskTier:
                     continue
                 yield found.st_mtime, found.st_size, entry.path
 
+    def _look_after(self) -> None:
+        """Make the folder anew if it was deleted, and notice when it cannot be used or works again.
+        Whoever reads what it has would not notice."""
+        state = _WORKS
+        try:
+            gone = not self.folder.exists()
+            self._make()
+            if gone:
+                self._tell(f"{self.folder} was deleted, and is made anew")
+                self._measure()
+            if self._failing:
+                state = self.state  # the next write shows
+            elif not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+                state = "cannot be written"
+        except OSError as error:
+            state = error.strerror or str(error)
+        if state != self.state:
+            self.state = state
+            self._tell(f"{self.folder}: {state}")
+
     def _failed(self, what: str, error: OSError) -> None:
+        state = f"cannot {what}: {error.strerror or error}"
         with self._lock:
             self.failures += 1
-            first = self.failures == 1 or time.monotonic() > self._paused_until
-        if first:
-            log.warning("disk cache: cannot %s %s: %s", what, self.folder, error.strerror)
+            known, self.state = self.state, state
+        if known != state:
+            self._tell(f"{self.folder}: {state}")
+
+    def _tell(self, what: str) -> None:
+        self.last_errors.append((time.time(), f"disk cache: {what}"))
+        log.warning("disk cache: %s", what)
 
     @staticmethod
     def _attempt(call: Any) -> None:

@@ -115,6 +115,7 @@ def details(mountpoint: str, status: Mapping[str, Any]) -> list[tuple[str, str]]
             ("Disk cache", f"{size_text(disk['bytes'])} of {size_text(disk['limit'])} in "
                            f"{disk['folder']}"),
             ("Disk cache hits", _rate(disk)),
+            ("Disk cache state", disk["state"]),
             ("Disk cache damage", f"{disk['corrupt']} entries, {disk['failures']} failures"),
         ]  # fmt: skip
     if process:
@@ -126,7 +127,7 @@ def details(mountpoint: str, status: Mapping[str, Any]) -> list[tuple[str, str]]
     versions = {"znfs": status.get("version", "")} | dict(status.get("versions", {}))
     rows.append(("Versions", ", ".join(f"{k} {v}" for k, v in versions.items())))
     rows.append(("Block errors", str(cache.get("errors", 0))))
-    rows += [("", text) for text in _last_errors(cache, store)]
+    rows += [("", text) for text in _last_errors(cache, store, disk or {})]
     return [(what, text) for what, text in rows if text]
 
 

@@ -9,12 +9,15 @@ import logging
 import os
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 30.0  # after a failed write
 
 
 class Spill:
@@ -29,7 +32,8 @@ class Spill:
         self.written = self.hits = 0
         self._folder = folder
         self._file: Any = None
-        self._broken = False
+        self._closed = False
+        self._paused_until = 0.0
         self._at = 0
         self._slots: dict[Hashable, tuple[int, int]] = {}
         self._order: deque[tuple[int, int, Hashable]] = deque()
@@ -40,7 +44,9 @@ class Spill:
         """Keep `data` under `key`, in place of the oldest."""
         with self._writing:
             with self._lock:
-                if self._broken or data.nbytes > self.limit // 2 or key in self._slots:
+                if self._closed or data.nbytes > self.limit // 2 or key in self._slots:
+                    return
+                if time.monotonic() < self._paused_until:
                     return
                 at = self._make_room(data.nbytes)
             try:
@@ -52,9 +58,9 @@ class Spill:
                 while done < data.nbytes:
                     done += os.pwrite(self._file.fileno(), data[done:], at + done)
             except (OSError, ValueError) as error:  # ValueError: closed meanwhile
-                log.warning("disk cache: nothing is spilled any more: %s", error)
+                log.warning("disk cache: nothing is spilled for now: %s", error)
                 self.clear()
-                self._broken = True
+                self._paused_until = time.monotonic() + _PAUSE_SECONDS
                 return
             with self._lock:
                 self._slots[key] = at, data.nbytes
@@ -106,6 +112,6 @@ class Spill:
     def close(self) -> None:
         with self._lock:
             self._slots.clear()
-            self._broken = True
+            self._closed = True
             if self._file is not None:
                 self._file.close()

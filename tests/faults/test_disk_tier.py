@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,19 +38,26 @@ def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]
     subprocess.run(["umount", "--lazy", folder], check=False)
 
 
-def disk(mounted: Mounted) -> dict[str, int]:
-    found: dict[str, int] = mounts.status(str(mounted.path))["disk_cache"]
+def disk(mounted: Mounted) -> dict[str, Any]:
+    found: dict[str, Any] = mounts.status(str(mounted.path))["disk_cache"]
     return found
 
 
 def check(mounted: Mounted, name: str, during: Callable[[], None] = lambda: None) -> None:
     """Reads are right before and after `during`, twice each."""
     found = mounted.read_all(GRID)
+    eventually(lambda: disk(mounted)["written"] == len(GRID))
     known = len(mounted.lines())
     during()
     found += mounted.read_all([*GRID, *reversed(GRID)])
-    rig.report(name, found, [], mounted.lines()[min(known, len(mounted.lines()) - 1) :], None)
+    # Nothing is written now, and yet it is noticed, once.
+    eventually(lambda: disk(mounted)["last_errors"])
+    found += mounted.read_all(GRID)
+    logged = mounted.lines()[known:]
+    rig.report(name, found, [], logged, None)
     assert {o.said for o in found} == {RIGHT}
+    assert len(logged) == 1, logged
+    assert disk(mounted)["last_errors"][0]["error"] in logged[0]
 
 
 def test_full(s3: S3, start: Start, small_disk: Path) -> None:
@@ -58,6 +66,8 @@ def test_full(s3: S3, start: Start, small_disk: Path) -> None:
     eventually(lambda: disk(mounted)["failures"])
     found += mounted.read_all(reversed(GRID))
     assert {o.said for o in found} == {RIGHT}
+    assert disk(mounted)["state"] == "cannot write: No space left on device"
+    assert len(mounted.lines()) == 1, mounted.lines()
     rig.report("disk tier full", found, [], mounted.lines(), None)
     mounted.close()
 
@@ -70,12 +80,18 @@ def test_read_only(s3: S3, start: Start, small_disk: Path) -> None:
         subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
 
     check(mounted, "disk tier read-only", during)
+    assert disk(mounted)["state"] == "cannot be written"
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    eventually(lambda: disk(mounted)["state"] == "works")
     mounted.close()
 
 
 def test_deleted(s3: S3, start: Start, tmp_path: Path) -> None:
     mounted = start(s3.url, "sums", "--disk-cache", tmp_path / "cache", *SMALL)
-    check(mounted, "disk tier deleted", lambda: shutil.rmtree(tmp_path / "cache"))
+    folder = tmp_path / "cache"
+    check(mounted, "disk tier deleted", lambda: shutil.rmtree(folder))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert disk(mounted)["state"] == "works"
     mounted.close()
 
 
