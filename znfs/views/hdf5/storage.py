@@ -16,15 +16,7 @@ from znfs.node import Extent
 from znfs.views.hdf5 import datatypes, messages
 from znfs.views.hdf5.btree import ChunkBTree
 from znfs.views.hdf5.messages import Message
-from znfs.views.hdf5.structures import (
-    GAP_FROM,
-    MAX_CHUNK,
-    MAX_RANK,
-    PAGE,
-    READAHEAD_GAP,
-    UNDEFINED,
-    align,
-)
+from znfs.views.hdf5.structures import MAX_CHUNK, MAX_RANK, PAGE, UNDEFINED, align, gap
 
 
 @dataclass(frozen=True)
@@ -99,8 +91,7 @@ class Chunked:
         meta = array.meta
         pieces = Pieces.of(meta.shape, meta.chunks, merge, dtype.itemsize)
         nbytes = pieces.nbytes
-        gap = READAHEAD_GAP if nbytes >= GAP_FROM else 0
-        self._stride = align(nbytes + gap, PAGE)
+        self._stride = align(nbytes + gap(nbytes), PAGE)
         self._index = ChunkBTree(pieces.grid, pieces.chunk, nbytes)
         self._data = _blocks(array, pieces, dtype, self._stride)
         self.index_size = self._index.size

@@ -13,16 +13,22 @@ GROUP_INTERNAL_K = 16  # superblock v0: a group's B-tree node has 2K children
 CHUNK_INTERNAL_K = 32
 
 PAGE = 4096
-# Chunks are followed by zeros, so that the kernel's read-ahead (256 KiB, mounts.READ_AHEAD_KIB)
-# ends before the next chunk begins. It reaches twice as far as its size: 24 random chunks cost 24
-# fetches with this gap, 47 with half of it.
-READAHEAD_GAP = 512 << 10
-GAP_FROM = 256 << 10  # smaller chunks would be mostly gap
+# Chunks are followed by zeros, so that the kernel's read-ahead (512 KiB, mounts.READ_AHEAD_KIB)
+# ends before the next chunk begins. For who reads a chunk in pieces it reaches twice as far as its
+# size: 24 random chunks cost 24 fetches with such a gap, 47 with half of it.
+_MOST_GAP = 1 << 20
+_GAP_FROM = 256 << 10  # smaller chunks would be mostly gap
 
 MAX_RANK = 32  # H5S_MAX_RANK
 MAX_CHUNK = (1 << 32) - 1  # a chunk's size in bytes is a 4-byte field
 MAX_FILE = 1 << 63
 MAX_MESSAGE = 65_528  # a header message's size is a 2-byte field, and a multiple of 8
+
+
+def gap(nbytes: int) -> int:
+    """Bytes of zeros behind a chunk of `nbytes`. What is read whole, up to the size of the
+    read-ahead, is not read ahead of at all: so smaller chunks do with less."""
+    return min(2 * nbytes, _MOST_GAP) if nbytes >= _GAP_FROM else 0
 
 
 def align(offset: int, to: int) -> int:
