@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from znfs import memory
 from znfs.codecs import CODECS, Decoder, encoded_size, unwrap
 from znfs.errors import ChunkError, Unsupported
 from znfs.meta import CodecSpec
@@ -299,7 +300,7 @@ def test_large_transposed_chunks(shape: tuple[int, ...]):
 
 def test_slices_of_a_larger_answer_are_not_kept():
     whole = bytes(100) + RAW + bytes(1 << 20)
-    block = decoder().decode(memoryview(whole)[100 : 100 + len(RAW)])
+    block = memory.keep(decoder().decode(memoryview(whole)[100 : 100 + len(RAW)]))
     assert not np.may_share_memory(block, np.frombuffer(whole, "u1"))
     assert block.tobytes() == RAW
 

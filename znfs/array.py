@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs import memory
 from znfs.cache import BlockCache
 from znfs.chunks import Chunks
 from znfs.codecs import Decoder
@@ -92,7 +93,7 @@ class Array:
     def load(self, index: Index) -> Block | None:
         """As `block`, but None for a chunk the store does not have."""
         key = (self._identity, index)
-        return self.cache.get(key, self._nbytes, lambda: self._load(index))  # type: ignore[no-any-return]
+        return self.cache.get(key, self._nbytes, lambda: _kept(self._load(index)))  # type: ignore[no-any-return]
 
     def stored_chunk(self, index: Index) -> Block | None:
         """The chunk at `index` of `meta.keyed_grid`, in the shape it is stored in; else `load`."""
@@ -128,7 +129,7 @@ class Array:
 
         def load(keys: Sequence[Any]) -> Iterator[tuple[Any, Block | None]]:
             for at, block in self._load_batch([at for _, at in keys]):
-                yield (self._identity, at), block
+                yield (self._identity, at), _kept(block)
 
         return all(
             self.cache.prefetch([((self._identity, at), self._nbytes) for at in batch], load)
@@ -171,13 +172,7 @@ class Array:
             yield batch[0], self._load(batch[0])
             return
         for index, blob in self._chunks.get_many(batch):
-            block = self._decode(index, blob)
-            if block is not None and blob is not None:
-                source = np.frombuffer(blob.data, np.uint8)
-                if np.may_share_memory(block, source):
-                    block = block.copy()  # not compressed: it would keep its neighbours' bytes too
-                    block.setflags(write=False)
-            yield index, block
+            yield index, self._decode(index, blob)
 
     def _decode(self, index: Index, blob: Blob | None) -> Block | None:
         if blob is None:
@@ -223,6 +218,10 @@ class Group:
     def child(self, name: str) -> Array | Group | None:
         """The array or group of that name; None if it is neither, or cannot be read."""
         return self._child(name)
+
+
+def _kept(block: Block | None) -> Block | None:
+    return None if block is None else memory.keep(block)
 
 
 def flat_bytes(block: Block) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs import memory
 from znfs.array import Array, Block, flat_bytes
 from znfs.lookahead import Stream
 from znfs.meta import Index, Shape
@@ -260,7 +261,7 @@ class Bands:
         began = time.monotonic()
         array = self._array
         box = self._box(index)
-        band = np.empty(box, array.meta.dtype)
+        band = memory.array(box, array.meta.dtype)
         width = self._chunks[-1]
         corner = tuple(slice(0, n) for n in box[:-1])
 

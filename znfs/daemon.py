@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from znfs import heap, logs, mounts, vitals
+from znfs import logs, memory, mounts, vitals
 from znfs.errors import MountError, StoreError, ZnfsError
 from znfs.fuse import Operations, Session, load_binding, mount_options
 from znfs.options import Options
@@ -85,7 +85,7 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     """Open the source, mount it, call `ready`, and serve until unmounted or told to stop."""
     from znfs.tree import Tree
 
-    heap.bound()
+    memory.bound_heap()
     sys.setswitchinterval(_SWITCH_SECONDS)
     options = request.options
     tree = Tree(request.source, options)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs import memory
 from znfs.cache import BlockCache
 from znfs.chunks import Chunks, Keyed
 from znfs.codecs import Decoder, unwrap
@@ -235,7 +236,7 @@ class Sharded:
                 data = blob.data
             if len(data) != n:
                 raise ChunkError(f"too short for an index of {n} bytes")
-            return _ShardIndex(self._decoder.decode(data), blob.version, whole)
+            return _ShardIndex(memory.keep(self._decoder.decode(data)), blob.version, whole)
         except ChunkError as error:
             raise ChunkError(f"{self._outer.key(shard)}: shard index: {error}") from error
 

@@ -138,10 +138,6 @@ def _run(steps: Sequence[tuple[str, Step]], data: Any) -> Any:
     return data
 
 
-def _is_slice(data: bytes | memoryview) -> bool:
-    return isinstance(data, memoryview) and data.nbytes < memoryview(data.obj).nbytes
-
-
 class Decoder:
     """Decodes the chunks of one array. Safe for many threads.
 
@@ -166,12 +162,11 @@ class Decoder:
     def decode(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
         """The chunk: C-contiguous, read-only, exactly `shape` and `dtype`. Raises ChunkError.
 
-        Never produces much more than the declared size, whatever the data claims.
+        It may lie in `data`: who keeps it asks `memory.keep`. Never produces much more than the
+        declared size, whatever the data claims.
         """
         out = _run(self._steps, data)
         block = layout.contiguous(out.astype(self.dtype, copy=False)).reshape(self.shape)
-        if _is_slice(data) and np.may_share_memory(block, octets(data)):
-            block = block.copy()  # else the whole of a larger answer stays in memory
         block.flags.writeable = False
         return block
 

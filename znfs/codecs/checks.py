@@ -11,6 +11,7 @@ import google_crc32c
 import numpy as np
 from numcodecs import fletcher32, jenkins, shuffle
 
+from znfs import memory
 from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets, shown
 from znfs.errors import Unsupported
 
@@ -94,7 +95,7 @@ def prepare_shuffle(config: Config, form: BytesForm) -> tuple[Step, Form]:
         raw = octets(data)
         check_size(raw.nbytes, form)
         body = raw.nbytes // width * width if width > 1 else 0
-        out = np.empty_like(raw)
+        out = memory.empty(raw.nbytes)
         if body:
             codec.decode(raw[:body], out[:body])
         out[body:] = raw[body:]

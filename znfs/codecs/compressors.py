@@ -15,10 +15,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from numcodecs import blosc, lz4
 from numcodecs import zstd as numcodecs_zstd
 
+from znfs import memory
 from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets, shown
 from znfs.errors import Unsupported
 
@@ -122,7 +122,7 @@ def prepare_zstd(config: Config, form: BytesForm) -> tuple[Step, Form]:
     def decode(data: Buffer) -> Buffer:
         raw = octets(data)
         if form.size and zstd.get_frame_info(raw[:18].data).decompressed_size == form.size:
-            out = np.empty(form.size, np.uint8)  # fails if further frames need more room
+            out = memory.empty(form.size)  # fails if further frames need more room
             numcodecs_zstd.decompress(raw, out)
             return out
         return streams(lambda: zstd.ZstdDecompressor(options=options), raw, form)
@@ -139,7 +139,7 @@ def prepare_lz4(config: Config, form: BytesForm) -> tuple[Step, Form]:
             raise ValueError("ends early")
         size = int(raw[:4].view("<u4")[0])
         check_size(size, form)
-        out = np.empty(size, np.uint8)
+        out = memory.empty(size)
         lz4.decompress(raw, out)
         return out
 
@@ -159,7 +159,7 @@ def prepare_blosc(config: Config, form: BytesForm) -> tuple[Step, Form]:
         if length != raw.nbytes:
             raise ValueError(f"header says {length} bytes where there are {raw.nbytes}")
         check_size(size, form)
-        out = np.empty(size, np.uint8)
+        out = memory.empty(size)
         if size:
             blosc.decompress(raw, out)
         return out

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs import memory
 from znfs.codecs.forms import (
     ArrayForm,
     Buffer,
@@ -69,7 +70,7 @@ def delta(config: Config, given: DType | None) -> Filter:
     decoded, encoded = _types("delta", config, given, "iufcmMb")
 
     def undo(data: Flat) -> Flat:
-        out = np.empty(data.shape, decoded)
+        out = memory.array(data.shape, decoded)
         np.cumsum(data, out=out)
         return out
 

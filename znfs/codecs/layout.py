@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from znfs import memory
 from znfs.codecs.forms import (
     ArrayForm,
     Buffer,
@@ -49,7 +50,7 @@ def contiguous(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if fast == last:
         return np.ascontiguousarray(data)
     step = 16 if data.ndim > 2 else 32
-    out = np.empty(data.shape, data.dtype)
+    out = memory.array(data.shape, data.dtype)
     place = [slice(None)] * data.ndim
     for i in range(0, data.shape[fast], step):
         place[fast] = slice(i, i + step)

@@ -16,6 +16,7 @@ import numpy as np
 import xxhash
 from numcodecs import lz4
 
+from znfs import memory
 from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, octets
 
 DEFAULT, VARLENGTH, OBJECT = 0, 1, 2
@@ -53,7 +54,7 @@ def decode_lz4(raw: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     """
     if raw[:8].tobytes() == _LZ4_MAGIC:
         return _decode_lz4_java(raw, size)
-    out = np.empty(size, np.uint8)
+    out = memory.empty(size)
     header = struct.pack("<I", size)
     if raw[:4].tobytes() == header:
         # Tried first: as a bare block this may decode too, to something else.
@@ -66,7 +67,7 @@ def decode_lz4(raw: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
 
 def _decode_lz4_java(raw: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     """LZ4BlockOutputStream of lz4-java: blocks with size and xxHash32, an empty one at the end."""
-    out = np.empty(size, np.uint8)
+    out = memory.empty(size)
     at = done = 0
     while True:
         data = at + len(_LZ4_MAGIC) + _LZ4_HEADER.size

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs import memory
 from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, octets
 from znfs.errors import Unsupported
 
@@ -49,7 +50,7 @@ def _decompress(data: bytes, dtype: np.dtype[Any], count: int) -> np.ndarray[Any
     """Exactly `count` numbers. Raises ValueError, RuntimeError."""
     from pcodec import standalone
 
-    out = np.empty(count, dtype)
+    out = memory.array((count,), dtype)
     try:
         done = standalone.simple_decompress_into(data, out)
     except BaseException as error:
