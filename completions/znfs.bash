@@ -7,7 +7,7 @@
 
 _shtab_znfs_subparsers=(mount umount status info ls cat refresh doctor)
 
-_shtab_znfs_mount_option_strings=(-h --help -o --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --allow-other --uid --gid --umask --log-level --metrics-port --foreground -f)
+_shtab_znfs_mount_option_strings=(-h --help -o --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --allow-other --uid --gid --umask --log-level --log-file --metrics-port --foreground -f)
 _shtab_znfs_umount_option_strings=(-h --help -l --lazy)
 _shtab_znfs_status_option_strings=(-h --help -w --watch --json)
 _shtab_znfs_info_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --json)

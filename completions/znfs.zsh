@@ -169,6 +169,7 @@ _shtab_znfs_mount_options=(
   "--gid[group of the files]:GID:"
   "--umask[permission bits that are off (222)]:OCTAL:"
   "--log-level[least severe message to log (warning)]:{debug,info,warning,error}:"
+  "--log-file[log to this file, a JSON object a line, not to the journal]:FILE:"
   "--metrics-port[answer Prometheus at http\:\/\/127.0.0.1\:PORT\/metrics]:PORT:"
   {--foreground,-f}"[stay in the foreground]"
   ":path or URL of a store:"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from znfs import logs, memory, mounts, vitals
-from znfs.errors import MountError, StoreError, ZnfsError
+from znfs.errors import MountError, StoreError, UsageError, ZnfsError
 from znfs.fuse import Operations, Session, load_binding, mount_options
 from znfs.options import Options
 
@@ -52,9 +52,24 @@ def mount(request: MountRequest) -> None:
     prepare(request)
     if request.options.foreground:
         logs.to_stderr(request.options.log_level)
+        if request.options.log_file is not None:
+            logs.install(_log(request), request.options.log_level)
         serve(request, lambda: None)
         return
     _detach(request)
+
+
+def _log(request: MountRequest) -> logging.Handler:
+    """Where a daemon logs. Raises UsageError for a file that cannot be written."""
+    from znfs.stores.urls import redact
+
+    about = {
+        "source": redact(request.source), "mountpoint": os.path.realpath(request.mountpoint),
+    }  # fmt: skip
+    try:
+        return logs.of_daemon(request.options.log_file, about)
+    except OSError as exc:
+        raise UsageError(f"--log-file {exc.filename}: {exc.strerror}") from exc
 
 
 def prepare(request: MountRequest) -> None:
@@ -214,6 +229,7 @@ def _child(request: MountRequest, outgoing: int) -> None:
     """The daemon's life. Does not return."""
     os.setsid()
     logs.to_stderr(request.options.log_level)
+    handler: logging.Handler = logging.NullHandler()
 
     def ready() -> None:
         os.chdir("/")
@@ -221,12 +237,13 @@ def _child(request: MountRequest, outgoing: int) -> None:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
-        logs.to_syslog(request.options.log_level)
+        logs.install(handler, request.options.log_level)
         _write(outgoing, _READY)
         os.close(outgoing)
 
     code = 0
     try:
+        handler = _log(request)
         serve(request, ready)
     except ZnfsError as exc:
         code = 1

@@ -131,7 +131,7 @@ class DiskTier:
         try:
             with path.open("rb") as file:
                 found = os.fstat(file.fileno())
-                data = file.read()
+                data: bytes | None = file.read()
             if found.st_uid != os.geteuid():  # the folder was replaced by somebody's
                 data = None
         except FileNotFoundError:

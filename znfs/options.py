@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,6 +105,10 @@ class Options:
     log_level: str = option(
         "warning", "least severe message to log", "mount",
         choices=("debug", "info", "warning", "error"),
+    )
+    log_file: str | None = option(
+        None, "log to this file, a JSON object a line, not to the journal", "mount",
+        parse=os.path.abspath, metavar="FILE",
     )
     metrics_port: int | None = option(
         None, "answer Prometheus at http://127.0.0.1:PORT/metrics", "mount",
