@@ -3,7 +3,8 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 PYTEST_ARGS ?=
 SOAK_SECONDS ?= 90
-FUZZ_STORES ?= 3000
+SECONDS ?= 600
+FUZZ_STORES ?= 300
 
 PY = .venv/bin/python
 ENV = env -u PYTHONPATH
@@ -43,8 +44,10 @@ conformance:     ## read what every writer writes; writes docs/CONFORMANCE.md
 	@scripts/venv test images
 	@$(ENV) ZNFS_CONFORMANCE=docs/CONFORMANCE.md $(PY) -m pytest tests/conformance
 
-fuzz:            ## FUZZ_STORES (3000) hostile stores, through the tree and a mount
+fuzz:            ## SECONDS (600) of hostile inputs, then FUZZ_STORES (300) hostile stores through a mount
 	@scripts/venv test
+	@$(PY) -m pip install --quiet --only-binary=:all: atheris || echo "no atheris for this Python: mutations are not guided"
+	@$(ENV) $(PY) -m tests.fuzz $(SECONDS)
 	@$(ENV) ZNFS_FUZZ_STORES=$(FUZZ_STORES) ZNFS_FUZZ_SEED=$$(date +%s) $(PY) -m pytest --timeout=0 tests/fuzz
 
 docs:            ## build the manual into build/docs

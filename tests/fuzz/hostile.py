@@ -36,7 +36,7 @@ def store(rng: random.Random, root: Path) -> None:
     for _ in range(rng.choice([1, 1, 2, 4])):
         name = rng.choice(sorted(files))
         documents = _is_document(name) and rng.random() < 0.8
-        files[name] = (_document if documents else noise)(rng, files[name])
+        files[name] = (document if documents else noise)(rng, files[name])
     if rng.random() < 0.1:
         del files[rng.choice(sorted(files))]
     if rng.random() < 0.15:
@@ -55,7 +55,7 @@ def _is_document(name: str) -> bool:
     }  # fmt: skip
 
 
-def _document(rng: random.Random, data: bytes) -> bytes:
+def document(rng: random.Random, data: bytes) -> bytes:
     """A document with one to three values replaced, taken away or wrapped."""
     try:
         value = json.loads(data)

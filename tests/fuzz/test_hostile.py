@@ -72,6 +72,24 @@ def read_some(node: File) -> None:
             continue
 
 
+def visit(root: Path) -> None:
+    """Look at everything in the tree of a store, with all its views."""
+    try:
+        tree = open_tree(source(root), cache_size=_CACHE, views=VIEW_NAMES)
+    except ZnfsError:
+        return
+    try:
+        for description in tree.describe():
+            assert ".." not in description.path.split("/")
+        for _, node in nodes(tree, ""):
+            if isinstance(node, File):
+                read_some(node)
+    except ZnfsError:
+        pass
+    finally:
+        tree.close()
+
+
 @pytest.mark.parametrize("part", range(3))
 def test_trees_of_hostile_stores(part: int, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(SECRET)
@@ -81,22 +99,9 @@ def test_trees_of_hostile_stores(part: int, tmp_path: Path) -> None:
         store(random.Random(seed), root)
         began = time.monotonic()
         try:
-            tree = open_tree(source(root), cache_size=_CACHE, views=VIEW_NAMES)
-        except ZnfsError:
-            shutil.rmtree(root)
-            continue
-        try:
-            for description in tree.describe():
-                assert ".." not in description.path.split("/"), seed
-            for _, node in nodes(tree, ""):
-                if isinstance(node, File):
-                    read_some(node)
-        except ZnfsError:
-            pass
+            visit(root)
         except Exception as error:
             raise AssertionError(f"store {seed}: {error!r}") from error
-        finally:
-            tree.close()
         assert time.monotonic() - began < _MOST_SECONDS, seed
         shutil.rmtree(root)
 
