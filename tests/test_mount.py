@@ -7,8 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 import zarr
 
 import znfs
+from tests.servers.process import free_ports
 from znfs import mounts
 from znfs.errors import MountError
 from znfs.fuse import is_dead
@@ -315,19 +316,35 @@ def test_secrets_stay_out_of_sight(store: Path, mountpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("times", [20, pytest.param(500, marks=pytest.mark.soak)])
-def test_many_times(store: Path, mountpoint: Path, times: int) -> None:
-    temporary = Path(tempfile.gettempdir())
-    names, descriptors = set(temporary.iterdir()), len(os.listdir("/proc/self/fd"))
+def test_many_times(store: Path, mountpoint: Path, tmp_path: Path, times: int) -> None:
+    """No process, mount, thread, file, descriptor or port is left behind."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    (port,) = free_ports(1)
+    before = len(os.listdir("/proc/self/fd")), threading.active_count()
     for _ in range(times):
-        assert run("mount", store, mountpoint).returncode == 0
+        done = run("mount", "--metrics-port", port, store, mountpoint, TMPDIR=str(temporary))
+        assert (done.returncode, done.stderr) == (0, "")
         check_values(mountpoint)
         pid = mounts.status(str(mountpoint))["pid"]
         mounts.unmount(str(mountpoint))
         assert ended(pid)
         assert not is_mounted(mountpoint)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    left = {p for p in set(temporary.iterdir()) - names if p.name.startswith("znfs-")}
-    assert not {p for p in left if not p.name.startswith("znfs-test-")}  # of tests at our side
+        assert os.listdir(temporary) == []
+        assert os.listdir(mountpoint) == []
+    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline")
+                if str(mountpoint).encode() in _bytes(p)]  # fmt: skip
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # the process has ended just now
+        return b""
 
 
 # mount.znfs

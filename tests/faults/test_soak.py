@@ -8,8 +8,10 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -22,8 +24,11 @@ from tests.servers.statusproxy import StatusProxy
 from znfs import mounts
 
 READERS = 16
-MOST = {"threads": 350, "descriptors": 500}
-MOST_MEMORY = 300 << 20  # Python, its libraries, the largest of CACHES
+MOST = {"threads": 350, "descriptors": 500, "resident_bytes": 300 << 20}
+# How much more the second half of a long mount may take than its first, once warm. Threads and
+# descriptors come and go with the faults: what is compared is the median of each half.
+GROWTH = {"threads": 40, "descriptors": 40, "resident_bytes": 24 << 20}
+WARM_UP = 0.2  # the part of a mount's life that is not compared
 CACHES = ("16KiB", "64KiB", "1MiB", "16MiB")
 REFUSALS = {errno.EIO, errno.EACCES, errno.ESTALE, errno.ENOENT}
 
@@ -37,6 +42,21 @@ ANSWERS: tuple[dict[str, Any], ...] = (
     {"status": 403, "only": "/c/"}, {"status": 429, "every": 2}, {"status": 500},
     {"status": 503, "retry_after": 1}, {"status": 503, "every": 3},
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one mount saw: reads by how they ended, faults, and the daemon's vitals."""
+
+    counts: Counter[str]
+    faults: int
+    vitals: list[dict[str, int]]
+    flags: str
+
+    def __str__(self) -> str:
+        first, last = self.vitals[0], self.vitals[-1]
+        grown = ", ".join(f"{name} {first[name]} to {last[name]}" for name in GROWTH)
+        return f"{self.flags}: {dict(self.counts)}, {self.faults} faults, {grown}"
 
 
 def read_one(mounted: Mounted, rng: random.Random) -> None:
@@ -77,7 +97,7 @@ def readers(mounted: Mounted, seed: int, over: threading.Event) -> Callable[[], 
                     failures.append(error)
                     return
                 said = errno.errorcode[number]
-            # A range may need several chunks, and the kernel asks for its pages one by one.
+            # The kernel asks for the parts of a path, and for pages, one by one.
             if time.monotonic() - began > 6 * rig.DEADLINE + rig.MARGIN:
                 failures.append(AssertionError(f"{said} after {time.monotonic() - began:.1f} s"))
                 return
@@ -101,18 +121,21 @@ def readers(mounted: Mounted, seed: int, over: threading.Event) -> Callable[[], 
 def one_round(
     start: Start, line: FaultProxy, status_proxy: StatusProxy, seed: int, seconds: float,
     folder: Path,
-) -> Counter[str]:  # fmt: skip
+) -> Round:  # fmt: skip
     """One mount, its readers, and faults that come and go."""
     rng = random.Random(seed)
     flags = ["--cache-size", rng.choice(CACHES)]
     if rng.random() < 0.5:
         flags += ["--disk-cache", str(folder / "cache"), "--disk-cache-size", "1MiB"]
     mounted = start(line.url, "sums", *flags)
+    vitals: list[dict[str, int]] = []
+    faults = 0
     over = threading.Event()
     finish = readers(mounted, seed, over)
     end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:
+            faults += 1
             for name, value in rng.choice(({}, *LINE)).items():
                 setattr(line, name, value)
             if rng.random() < 0.4:
@@ -122,7 +145,7 @@ def one_round(
             time.sleep(rng.uniform(0.1, min(2.0, seconds / 4)))
             line.heal()
             status_proxy.heal()
-            check_vitals(mounted)
+            vitals.append(check_vitals(mounted))
             time.sleep(rng.uniform(0.0, min(1.0, seconds / 4)))
     finally:
         over.set()
@@ -131,33 +154,58 @@ def one_round(
         line.drop_all()
     counts = finish()
     eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
-    check_vitals(mounted)
+    vitals.append(check_vitals(mounted))
     mounted.close()
-    return counts
+    return Round(counts, faults, vitals, " ".join(flags))
 
 
-def check_vitals(mounted: Mounted) -> None:
-    """Memory, threads and descriptors of the daemon are within bounds."""
-    process = mounts.status(str(mounted.path))["process"]
-    assert process["resident_bytes"] < MOST_MEMORY, process
+def check_vitals(mounted: Mounted) -> dict[str, int]:
+    """Memory, threads and descriptors of the daemon, which are within bounds."""
+    process: dict[str, int] = mounts.status(str(mounted.path))["process"]
     assert all(process[name] < most for name, most in MOST.items()), process
+    return process
+
+
+def check_flat(vitals: Sequence[dict[str, int]]) -> None:
+    """Nothing grows: the second half of a mount's life is as the first, once it was warm."""
+    warm = vitals[int(len(vitals) * WARM_UP) :]
+    first, second = warm[: len(warm) // 2], warm[len(warm) // 2 :]
+    for name, most in GROWTH.items():
+        before, after = (median(v[name] for v in half) for half in (first, second))
+        assert after - before < most, f"{name}: {before} grew to {after}"
+
+
+def test_growth_is_noticed() -> None:
+    flat = [{"threads": 100 + i % 7, "descriptors": 90, "resident_bytes": 1 << 27}
+            for i in range(50)]  # fmt: skip
+    check_flat(flat)
+    for name in GROWTH:
+        growing = [v | {name: v[name] + i * GROWTH[name] // 20} for i, v in enumerate(flat)]
+        with pytest.raises(AssertionError, match=name):
+            check_flat(growing)
 
 
 def test_random_faults(
     start: Start, line: FaultProxy, status_proxy: StatusProxy, tmp_path: Path
 ) -> None:
-    counts = one_round(start, line, status_proxy, 1, 5, tmp_path)
-    assert counts[RIGHT] > READERS
+    found = one_round(start, line, status_proxy, 1, 5, tmp_path)
+    assert found.counts[RIGHT] > READERS
 
 
 @pytest.mark.soak
 def test_random_faults_for_long(
     start: Start, line: FaultProxy, status_proxy: StatusProxy, tmp_path: Path
 ) -> None:
+    """Mounts of five minutes each, or a quarter of the time; `-s` shows what each did."""
     total = float(os.environ.get("ZNFS_SOAK_SECONDS", "90"))
-    began, seed, counts = time.monotonic(), 1, Counter[str]()
-    while time.monotonic() - began < total:
-        counts += one_round(start, line, status_proxy, seed, min(60.0, total / 4), tmp_path)
-        seed += 1
-    print(f"{seed - 1} mounts, reads: {dict(counts)}")
+    length = min(300.0, total / 4)
+    began, rounds = time.monotonic(), list[Round]()
+    while time.monotonic() - began < total - length / 2:
+        found = one_round(start, line, status_proxy, len(rounds) + 1, length, tmp_path)
+        rounds.append(found)
+        print(f"{time.monotonic() - began:.0f} s: {found}", flush=True)
+        if length > 60:
+            check_flat(found.vitals)
+    counts = sum((r.counts for r in rounds), Counter[str]())
+    print(f"{len(rounds)} mounts, {sum(r.faults for r in rounds)} faults, reads: {dict(counts)}")
     assert counts[RIGHT] > READERS
