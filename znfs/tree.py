@@ -105,6 +105,7 @@ class Tree:
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
         self._lock = threading.Lock()
         self._started = time.time()
+        self._began = _awake_or_not()
         self._refreshed = 0
         self._reports: dict[str, Callable[[], Any]] = {}
         self._own_control: bool | None = None
@@ -224,7 +225,7 @@ class Tree:
             "pid": os.getpid(),
             "refreshed": self._refreshed,
             "started": self._started,
-            "uptime": time.time() - self._started,
+            "uptime": _awake_or_not() - self._began,
             "store": self._store.status(),
             "cache": self._cache.status(),
             "disk_cache": None if self._disk is None else self._disk.status(),
@@ -370,6 +371,11 @@ def open_tree(source: str, options: Options | None = None, **overrides: Any) -> 
         tree.close()
         raise
     return tree
+
+
+def _awake_or_not() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _identity(url: str, options: Options) -> str:

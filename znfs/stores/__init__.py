@@ -10,6 +10,7 @@ from znfs.errors import SourceError
 from znfs.options import Options
 from znfs.stores.base import Blob, Entry, Stat, Store
 from znfs.stores.urls import Location, parse, redact, refuse_secrets
+from znfs.stores.watched import WatchedStore
 
 __all__ = [
     "Blob", "Entry", "SourceInfo", "Stat", "Store", "open_store", "redact", "refuse_secrets",
@@ -46,7 +47,10 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
         store = ReferenceStore(
             store,
             location.references,
-            lambda url: open_store(url, _for_target(location, url, options))[0],
+            # Each watched for itself: one that is down takes no other with it.
+            lambda url: WatchedStore(
+                open_store(url, _for_target(location, url, options))[0], options.deadline
+            ),
         )
     return store, SourceInfo(location.name, location.format, redact(source))
 
@@ -58,7 +62,7 @@ def _for_target(document: Location, url: str, options: Options) -> Options:
     web = {"http", "https"}
     same = (document.scheme, document.host) == (target.scheme, target.host)
     if not same and {document.scheme, target.scheme} & web:
-        return replace(options, storage_option=None)
+        return replace(options, storage_option={})
     return options
 
 

@@ -36,7 +36,8 @@ LATENCIES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 class WatchedStore:
     """`store`, counted, whose requests have `seconds` each, or what their operation has left.
 
-    Raises StoreError where nothing is left, and for a store that is taken for dead.
+    Raises StoreError where nothing is left, and for a store that is taken for dead. No Unanswered
+    comes from here: what it says was heeded, and says nothing of a store that is over this one.
     """
 
     def __init__(self, store: Store, seconds: float) -> None:
@@ -170,3 +171,5 @@ class _Request:
         self._limit.__exit__()
         if error is None or isinstance(error, ZnfsError):
             self._watched.note(self._kind, self._began, self._given, error)
+        if isinstance(error, Unanswered):
+            raise StoreError(str(error)) from None
