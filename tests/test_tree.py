@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -312,3 +314,18 @@ def test_names_from_an_offset_continue(store):
             assert list(directory.names(start)) == everything[start:]
         for name in set(everything) - {".znfs"}:
             assert directory.lookup(name).version
+
+
+def test_a_source_is_looked_at_without_what_only_reading_needs(store):
+    """A mount is ready after that look; every import it does without makes it ready sooner."""
+    code = (
+        "import sys; from znfs.tree import open_tree; tree = open_tree(sys.argv[1]);"
+        "print(*{'numcodecs', 'ml_dtypes', 'znfs.views.hdf5', 'obstore'} & sys.modules.keys());"
+        "print(*tree.resolve('').names())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(store)], check=True, capture_output=True, text=True
+    )
+    loaded, listed = done.stdout.splitlines()
+    assert loaded == ""
+    assert "image.h5" in listed.split()

@@ -16,9 +16,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from znfs import logs, memory, mounts, vitals
+from znfs import logs, mounts, vitals
 from znfs.errors import MountError, StoreError, UsageError, ZnfsError
 from znfs.fuse import Operations, Session, load_binding, mount_options
 from znfs.options import Options
@@ -98,6 +99,7 @@ def _local_path(source: str) -> str | None:
 
 def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     """Open the source, mount it, call `ready`, and serve until unmounted or told to stop."""
+    from znfs import memory
     from znfs.tree import Tree
 
     memory.bound_heap()
@@ -136,8 +138,7 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
     )  # fmt: skip
     tree.report("fuse", session.status)
     tree.report("process", vitals.process)
-    about = vitals.versions(str(binding))
-    tree.report("versions", lambda: about)
+    tree.report("versions", cache(lambda: vitals.versions(str(binding))))
     close_metrics = _serve_metrics(options.metrics_port, tree)
     session.mount(mountpoint, [*flags, *request.flags])
     session.start()

@@ -8,7 +8,7 @@ name therefore wins over the view.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 
 from znfs.array import Array, Group
 from znfs.errors import Denied, Unsupported, ZnfsError
@@ -17,6 +17,7 @@ from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.meta import ArrayMeta
 from znfs.node import File, Node
+from znfs.options import UNLISTED_VIEWS, Options
 from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, View
 
 # Names that desktops and their daemons look for in every folder (contract: no request for them).
@@ -30,13 +31,26 @@ _FEW = 1000  # names: a page of S3's LIST
 _MOST_FILE_BYTES = 1 << 63
 
 
-@dataclass(frozen=True)
 class Shown:
     """What a tree shows of a hierarchy: the views that are there, and those that are listed."""
 
-    hierarchy: Hierarchy
-    views: tuple[View, ...]
-    listed: tuple[View, ...]
+    def __init__(self, hierarchy: Hierarchy, options: Options) -> None:
+        self.hierarchy = hierarchy
+        self._options = options
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        from znfs.views.table import views
+
+        chosen = self._options.views
+        return tuple(v for v in views(self._options) if chosen is None or v.key in chosen)
+
+    @cached_property
+    def listed(self) -> tuple[View, ...]:
+        all_of_them = self._options.views is not None
+        return tuple(
+            v for v in self.views if v.listed and (all_of_them or v.key not in UNLISTED_VIEWS)
+        )
 
 
 class NodeDir:

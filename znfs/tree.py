@@ -27,12 +27,12 @@ from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
 from znfs.meta import ArrayMeta, GroupMeta
 from znfs.node import File, Node
-from znfs.options import UNLISTED_VIEWS, Options
+from znfs.options import Options
 from znfs.provenance import attributes
 from znfs.reader import open_file
 from znfs.stores import open_store
 from znfs.stores.watched import WatchedStore
-from znfs.views import views
+from znfs.views import check
 
 _MOST_FILES = 4096
 _MOST_LISTED = 10_000  # folders looked through for a stored size...
@@ -73,6 +73,7 @@ class Tree:
 
     def __init__(self, source: str, options: Options) -> None:
         self.options = options
+        check(options)
         store, info = open_store(source, options)
         self._store = WatchedStore(store, options.deadline)
         self.url = info.url
@@ -96,12 +97,7 @@ class Tree:
             disk=self._disk,
             identity=_identity(self._store.url, options),
         )
-        chosen = options.views
-        there = tuple(v for v in views(options) if chosen is None or v.key in chosen)
-        listed = tuple(
-            v for v in there if v.listed and (chosen is not None or v.key not in UNLISTED_VIEWS)
-        )
-        self._shown = Shown(self._hierarchy, there, listed)
+        self._shown = Shown(self._hierarchy, options)
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
         self._lock = threading.Lock()
         self._started = time.time()

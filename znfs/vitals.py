@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ def process() -> dict[str, Any]:
 
 def versions(fuse: str) -> dict[str, str]:
     """Of Python, the kernel, `fuse` (what the binding says of itself) and the libraries."""
+    from importlib import metadata
+
     found = {"python": platform.python_version(), "kernel": platform.release(), "fuse": fuse}
     for name in _LIBRARIES:
         try:

@@ -9,10 +9,10 @@ from typing import Any
 
 import google_crc32c
 import numpy as np
-from numcodecs import fletcher32, jenkins, shuffle
 
 from znfs import memory
 from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets, shown
+from znfs.codecs.native import numcodecs
 from znfs.errors import Unsupported
 
 Bytes = np.ndarray[Any, Any]
@@ -62,7 +62,7 @@ def prepare_jenkins(config: Config, form: BytesForm) -> tuple[Step, Form]:
         raise Unsupported(f"jenkins_lookup3: prefix {shown(prefix)}") from None
 
     def compute(data: Bytes) -> int:
-        return int(jenkins.jenkins_lookup3(np.concatenate((head, data)), start))
+        return int(numcodecs("jenkins").jenkins_lookup3(np.concatenate((head, data)), start))
 
     step, after = _checksum(compute, "end")({}, form)
     return step, after
@@ -70,7 +70,7 @@ def prepare_jenkins(config: Config, form: BytesForm) -> tuple[Step, Form]:
 
 def prepare_fletcher32(config: Config, form: BytesForm) -> tuple[Step, Form]:
     """HDF5's Fletcher-32 behind the data."""
-    codec = fletcher32.Fletcher32()
+    codec = numcodecs("fletcher32").Fletcher32()
 
     def decode(data: Buffer) -> Buffer:
         raw = octets(data)
@@ -89,7 +89,7 @@ def prepare_shuffle(config: Config, form: BytesForm) -> tuple[Step, Form]:
     width = config.get("elementsize", 4)
     if type(width) is not int or not 0 <= width <= 1 << 20:
         raise Unsupported(f"shuffle: elementsize {shown(width)}")
-    codec = shuffle.Shuffle(width)
+    codec = numcodecs("shuffle").Shuffle(width)
 
     def decode(data: Buffer) -> Buffer:
         raw = octets(data)

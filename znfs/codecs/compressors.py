@@ -15,11 +15,9 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from numcodecs import blosc, lz4
-from numcodecs import zstd as numcodecs_zstd
-
 from znfs import memory
 from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets, shown
+from znfs.codecs.native import numcodecs
 from znfs.errors import Unsupported
 
 if sys.version_info >= (3, 14):
@@ -33,9 +31,6 @@ try:
     _inflate: Any = isal_zlib
 except ImportError:  # no wheel for this processor: the standard library decodes the same
     _inflate = zlib
-
-# Chunks are decoded side by side already; Blosc's own threads would only compete.
-blosc.use_threads = False
 
 STREAM_FAILURES: tuple[type[Exception], ...] = (
     zlib.error,
@@ -123,7 +118,7 @@ def prepare_zstd(config: Config, form: BytesForm) -> tuple[Step, Form]:
         raw = octets(data)
         if form.size and zstd.get_frame_info(raw[:18].data).decompressed_size == form.size:
             out = memory.empty(form.size)  # fails if further frames need more room
-            numcodecs_zstd.decompress(raw, out)
+            numcodecs("zstd").decompress(raw, out)
             return out
         return streams(lambda: zstd.ZstdDecompressor(options=options), raw, form)
 
@@ -140,15 +135,20 @@ def prepare_lz4(config: Config, form: BytesForm) -> tuple[Step, Form]:
         size = int(raw[:4].view("<u4")[0])
         check_size(size, form)
         out = memory.empty(size)
-        lz4.decompress(raw, out)
+        numcodecs("lz4").decompress(raw, out)
         return out
 
     return decode, form.encoded()
 
 
+def _blosc_has() -> list[str]:
+    found: list[str] = numcodecs("blosc").list_compressors()
+    return found
+
+
 def prepare_blosc(config: Config, form: BytesForm) -> tuple[Step, Form]:
     """Blosc 1: the header (16 bytes) says everything; of the configuration only `cname` matters."""
-    if config.get("cname") == "snappy" and "snappy" not in blosc.list_compressors():
+    if config.get("cname") == "snappy" and "snappy" not in _blosc_has():
         raise Unsupported("blosc: compressed with snappy, which numcodecs' Blosc lacks")
 
     def decode(data: Buffer) -> Buffer:
@@ -161,7 +161,7 @@ def prepare_blosc(config: Config, form: BytesForm) -> tuple[Step, Form]:
         check_size(size, form)
         out = memory.empty(size)
         if size:
-            blosc.decompress(raw, out)
+            numcodecs("blosc").decompress(raw, out)
         return out
 
     return decode, form.encoded()

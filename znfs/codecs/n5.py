@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from numcodecs import lz4
 
 from znfs import memory
 from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, octets
+from znfs.codecs.native import numcodecs
 
 DEFAULT, VARLENGTH, OBJECT = 0, 1, 2
 _LZ4_MAGIC = b"LZ4Block"
@@ -59,9 +59,9 @@ def decode_lz4(raw: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
     if raw[:4].tobytes() == header:
         # Tried first: as a bare block this may decode too, to something else.
         with contextlib.suppress(RuntimeError):
-            lz4.decompress(raw, out)
+            numcodecs("lz4").decompress(raw, out)
             return out
-    lz4.decompress(header + raw.tobytes(), out)
+    numcodecs("lz4").decompress(header + raw.tobytes(), out)
     return out
 
 
@@ -88,7 +88,7 @@ def _decode_lz4_java(raw: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, An
         if token & 0xF0 == _LZ4_STORED and packed == plain:
             part[...] = source
         elif token & 0xF0 == _LZ4_PACKED:
-            lz4.decompress(struct.pack("<I", plain) + source.tobytes(), part)
+            numcodecs("lz4").decompress(struct.pack("<I", plain) + source.tobytes(), part)
         else:
             raise ValueError(f"has an LZ4 block of unknown method {token:#x}")
         if xxhash.xxh32_intdigest(part.data, _LZ4_SEED) & 0x0FFFFFFF != check:

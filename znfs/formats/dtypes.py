@@ -91,7 +91,7 @@ class DataType:
     @property
     def stored(self) -> DType:
         """The type that the first codec of the document sees."""
-        return np.dtype(f"<u{SMALL[self.small][0].itemsize}") if self.small else self.dtype
+        return SMALL[self.small][0] if self.small else self.dtype
 
 
 _CORE = {

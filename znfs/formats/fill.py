@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs.codecs import promote
 from znfs.codecs.forms import shown
 from znfs.codecs.promote import SMALL, widen
 from znfs.errors import MetadataError
@@ -43,13 +44,12 @@ def parse(name: str, value: Any, dtype: DType, stored: DType | None = None) -> b
 
 def parse_small(name: str, value: Any, small: str) -> bytes:
     """`value` as a type that numpy lacks, then as one element of the type blocks have."""
-    stored, dtype = SMALL[small]
-    bits = np.dtype(f"<u{stored.itemsize}")
+    bits, dtype = SMALL[small]
     if isinstance(value, str) and value.lower().startswith("0x"):
         return widen(small, np.frombuffer(parse(name, value, bits), bits)).tobytes()
     exact = np.frombuffer(parse(name, value, dtype), dtype)
     with np.errstate(all="ignore"):
-        return exact.astype(stored).astype(dtype).tobytes()
+        return exact.astype(promote.small(small)).astype(dtype).tobytes()
 
 
 def _element(value: Any, dtype: DType, stored: DType) -> bytes:

@@ -1,0 +1,76 @@
+"""The table of views, one line a view. It is made, and what makes them imported, at the first look
+into a directory: a mount is ready sooner."""
+
+from __future__ import annotations
+
+from znfs.array import Array, Group
+from znfs.node import File
+from znfs.options import Options
+from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, Make, Refuse, View, hdf5, npy
+from znfs.views.chunks import ChunksDir
+from znfs.views.tiff import crop, ometiff, planes, stacks
+
+
+def _always(node: Array | Group) -> None:
+    return None
+
+
+def _planes(orientation: str) -> Make:
+    return lambda array, name: planes.PlanesDir(array, name, orientation)
+
+
+def _refuse_planes(orientation: str) -> Refuse:
+    def refuse(array: Array) -> str | None:
+        if why := planes.refuse(array):
+            return why
+        if orientation != "yx" and array.meta.ndim < 3:
+            return "needs three dimensions"
+        first = next(planes.PlanesDir(array, array.name, orientation).names())
+        if len(first.encode("utf-8", "surrogateescape")) > MOST_NAME_BYTES:
+            return "the names of its files would be longer than 255 bytes"
+        return None
+
+    return refuse
+
+
+def _hdf5(layout: hdf5.Layout) -> Make:
+    def make(node: Array | Group, name: str) -> File:
+        if isinstance(node, Array):
+            return hdf5.array_file(node, name, layout)
+        return hdf5.group_file(node, name, layout)
+
+    return make
+
+
+def _netcdf(node: Array | Group) -> str | None:
+    return None if hdf5.is_netcdf(node) else "its dimensions have no names"
+
+
+def _ome_tiff(group: Group) -> str | None:
+    return ometiff.refuse(group) if ometiff.is_image(group) else NOT_OF_GROUPS
+
+
+def views(options: Options) -> tuple[View, ...]:
+    """All views there are, as `options`, which `check` let pass, want them."""
+    layout = _layout(options)
+    return (
+        View("chunks", "chunks", lambda array, name: ChunksDir(array), _always),
+        View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _always),
+        View("tiff", "tiff", _planes("yx"), _refuse_planes("yx")),
+        View("tiff.xz", "tiff.xz", _planes("xz"), _refuse_planes("xz")),
+        View("tiff.yz", "tiff.yz", _planes("yz"), _refuse_planes("yz")),
+        View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
+        View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
+        View("tiff", "crop", crop.CropDir, planes.refuse, listed=False),
+        View("h5", "{}.h5", _hdf5(layout), hdf5.refuse, hdf5.refuse, remarks=hdf5.remarks),
+        View("nc", "{}.nc", _hdf5(layout), _netcdf, _netcdf),
+        View(
+            "ome.tif", "{}.ome.tif", ometiff.image_file,
+            lambda array: NOT_OF_ARRAYS, _ome_tiff, remarks=ometiff.remarks,
+        ),
+    )  # fmt: skip
+
+
+def _layout(options: Options) -> hdf5.Layout:
+    promote = options.hdf5_float16 == "float32"
+    return hdf5.Layout(options.hdf5_index, options.hdf5_merge, promote)
