@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import numpy as np
 import pytest
 import tifffile
 import z5py
 
-from tests.images import Handle
+from tests.bioformats import describe
+from tests.clients.imagej import imagej
+from tests.images import Handle, save
 from znfs.tree import open_tree
 
 STEPS = (1, 2, 4)
@@ -45,9 +49,41 @@ N5_VIEWER = {
 }
 
 
-@pytest.mark.parametrize(
+CONVENTIONS = pytest.mark.parametrize(
     ("attributes", "level_attributes"), [(COSEM, cosem), (N5_VIEWER, lambda k: {})]
 )
+MACRO = """
+files = split(getArgument(), "|");
+for (k = 0; k < files.length; k++) {
+    open(files[k]);
+    getVoxelSize(x, y, z, unit); getDimensions(w, h, c, s, f);
+    setSlice(2);
+    print("" + x + "\\t" + y + "\\t" + z + "\\t" + unit + "\\t" + s + "\\t" + getValue(7, 5));
+}
+"""
+
+
+@CONVENTIONS
+def test_imagej_and_bioformats(tmp_path, attributes, level_attributes):
+    data = np.random.default_rng(0).integers(0, 60_000, (12, 80, 100), "<u2")
+    tree = write(tmp_path / "c.n5", data, attributes, level_attributes)
+    levels = [save(tree, f"raw/s{k}/s{k}.tif", tmp_path / f"{k}.tif") for k in range(3)]
+    for step, facts in zip(STEPS, imagej(tmp_path, MACRO, *levels), strict=True):
+        level = data[::step, ::step, ::step]
+        assert [float(word) for word in facts[:3]] == [2.0 * step, 3.0 * step, 4.0 * step]
+        assert facts[3:] == ["nm", str(len(level)), str(level[1, 5, 7])]
+    (facts,) = describe(save(tree, "raw/raw.ome.tif", tmp_path / "raw.ome.tif"))
+    assert facts["size"] == ["x 2.0 nm", "y 3.0 nm", "z 4.0 nm"]
+    assert [line.split(" tile ")[0] for line in facts["resolution"]] == [
+        "100 80 12 1 1", "50 40 12 1 1", "25 20 12 1 1"
+    ]  # fmt: skip
+    for line in facts["plane"]:
+        k, _, z, _, crc = map(int, line.split())
+        level = data[:: STEPS[k], :: STEPS[k], :: STEPS[k]]
+        assert crc32(np.ascontiguousarray(level[z // STEPS[k]]).tobytes()) == crc
+
+
+@CONVENTIONS
 def test_pyramids(tmp_path, attributes, level_attributes):
     data = np.random.default_rng(0).integers(0, 60_000, (12, 80, 100), "<u2")
     tree = write(tmp_path / "c.n5", data, attributes, level_attributes)

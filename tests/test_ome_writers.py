@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
 import tifffile
 import zarr
 
-from tests.images import Handle
+from tests.bioformats import describe
+from tests.images import Handle, save
 from znfs.tree import open_tree
 
 SIZES = {"t": 2.5, "c": 1.0, "z": 1.25, "y": 0.65, "x": 0.65}
@@ -122,11 +124,14 @@ def test_plates_and_labels_of_ome_zarr(tmp_path, data, version):
     name = level.rpartition("/")[2]
     label = tifffile.imread(Handle(tree.resolve(f"{level}/tiff/{name}.tif")))
     np.testing.assert_array_equal(label, cells)
-    for path, shape in (
-        ("A/2/0/0.ome.tif", (3, 64, 48)),
-        ("A/2/0/labels/cells/cells.ome.tif", (64, 48)),
-    ):
-        assert tifffile.imread(Handle(tree.resolve(path))).shape == shape
+    paths = ("A/2/0/0.ome.tif", "A/2/0/labels/cells/cells.ome.tif")
+    saved = [save(tree, path, tmp_path / path.rpartition("/")[2]) for path in paths]
+    for path, want, facts in zip(saved, (data[0, :, 0], cells), describe(*saved), strict=True):
+        np.testing.assert_array_equal(tifffile.imread(path), want)
+        assert len(facts["resolution"]) >= 2
+        first = [int(line.split()[-1]) for line in facts["plane"] if line.startswith("0 ")]
+        planes = np.ascontiguousarray(want).reshape(-1, 64, 48)
+        assert first == [crc32(plane.tobytes()) for plane in planes]
 
 
 def test_groups_below_consolidated_groups_keep_their_children(tmp_path):

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.conftest import require, require_file
+from tests.clients.imagej import imagej
 
-JAR = "/usr/share/java/ij.jar"
 Volume = np.ndarray[Any, Any]
-
-
-def imagej(tmp_path: Path, macro: str, argument: Path) -> list[list[str]]:
-    """What a macro prints; each line split at tabs."""
-    require("java", "xvfb-run")
-    require_file(JAR, "imagej")
-    script = tmp_path / "macro.ijm"
-    script.write_text(macro)
-    done = subprocess.run(
-        ["xvfb-run", "-a", "java", "-Duser.home=" + str(tmp_path), "-cp", JAR, "ij.ImageJ",
-         "-batch", str(script), str(argument)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
 
 
 STATISTICS = """

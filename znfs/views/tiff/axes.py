@@ -77,7 +77,7 @@ class Hyperstack:
     frames: int
     slices: int
     channels: int
-    t: int | None
+    t: int | None  # the axis of time, if frames are its steps and no other axis joins them
     z: int | None
     c: int | None
 
@@ -93,7 +93,8 @@ def hyperstack(meta: ArrayMeta) -> Hyperstack:
     c = next((d for d in axes.rest if _is(meta.axes[d], "c", "channel")), None)
     z = next((d for d in axes.rest if d != c and _is(meta.axes[d], "z", "space")), None)
     joined = tuple(d for d in axes.rest if d not in (c, z))
-    t = next((d for d in joined if _is(meta.axes[d], "t", "time")), None)
+    several = [d for d in joined if meta.shape[d] > 1] or joined
+    t = several[0] if len(several) == 1 and _is(meta.axes[several[0]], "t", "time") else None
     return Hyperstack(
         joined + tuple(d for d in (z, c) if d is not None) + (axes.row, axes.column),
         prod(meta.shape[d] for d in joined),
