@@ -10,6 +10,7 @@ import pytest
 
 from znfs.errors import Denied, Stale, StoreError
 from znfs.stores.local import LocalStore
+from znfs.tree import open_tree
 
 
 def test_version_is_mtime_size_inode(tmp_path: Path) -> None:
@@ -200,3 +201,34 @@ def test_truncation_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.utime(path, (1, 1))
     with pytest.raises(Stale):
         store.get("x", if_match=old)
+
+
+def test_what_may_be_there(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to("nowhere")
+    store = LocalStore(str(tmp_path))
+    assert store.has("folder")
+    assert store.has("file")
+    assert store.has("link")  # a look at it says that it leads nowhere
+    assert not any(store.has(path) for path in ("absent", "folder/absent", "file/x", "..", "a//b"))
+    with pytest.raises(StoreError):
+        store.has("link/below")
+
+
+def test_a_name_that_is_not_there_is_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every view's name may be a child's: one look says that it is not, not one a document."""
+    (tmp_path / ".zarray").write_text(
+        '{"zarr_format": 2, "shape": [4], "chunks": [2], "dtype": "<u2", "order": "C",'
+        ' "fill_value": 0, "compressor": null, "filters": null}'
+    )
+    tree = open_tree(str(tmp_path))
+    gets = []
+    get = LocalStore.get
+    monkeypatch.setattr(
+        LocalStore, "get", lambda self, key, *a, **k: gets.append(key) or get(self, key, *a, **k)
+    )
+    assert tree.resolve(f"{tree.root_name}.npy").size
+    assert not gets

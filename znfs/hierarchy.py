@@ -26,12 +26,14 @@ from znfs.disk import DiskTier
 from znfs.errors import Denied, MetadataError, NotListable, Stale, StoreError, ZnfsError
 from znfs.formats import FORMATS, Format, ome
 from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
-from znfs.stores.base import Blob, Entry, Store
+from znfs.stores.base import Blob, Entry, Folders, Store
 
 log = logging.getLogger(__name__)
 
 # Nodes remembered; one takes 2-5 kB.
 _MOST_NODES = 16_384
+# Documents asked for at once: of several nodes, for somebody may be looking at all there are.
+_AT_ONCE = 64
 # Names of listings remembered; one takes 100-200 bytes. A longer listing is kept alone.
 _MOST_LISTED = 1 << 19
 # A longer metadata document is not read.
@@ -134,6 +136,7 @@ class Hierarchy:
     ) -> None:
         """`identity` tells this store from all others, to the disk tier; by default, its URL."""
         self.store = store
+        self._folders = store if isinstance(store, Folders) else None
         self.cache = cache
         self._root_name = root_name
         self._ttl = ttl
@@ -152,7 +155,7 @@ class Hierarchy:
         self._generation = 0
         self._tier = None if disk is None else disk.of_store(self._identity)
         # Documents of one node are asked for at once: one round trip instead of six.
-        self._pool = None if store.local else ThreadPoolExecutor(16, "znfs-metadata")
+        self._pool = None if store.local else ThreadPoolExecutor(_AT_ONCE, "znfs-metadata")
         self._listers = None if store.local else ThreadPoolExecutor(8, "znfs-list")
         self._under_way: dict[tuple[str, int], Future[Listing | None]] = {}
 
@@ -439,7 +442,11 @@ class Hierarchy:
         name = path.rsplit("/", 1)[-1]
         if isinstance(parent.node, Array) and _is_chunk_part(parent.node.meta, name):
             return True
-        if parent.scope is not None or self.store.local or isinstance(parent.node, Array):
+        if parent.scope is not None:
+            return False
+        if self._folders is not None and not self._folders.has(path):
+            return True
+        if self.store.local or isinstance(parent.node, Array):
             return False
         listing = self.listing(_parent(path))
         return listing is not None and name not in listing.prefixes

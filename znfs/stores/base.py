@@ -46,6 +46,14 @@ class Renewable(Protocol):
         """Read them anew at the next request. Never waits."""
 
 
+@runtime_checkable
+class Folders(Protocol):
+    """A store that can tell at once that there is nothing somewhere."""
+
+    def has(self, path: str) -> bool:
+        """Whether there may be something at `path`, or below. Raises as `Store.stat` does."""
+
+
 class Store(Protocol):
     """Keys are relative to the store's root, `/`-separated, without leading or trailing `/`.
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from znfs import deadline
 from znfs.errors import StoreError, Unanswered, ZnfsError
-from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
+from znfs.stores.base import Blob, Entry, Folders, Renewable, Stat, Store
 
 # What part of the deadline requests have while the store is suspect...
 _SUSPECTED = 0.25
@@ -45,6 +45,7 @@ class WatchedStore:
         self.concurrency = store.concurrency
         self.local = store.local
         self._store = store
+        self._folders = store if isinstance(store, Folders) else None
         self._seconds = inf if store.local else seconds
         self._lock = threading.Lock()
         self._suspect = False
@@ -67,6 +68,10 @@ class WatchedStore:
             with self._lock:
                 self._bytes += len(blob.data)
         return blob
+
+    def has(self, path: str) -> bool:
+        """False if a store that can tell says that nothing is there."""
+        return self._folders is None or self._folders.has(path)
 
     def stat(self, key: str) -> Stat | None:
         with _Request(self, "stat"):
