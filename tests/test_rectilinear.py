@@ -216,7 +216,7 @@ def test_chunks_that_are_done_with_are_the_first_to_go() -> None:
 def test_a_damaged_chunk_is_an_error_and_named(tmp_path: Path) -> None:
     objects = stored()
     objects["c/1/1/1"] = gzip.compress(bytes(10))
-    with pytest.raises(ZnfsError, match="c/1/1/1.*bytes"):
+    with pytest.raises(ZnfsError, match=r"c/1/1/1.*bytes"):
         read_array(write(tmp_path, objects, document(rectilinear(*SPELLED))))
 
 

@@ -35,7 +35,7 @@ def opened(url: str, target: str) -> list[str]:
 
     def open_target(url: str) -> Store:
         asked.append(url)
-        return MemoryStore({key: b"data" for key in ("", "x", "b/x", "etc/hostname")})
+        return MemoryStore(dict.fromkeys(("", "x", "b/x", "etc/hostname"), b"data"))
 
     assert ReferenceStore(Document(url, target), "", open_target).get("a")
     return asked

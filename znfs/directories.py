@@ -254,7 +254,8 @@ class RawChunksDir:
         depth = len(grid) + bool(keys.prefix)
         if len(parts) >= depth:
             return False
-        return keys.parse("/".join([*parts, *["0"] * (depth - len(parts))]), grid) is not None
+        one = "/".join([*parts, *["0"] * (depth - len(parts))]) + keys.suffix
+        return keys.parse(one, grid) is not None
 
 
 def _lists_briefly(meta: ArrayMeta) -> bool:

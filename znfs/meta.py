@@ -28,25 +28,28 @@ class ChunkKeys:
     """Chunk key encoding: how a chunk's grid index becomes a store key below the array.
 
     Zarr v2 has no prefix (`0.0.0`), Zarr v3's `default` has prefix `c` (`c/0/0/0`, `c` for 0-d),
-    N5 reverses the index (`x/y/z`).
+    N5 reverses the index (`x/y/z`). All keys may end with a `suffix` (`c/0/0/0.tif`).
     """
 
     separator: str
     prefix: str = ""
     reverse: bool = False
+    suffix: str = ""
 
     def key(self, index: Index) -> str:
         """The key of the chunk at `index`."""
         parts = [str(i) for i in (reversed(index) if self.reverse else index)]
         if self.prefix:
             parts.insert(0, self.prefix)
-        return self.separator.join(parts) or "0"
+        return (self.separator.join(parts) or "0") + self.suffix
 
     def parse(self, key: str, grid: Shape) -> Index | None:
         """The index that `key` names, or None if it is no chunk of `grid`."""
         if not grid:
             return () if key == self.key(()) else None
-        parts = key.split(self.separator)
+        if not key.endswith(self.suffix):
+            return None
+        parts = key.removesuffix(self.suffix).split(self.separator)
         if self.prefix:
             if parts[0] != self.prefix:
                 return None

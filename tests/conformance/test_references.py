@@ -210,6 +210,7 @@ def write(path: Path, document: Any) -> str:
         ({"a": ["x", 1]}, "no reference"),
         ({"a": [7, 1, 1]}, "no reference"),
         ({"a": "base64:!"}, "a: "),
+        ({"a": "base64:é"}, "a: "),
     ],
 )
 def test_documents_that_are_refused(document: Any, words: str, tmp_path: Path) -> None:

@@ -74,6 +74,21 @@ _RECTILINEAR = ZARR | {
         "kind": "inline", "chunk_shapes": [[2, 4, [1, 2]], [[2, 2]]]}}}  # fmt: skip
 _PLAIN = {**_RECTILINEAR, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}]}
 _SHARDS = _RECTILINEAR | {"codecs": [ZARR["codecs"][1]]}
+_EXTENDED = ZARR | {
+    "codecs": [
+        {"name": "scale_offset", "configuration": {"scale": 2, "offset": 1}},
+        {"name": "cast_value", "configuration": {
+            "data_type": "int4", "rounding": "nearest-away", "out_of_range": "clamp"}},
+        {"name": "reshape", "configuration": {"shape": [[0, 1]]}},
+        {"name": "packbits", "configuration": {
+            "first_bit": 0, "last_bit": 3, "padding_encoding": "first_byte"}},
+    ],
+    "chunk_key_encoding": {"name": "suffix", "configuration": {
+        "suffix": ".tif", "base_encoding": {"name": "v2"}}},
+}  # fmt: skip
+
+
+_MORE = (_RECTILINEAR, _PLAIN, _SHARDS, _EXTENDED)
 
 
 def _document(data: bytes) -> None:
@@ -87,7 +102,7 @@ def _change_behind(first: int) -> Callable[[random.Random, bytes], bytes]:
 
 
 def _of_documents() -> list[bytes]:
-    every = [*DOCUMENTS.values(), *(("zarr.json", d) for d in (_RECTILINEAR, _PLAIN, _SHARDS))]
+    every = [*DOCUMENTS.values(), *(("zarr.json", d) for d in _MORE)]
     return [bytes([_NAMES.index(name)]) + _json(value) for name, value in every]
 
 
@@ -156,6 +171,17 @@ def _filters() -> dict[str, tuple[Decoder, bytes]]:
             body = bytes(numcodecs.LZ4().encode(body))
         decoder = Decoder((turned, spec), np.dtype("<u4"), (7, 6), bytes(4))
         made[f"N5 {name}"] = (decoder, header + body)
+    packed = CodecSpec("packed_bits", {"last_bit": 9, "padding_encoding": "first_byte"})
+    cast = CodecSpec("cast_value", {"stored": np.dtype("<f4"), "out_of_range": "clamp"})
+    body = bytes([4]) + bytes(range(53))
+    made["packbits"] = (Decoder((packed,), np.dtype("<u4"), (6, 7), bytes(4)), body)
+    made["cast_value"] = (
+        Decoder((cast, CodecSpec("bytes", {})), np.dtype("<u4"), (6, 7), bytes(4)),
+        DATA.astype("<f4").tobytes(),
+    )
+    for name in ("packbits", "cast_value", "N5 raw", "N5 n5_lz4"):
+        decoder, data = made[name]
+        decoder.decode(data)  # the seeds are good
     return made
 
 

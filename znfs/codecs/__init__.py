@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.codecs import checks, compressors, filters, layout, n5, pco, promote
+from znfs.codecs import checks, compressors, filters, layout, n5, pco, promote, registered
 from znfs.codecs.forms import (
     FAILURES,
     ArrayForm,
@@ -43,12 +43,19 @@ def _prepare_raw(config: Config, form: BytesForm) -> tuple[Step, Form]:
     return decode, form
 
 
-ARRAY_TO_BYTES: dict[str, Prepare] = {"bytes": layout.prepare_bytes}
+ARRAY_TO_BYTES: dict[str, Prepare] = {
+    "bytes": layout.prepare_bytes,
+    "packed_bits": registered.prepare_packed_bits,
+}
 ARRAY_TO_ARRAY: dict[str, Prepare] = {
     "transpose": layout.prepare_transpose,
     "promote": promote.prepare_promote,
     "bitround": filters.prepare_bitround,
     "packbits": filters.prepare_packbits,
+    "cast_value": registered.prepare_cast_value,
+    "scale_offset": registered.prepare_scale_offset,
+    "reshape": registered.prepare_reshape,
+    "squeeze": registered.prepare_squeeze,
     **{name: filters.prepare_filter(name) for name in filters.FILTERS},
 }
 BYTES_TO_BYTES: dict[str, Prepare] = {
@@ -78,7 +85,14 @@ BYTES_TO_BYTES: dict[str, Prepare] = {
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
         **({} if pco.INSTALLED else {"pcodec": "needs a library: pip install 'znfs[pcodec]'"}),
-        "zfpy": "needs a library that znfs does not come with",
+        **dict.fromkeys(
+            ("zfpy", "zfp", "zarrs.zfp"), "needs a library that znfs does not come with"
+        ),
+        **dict.fromkeys(("jpeg", "jpegxl", "zarrs.gdeflate", "lzw"), "is of images or a device's, "
+                        "and needs a library that znfs does not come with"),
+        "optional": "holds values that may be missing, which no view has room for",
+        "vlen-ndarray": "holds arrays of variable length, which have no fixed size",
+        "n5_varlen": "holds strings of variable length, which have no fixed size",
         "pickle": "runs code that the data names",
         "json": "holds Python objects, which have no fixed size",
         "json2": "holds Python objects, which have no fixed size",

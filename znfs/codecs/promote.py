@@ -34,6 +34,11 @@ _BITS = {"int2": 2, "int4": 4, "uint2": 2, "uint4": 4, "float4_e2m1fn": 4}
 _BITS |= {"float6_e2m3fn": 6, "float6_e3m2fn": 6}
 
 
+def bits_of(name: str) -> int:
+    """How many bits a small type has."""
+    return _BITS.get(name, 8 * SMALL[name][0].itemsize)
+
+
 @cache
 def small(name: str) -> DType:
     """The type itself, which ml_dtypes has; few arrays need it."""

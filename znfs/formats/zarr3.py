@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from znfs.codecs import REFUSED
 from znfs.codecs.forms import shown
+from znfs.codecs.promote import bits_of
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes, fill, grids
 from znfs.formats.arrays import checked, named_codec, telling
@@ -30,6 +33,7 @@ _ARRAY_MEMBERS = {
     "chunk_key_encoding", "fill_value", "codecs", "dimension_names", "storage_transformers",
 }  # fmt: skip
 _KEYS = {"default": ("c", "/"), "v2": ("", ".")}  # name: prefix, default separator
+_SUFFIX = re.compile(r"[A-Za-z._-][\w.+-]{0,63}", re.ASCII)
 _SHARDING = "sharding_indexed"
 _N5 = "n5_default"
 _MAX_SHARD_LEVELS = 8
@@ -39,6 +43,14 @@ _PLAIN = {
     **dict.fromkeys(("bytes", "endian"), "bytes"),  # the second is of drafts
     **{name: name for name in ("transpose", "gzip", "zstd", "blosc", "crc32c")},
     **{name: name for name in ("bitround", "zlib", "bz2", "crc32", "adler32", "fletcher32")},
+    **{name: name for name in ("cast_value", "scale_offset", "reshape")},
+    **dict.fromkeys(("squeeze", "zarrs.squeeze"), "squeeze"),
+    "packbits": "packed_bits",  # numcodecs' own has another order of bits
+}
+# Members of a configuration of which the registry says that others are invalid.
+_STRICT = {
+    "cast_value": {"data_type", "rounding", "out_of_range"},
+    "scale_offset": {"scale", "offset"},
 }
 
 
@@ -109,9 +121,11 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
     chunks, shards, codecs = _unshard(codecs, outer, tuple(range(len(extents))), 0)
     if edges and not shards:
         chunks = grids.block_shape(extents, edges)
-    elif edges and any(n % c for e, c in zip(edges, shards[0].chunks, strict=True) for n, _ in e.runs):
+    elif edges and any(
+        n % c for e, c in zip(edges, shards[0].chunks, strict=True) for n, _ in e.runs
+    ):
         raise MetadataError(f"{name}: not all shards divide into chunks of {shards[0].chunks}")
-    codecs = tuple(_endian(c, kind.stored) for c in codecs)
+    codecs = tuple(_typed(codecs, kind))
     value = require(name, document, "fill_value")
     names = _dimension_names(document.get("dimension_names"), len(extents))
     return checked(
@@ -145,6 +159,8 @@ def _check_transformers(value: Any) -> None:
 
 def _keys(value: Any) -> ChunkKeys:
     kind, config = _named("chunk key encoding", value)
+    if kind in ("suffix", "zarrs.default_suffix"):
+        return _suffixed(kind, config)
     if kind not in _KEYS:
         raise Unsupported(f"{DOCUMENT}: chunk key encoding {shown(kind)} is unknown")
     prefix, separator = _KEYS[kind]
@@ -152,6 +168,20 @@ def _keys(value: Any) -> ChunkKeys:
     if separator not in (".", "/"):
         raise MetadataError(f"{DOCUMENT}: no separator {shown(separator)}")
     return ChunkKeys(separator, prefix)
+
+
+def _suffixed(kind: str, config: dict[str, Any]) -> ChunkKeys:
+    """Keys of another encoding that have a suffix, such as `.tif`."""
+    suffix = config.get("suffix")
+    if not isinstance(suffix, str) or not _SUFFIX.fullmatch(suffix):
+        raise Unsupported(f"{DOCUMENT}: chunk keys with the suffix {shown(suffix)}")
+    base: Any = config.get("base_encoding", config.get("base-encoding"))
+    if kind != "suffix":
+        base = {"name": "default", "configuration": {k: config[k] for k in config if k != "suffix"}}
+    keys = _keys(base)
+    if keys.suffix:
+        raise Unsupported(f"{DOCUMENT}: chunk keys with two suffixes")
+    return replace(keys, suffix=suffix)
 
 
 def _dimension_names(value: Any, ndim: int) -> tuple[str | None, ...] | None:
@@ -202,6 +232,31 @@ def _codec(name: str, config: dict[str, Any]) -> CodecSpec:
             return named_codec(DOCUMENT, name.removeprefix(prefix), config)
     reason = REFUSED.get(name, "is unknown")
     raise Unsupported(f"{DOCUMENT}: codec {shown(name)} {reason}")
+
+
+def _typed(codecs: tuple[CodecSpec, ...], kind: dtypes.DataType) -> Iterator[CodecSpec]:
+    """The codecs of an array, with what their configurations leave to the type they are given."""
+    for codec in codecs:
+        config = codec.config
+        if codec.name in _STRICT:
+            if kind.small:
+                raise Unsupported(f"{DOCUMENT}: codec {codec.name!r} applied to {kind.small}")
+            if more := config.keys() - _STRICT[codec.name]:
+                raise MetadataError(f"{DOCUMENT}: codec {codec.name!r} with {shown(sorted(more))}")
+        if codec.name == "cast_value":
+            kind = dtypes.parse_v3(DOCUMENT, config.get("data_type"))
+            yield CodecSpec(codec.name, {**config, "stored": kind.dtype})
+            yield from kind.before
+        elif codec.name == "scale_offset":
+            yield CodecSpec(codec.name, {
+                key: np.frombuffer(fill.parse(DOCUMENT, config.get(key), kind.dtype), kind.dtype)[0]
+                for key in ("scale", "offset")
+            })  # fmt: skip
+        elif codec.name == "packed_bits" and kind.small:
+            small = {"bits": bits_of(kind.small), "signed": kind.small.startswith("int")}
+            yield CodecSpec(codec.name, {**config, **small})
+        else:
+            yield _endian(codec, kind.stored)
 
 
 def _endian(codec: CodecSpec, dtype: np.dtype[Any]) -> CodecSpec:

@@ -9,7 +9,6 @@ file for every `record_size` chunks of an array.
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 import re
@@ -161,7 +160,7 @@ def _reference(url: str, key: str, value: Any, expand: Callable[[str], str]) -> 
         case str() if value.startswith("base64:"):
             try:
                 return base64.b64decode(value[7:], validate=True)
-            except binascii.Error as error:
+            except ValueError as error:  # binascii.Error, and what is not ASCII
                 raise SourceError(f"{url}: {key}: {error}") from None
         case str():
             return value.encode("utf-8", "surrogatepass")

@@ -40,7 +40,7 @@ class ChunksDir:
         else:
             prefix = self._keys.prefix + self._keys.separator if self._keys.prefix else ""
             for parts in _indexes(self._grid, start):
-                yield prefix + self._keys.separator.join(map(str, parts))
+                yield prefix + self._keys.separator.join(map(str, parts)) + self._keys.suffix
 
     def lookup(self, name: str) -> File | ChunksDir | None:
         if "/" in name:
@@ -69,9 +69,10 @@ class ChunksDir:
             return
         n = self._level_size()
         if n is None:
-            yield from [self._keys.prefix or self._keys.key(())][start:]
+            yield from [self._keys.prefix if self._grid else self._keys.key(())][start:]
         else:
-            yield from map(str, range(start, n))
+            suffix = self._keys.suffix if self.holds == "files" else ""
+            yield from (f"{number}{suffix}" for number in range(start, n))
 
     def _is_part(self, name: str) -> bool:
         n = self._level_size()
