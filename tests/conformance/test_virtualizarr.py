@@ -1,4 +1,4 @@
-"""References of VirtualiZarr, local and on S3, against what xarray reads of the files themselves."""
+"""References of VirtualiZarr, local and on S3, against what xarray reads of the files."""
 
 from __future__ import annotations
 
