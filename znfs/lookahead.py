@@ -145,16 +145,22 @@ class ChunkWalk:
 
 
 class Boxes:
-    """Tells boxes of chunks from the order in which their chunks are read, and has what is sure to
-    follow begun.
+    """Tells boxes of chunks from the order in which their chunks are read, and has begun what
+    follows.
 
     Who reads on in the second row wants as much of it as of the first, and of the second layer as
-    much as of the first. Of a new box nothing is known but what all of the last few had in common:
-    who cuts a volume into equal pieces reads such pieces again. A chunk that the kernel had in its
-    page cache is missing from the order, which does no harm.
+    much as of the first. The rest is guessed: that a box has what all of the last ones had in
+    common, for who cuts a volume into equal pieces reads such pieces again; and that it goes on
+    along an axis, as most of them did. What is guessed and not read stays a small share of what is
+    read.
+
+    A chunk that the kernel had in its page cache is missing from the order, which does no harm.
     """
 
     _ALIKE = 8  # boxes
+    _MOST = 0.6  # of the last boxes
+    _WASTE = 1 / 16  # guessed in vain, of the chunks read
+    _MOST_CREDIT = 16.0  # chunks
 
     def __init__(self, grid: Shape, begin: Callable[[Iterable[Index]], object]) -> None:
         self._grid = grid
@@ -163,10 +169,16 @@ class Boxes:
         self._extent: Index = (0,) * len(grid)  # of the box as far as it was read, in chunks
         self._last: Index = ()  # the chunk read last, from the corner
         self._before: tuple[Index, ...] = ()  # extents of the last boxes
+        self._credit = 0.0  # chunks that may be guessed in vain
+        self._guessed: set[Index] = set()
 
     def follow(self, index: Index) -> bool:
         """The reader has come to the chunk at `index`. Returns whether its box, so far, is chunks
         one after another in the array's own order."""
+        self._credit = min(
+            self._MOST_CREDIT, self._credit + self._WASTE + (index in self._guessed)
+        )
+        self._guessed.discard(index)
         at = tuple(i - c for i, c in zip(index, self._corner, strict=True))
         grown = [d for d, (a, n) in enumerate(zip(at, self._extent, strict=True)) if a >= n]
         axis = grown[0] if grown else 0
@@ -177,13 +189,12 @@ class Boxes:
         if grown:
             extent = self._extent
             self._extent = (*extent[:axis], extent[axis] + 1, *extent[axis + 1 :])
-        if self._is_run():
-            return True
-        if grown:
-            # The rest of this row or layer; of the axes before it, where the reader is.
-            self._ask((*at[: axis + 1], *(0 for _ in at[axis + 1 :])),
-                      (*(1 for _ in at[: axis + 1]), *self._extent[axis + 1 :]))  # fmt: skip
-        return False
+            if not self._is_run():
+                # The rest of this row or layer; of the axes before it, where the reader is.
+                self._ask(*self._layer(axis, at))
+            self._guess(axis)
+            self._guess(axis - 1)
+        return self._is_run()
 
     def _start(self, index: Index) -> None:
         """A new box, with its corner there."""
@@ -192,10 +203,36 @@ class Boxes:
         self._corner = index
         self._extent = (1,) * len(index)
         self._last = (0,) * len(index)
-        if len(self._before) == self._ALIKE:
-            self._ask(self._last, tuple(map(min, *self._before)))
+        self._guessed.clear()
+        if len(self._before) == self._ALIKE and self._credit >= 0:
+            self._bet(self._last, tuple(map(min, *self._before)))
+        self._guess(len(index) - 1)
 
-    def _ask(self, start: Index, shape: Shape) -> None:
+    def _guess(self, axis: int) -> None:
+        """Have one more row or layer along `axis` begun, if the box most likely has it."""
+        if axis < 0:
+            return
+        now = self._extent[axis]
+        as_long = [extent for extent in self._before if extent[axis] >= now]
+        longer = sum(extent[axis] > now for extent in as_long)
+        if len(as_long) < self._ALIKE // 2 or longer < self._MOST * len(as_long):
+            return
+        start, shape = self._layer(axis, (*(0 for _ in range(axis)), now))
+        if prod(shape) <= self._credit:
+            self._bet(start, shape)
+
+    def _bet(self, start: Index, shape: Shape) -> None:
+        """Ask for what may turn out not to be wanted."""
+        asked = self._ask(start, shape)
+        self._credit -= len(asked)
+        self._guessed.update(asked)
+
+    def _layer(self, axis: int, at: Index) -> tuple[Index, Shape]:
+        """Start, from the corner, and shape of the row or layer that holds `at`, across `axis`."""
+        inner = len(self._extent) - axis - 1
+        return (*at[: axis + 1], *(0,) * inner), (*(1,) * (axis + 1), *self._extent[axis + 1 :])
+
+    def _ask(self, start: Index, shape: Shape) -> list[Index]:
         """Have the chunks of a part of the box begun, but for the one that is being read."""
         first = [c + s for c, s in zip(self._corner, start, strict=True)]
         axes = [
@@ -203,8 +240,10 @@ class Boxes:
             for at, n, most in zip(first, shape, self._grid, strict=True)
         ]
         here = tuple(c + a for c, a in zip(self._corner, self._last, strict=True))
-        if wanted := [index for index in product(*axes) if index > here]:
+        wanted = [index for index in product(*axes) if index > here]
+        if wanted:
             self._begin(wanted)
+        return wanted
 
     def _is_run(self) -> bool:
         """Whether the box is a run of chunks: whole rows, whole layers."""

@@ -58,7 +58,7 @@ def _measure(bench: Bench, spec: Spec, s3: Gateway) -> None:
             Task("64 planes in order", tiff, walk, readers.planes(0, _PLANES), at_most=1.0),
             Task(f"{_BOXES} random boxes of {_SIDE}³", hdf5, _random_boxes(spec)),
         ]
-        for latency in (0.0, 0.03) if bench.quick else (0.0, 0.03, 0.1):
+        for latency in (0.0, 0.03, 0.1):
             s3.line.latency(latency)
             for task in tasks:
 
