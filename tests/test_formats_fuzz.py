@@ -196,6 +196,12 @@ def test_documents_of_any_json(document: str, value: Any):
     check({document: json.dumps(value).encode()})
 
 
+def test_factors_of_more_axes_than_there_are_names():
+    for key in ("scales", "downsamplingFactors"):
+        attributes = {key: [[2] * 200, [2, 2]], "pixelResolution": [1] * 200}
+        assert set(ome.level_axes(attributes)) <= {"s1"}
+
+
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.one_of(mutated(OME), st.dictionaries(st.sampled_from([*OME, "ome", "axes"]), VALUES)))
 def test_image_metadata_never_raises(attributes: dict[str, Any]):

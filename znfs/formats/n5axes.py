@@ -11,6 +11,7 @@ from typing import Any
 
 from znfs.codecs.forms import shown
 from znfs.formats.axes import KINDS, default_names, numbers, placed, text
+from znfs.formats.document import MAX_NDIM
 from znfs.meta import Axis
 
 Axes = tuple[Axis, ...]
@@ -51,7 +52,7 @@ def n5_viewer(attributes: Mapping[str, Any], remark: Remark) -> dict[str, Axes]:
     out: dict[str, Axes] = {}
     for k, factor in enumerate(factors[:_MOST_LEVELS]):
         values = numbers(factor)
-        if not values:
+        if not values or len(values) > MAX_NDIM:
             remark(f"{key}: level {k} has the factors {shown(factor)}")
             continue
         level = n5_axes({**attributes, "downsamplingFactors": factor}, len(values))
