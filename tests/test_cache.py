@@ -357,3 +357,40 @@ def test_parts_of_a_load_have_its_deadline():
     cache.spread([lambda: left.append(deadline.left())] * 3)
     assert left[3:] == [inf] * 3
     cache.close()
+
+
+def _go_round(cache: BlockCache, count: int, rounds: int) -> int:
+    """Read `count` values in turn, `rounds` times; returns how many were loaded."""
+    before = cache.misses
+    for _ in range(rounds):
+        for i in range(count):
+            cache.get(("band", i), 1000, lambda: block(1000))
+            cache.retire(("band", i), done=False)
+    return cache.misses - before
+
+
+def test_who_goes_round_loads_only_what_does_not_fit():
+    cache = BlockCache(7000)
+    _go_round(cache, 8, 1)
+    assert _go_round(cache, 8, 20) <= 24  # one a round, two now and then; not 160
+
+
+def test_who_goes_round_does_not_drive_out_what_is_in_use():
+    cache = BlockCache(10_000)
+    for i in range(4):
+        cache.get(("used", i), 1000, lambda: block(1000))
+    for _ in range(30):
+        _go_round(cache, 8, 1)
+        assert all(cache.peek(("used", i)) is not None for i in range(4))
+
+
+def test_what_nobody_used_for_long_goes_before_what_was_passed(monkeypatch):
+    cache = BlockCache(10_000)
+    now = [100.0]
+    monkeypatch.setattr("znfs.cache.time.monotonic", lambda: now[0])
+    for i in range(4):
+        cache.get(("old", i), 1000, lambda: block(1000))
+    now[0] += 5
+    _go_round(cache, 8, 3)
+    assert sum(("old", i) in cache for i in range(4)) == 2
+    assert all(("band", i) in cache for i in range(8))

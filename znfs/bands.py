@@ -30,7 +30,6 @@ from znfs.spill import Spill
 _CACHE_SHARE = 4
 # ...and below this, so that the first bytes of it are not kept waiting for the last.
 _MOST_BYTES = 64 << 20
-_MOST_OF_IT = 0.95
 
 
 class Band:
@@ -81,10 +80,6 @@ class Bands:
         self._bands_a_plane = -(-self._rows // self._height)
         self._total = prod(self._shape)
         slab = prod(self._chunks[:-2][-1:]) * self._rows * self._row * meta.dtype.itemsize
-        # A reader who goes through the planes of a slab that the cache cannot hold comes back to
-        # each band after all others. Least recently used would then always drive out what is
-        # needed next; so what was read last goes first, and most of the slab stays.
-        self._goes_round = slab > array.cache.limit * _MOST_OF_IT
         band = prod(self._chunks[:-1]) * self._row * meta.dtype.itemsize
         self._spare = max(0, array.cache.limit - slab) // max(1, band)  # bands besides a slab
         self._stream = Stream()
@@ -110,6 +105,7 @@ class Bands:
         """Elements [lo, hi) of the run into `out`. Up to `wanted`, all will be asked for soon."""
         at = lo
         waited = False
+        goes_round = self._stream.is_steady(lo)
         index: Index = ()
         while at < hi:
             index, offset, n = self._segment(at, hi)
@@ -122,7 +118,7 @@ class Bands:
                 waited = True
                 self._ahead(lo, max(hi, wanted), index)
                 band = self._load(index)
-            self._serve(band, index, offset, at + n, target)
+            self._serve(band, index, offset, at + n, target, goes_round)
             at += n
         self._follow(lo, hi, index, waited)
 
@@ -140,17 +136,20 @@ class Bands:
             band = self._peek(index)
             if band is None:
                 return False
-            self._serve(band, index, offset, at + n, out[at - lo : at - lo + n])
+            self._serve(band, index, offset, at + n, out[at - lo : at - lo + n], False)
             at += n
         return True
 
-    def _serve(self, band: Band, index: Index, offset: int, end: int, out: Block) -> None:
-        """Copy from a band what ends at element `end`, and tell the cache if it may go."""
+    def _serve(
+        self, band: Band, index: Index, offset: int, end: int, out: Block, goes_round: bool
+    ) -> None:
+        """Copy from a band what ends at element `end`, and tell the cache if it may go: once it
+        was read through, or is the last that a reader who goes round will come back to."""
         out[...] = band.data[offset : offset + len(out)]
         done = band.serve(len(out))
         if done:
             self._stream.pass_by(index)
-        if done or (self._goes_round and self._ends_band(end)):
+        if done or (goes_round and self._ends_band(end)):
             self._array.cache.retire(self._key(index), done=done)
 
     def follows(self, lo: int) -> bool:

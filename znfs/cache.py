@@ -36,6 +36,8 @@ LoadMany = Callable[[Sequence[Hashable]], Iterable[tuple[Hashable, Value]]]
 # The least an entry takes (key tuple, dict slots, array header), so that a cache of tiny or absent
 # blocks is bounded too. Not added to larger ones: a slab of just the cache's size is to fit.
 _LEAST_COST = 512
+# What was used within so many seconds is not driven out by a reader who goes round.
+_IN_USE = 1.0
 
 
 def cost(value: Value) -> int:
@@ -51,11 +53,18 @@ def cost(value: Value) -> int:
 
 class _Recency(Cache[Hashable, Value]):
     """Values that are done with go first, then the least recently used (as in cachetools'
-    LRUCache), unless `retire` put others before."""
+    LRUCache), but not to a reader who goes round.
+
+    Who reads the planes of a slab one after another comes back to each of its bands after all
+    others, and the least recently used is the very one that is needed next. So the one that was
+    passed last goes instead, also in place of what others use all the time: with 16 bands and room
+    for 15, one is loaded anew each time round, not 16; and nobody else pays for it.
+    """
 
     def __init__(self, maxsize: int) -> None:
         super().__init__(maxsize, getsizeof=cost)
-        self._order: OrderedDict[Hashable, None] = OrderedDict()
+        self._order: OrderedDict[Hashable, float] = OrderedDict()  # with the time of the last use
+        self._passed: OrderedDict[Hashable, None] = OrderedDict()  # in the order they were passed
         self._done: OrderedDict[Hashable, None] = OrderedDict()
 
     def __getitem__(self, key: Hashable) -> Value:
@@ -70,32 +79,43 @@ class _Recency(Cache[Hashable, Value]):
     def __delitem__(self, key: Hashable) -> None:
         super().__delitem__(key)
         self._order.pop(key, None)
+        self._passed.pop(key, None)
         self._done.pop(key, None)
 
     def popitem(self) -> tuple[Hashable, Value]:
-        for key in self._done or self._order:
-            return key, self.pop(key)
-        raise KeyError("popitem(): cache is empty")
+        if self._done:
+            key = next(iter(self._done))
+        elif self._order:
+            key, used = next(iter(self._order.items()))
+            in_use = key in self._passed or time.monotonic() - used < _IN_USE
+            if in_use and self._passed:
+                key = next(reversed(self._passed))
+        else:
+            raise KeyError("popitem(): cache is empty")
+        return key, self.pop(key)
 
     def clear(self) -> None:
         # Newer cachetools clear without a popitem for each.
         super().clear()
         self._order.clear()
+        self._passed.clear()
         self._done.clear()
 
     def retire(self, key: Hashable, done: bool) -> None:
-        """Let `key` go before all that is not done with either."""
+        """A reader who goes round has passed `key`, or is `done` with it."""
         if key not in self:
             return
         self._use(key)
-        self._order.move_to_end(key, last=False)
         if done:
             del self._order[key]
             self._done[key] = None
+        else:
+            self._passed[key] = None
 
     def _use(self, key: Hashable) -> None:
         self._done.pop(key, None)
-        self._order[key] = None
+        self._passed.pop(key, None)
+        self._order[key] = time.monotonic()
         self._order.move_to_end(key)
 
 
@@ -257,8 +277,8 @@ class BlockCache:
             return (value,)
 
     def retire(self, key: Hashable, *, done: bool) -> None:
-        """Let the value of `key` go early: it was read through (`done`), or all others will be
-        wanted before it is."""
+        """Let the value of `key` go early: it was read through (`done`), or a reader has passed it
+        who will want all others before it."""
         with self._lock:
             self._lru.retire(key, done)
 

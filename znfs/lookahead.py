@@ -20,6 +20,7 @@ class Stream:
 
     _NEAR = 4 << 20  # elements
     _STREAK = 2  # reads that continue each other before anything is looked ahead for
+    _STEADY = 8  # reads that continue each other until it is no chance
     _MOST_DEPTH = 64  # bands
 
     def __init__(self) -> None:
@@ -57,6 +58,10 @@ class Stream:
     def is_near(self, lo: int) -> bool:
         """Whether `lo` is about where the reader is."""
         return self._position >= 0 and abs(lo - self._position) <= self._NEAR
+
+    def is_steady(self, lo: int) -> bool:
+        """Whether a read at `lo` is one of a long row of such."""
+        return self._streak >= self._STEADY and self.is_near(lo)
 
     def note(self, lo: int, hi: int, waited: bool) -> bool:
         """Take note of a read; returns whether it takes a sequential reader further."""
