@@ -10,7 +10,7 @@ PY = .venv/bin/python
 ENV = env -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs soak conformance fuzz install uninstall clean
+.PHONY: help demo test check bench docs soak systemd conformance fuzz install uninstall clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,6 +39,11 @@ bench:           ## measure against the libraries; writes benchmarks/RESULTS.md
 soak:            ## SOAK_SECONDS (3600) of readers and random faults, every byte checked; 500 mounts
 	@scripts/venv test
 	@$(ENV) ZNFS_SOAK_SECONDS=$(SOAK_SECONDS) $(PY) -m pytest -s -m soak --timeout=0 tests/faults tests/mounts tests/test_mount.py
+
+systemd:         ## the units and fstab under a systemd in namespaces of its own (needs root)
+	@scripts/debian-packages systemd fuse3
+	@scripts/venv test
+	@$(ENV) ZNFS_SYSTEMD=1 $(PY) -m pytest -s tests/systemd
 
 conformance:     ## read what every writer writes; writes docs/CONFORMANCE.md
 	@scripts/venv test images

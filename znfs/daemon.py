@@ -213,7 +213,7 @@ def _detach(request: MountRequest) -> None:
     with os.fdopen(incoming, "rb") as pipe:
         try:
             said = pipe.read()
-        except KeyboardInterrupt:  # the child has left the terminal, and does not hear Ctrl-C
+        except KeyboardInterrupt:  # the child may have left the terminal by now
             os.kill(child, signal.SIGTERM)
             raise
     if said == _READY:
@@ -228,11 +228,13 @@ def _detach(request: MountRequest) -> None:
 
 def _child(request: MountRequest, outgoing: int) -> None:
     """The daemon's life. Does not return."""
-    os.setsid()
     logs.to_stderr(request.options.log_level)
     handler: logging.Handler = logging.NullHandler()
 
     def ready() -> None:
+        # Not before it is mounted: autofs, and so x-systemd.automount, lets nobody past who comes
+        # to the mount point meanwhile but the process group that it asked for the mount.
+        os.setsid()
         os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
