@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import time
+import tracemalloc
 from zlib import crc32
 
 import numpy as np
@@ -343,8 +344,17 @@ def test_a_billion_tiles(tmp_path):
         datasets.append({"path": str(k), "coordinateTransformations": [step]})
     axes = [{"name": n, "type": "space", "unit": "micrometer"} for n in "zyx"]
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets}]
-    file = open_tree(str(tmp_path / "w.zarr")).resolve("w.ome.tif")
+    tree = open_tree(str(tmp_path / "w.zarr"))
+    tracemalloc.start()
+    file = tree.resolve("w.ome.tif")
+    for at in (0, file.size // 2, file.size - 4096):
+        file.read(at, 4096)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20  # 1.7 MB; the tables alone are 16 GB
     with tifffile.TiffFile(Handle(file)) as found:
+        assert found.pages[1].offset < 4096  # all of the first plane, its description too
+        assert found.pages[-1].offset < 1 << 20
         assert sum(p.tags[TILE_OFFSETS].count for p in found.pages[:3]) == 3_000_000
         last = found.pages[-1]
         assert last.tags[TILE_OFFSETS].count * len(found.pages) == 10**9

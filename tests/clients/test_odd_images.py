@@ -207,3 +207,29 @@ def test_bioformats_reads_them_all(mounted: Path, orders: Orders, types: Orders)
         assert sums == [crc32(np.ascontiguousarray(plane).tobytes()) for plane in little], path
     sums = [int(line.split()[-1]) for line in found[-1]["plane"]]
     assert sums == [crc32(np.ascontiguousarray(p).tobytes()) for p in types["|b1"].view("u1")]
+
+
+def test_a_crop_of_a_plane_that_imagej_cannot_hold(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, mount: Mount
+) -> None:
+    """A plane of 4.9 gigapixels; ImageJ's arrays end at 2."""
+    side, corner = 70_000, noise((2, 30, 20), "|u1")
+    group = zarr.open_group(tmp_path / "wide.zarr", mode="w", zarr_format=2)
+    array = group.create_array(
+        "0", shape=(2, side, side), chunks=(1, 512, 512), dtype="u1", fill_value=3
+    )
+    array[:, -30:, -20:] = corner
+    step = {"type": "scale", "scale": [1.25, 0.65, 0.65]}
+    group.attrs["multiscales"] = [{
+        "version": "0.4", "axes": [AXES[a] for a in "zyx"],
+        "datasets": [{"path": "0", "coordinateTransformations": [step]}],
+    }]  # fmt: skip
+    path = mount(tmp_path / "wide.zarr")
+    assert not (path / "0/0.tif").exists()
+    # Ten columns before the corner; what reaches beyond the image is cut.
+    crop = path / f"0/crop/{side - 30},{side - 30},4096,4096/0.tif"
+    ((facts, values),) = read(tmp_path, OPEN, crop)
+    assert facts == ["1", "2", "1", "8", "0.65 0.65 1.25 microns", "0"]
+    want = np.full((2, 30, 30), 3, "u1")
+    want[:, :, 10:] = corner
+    assert values == points(want)
