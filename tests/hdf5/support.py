@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from znfs.node import File
 from znfs.tree import Tree, open_tree
 
@@ -64,3 +66,9 @@ def materialise(file: File, target: Path) -> Path:
         for at in range(0, file.size, 1 << 20):
             out.write(file.read(at, 1 << 20))
     return target
+
+
+def text(values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Strings of variable length, as h5py gives them (bytes), as numpy's of fixed length."""
+    flat = [value.decode() for value in np.asarray(values, object).ravel()]
+    return np.array(flat, dtype).reshape(np.shape(values))

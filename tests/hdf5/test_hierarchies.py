@@ -16,7 +16,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.hdf5.support import Seekable, materialise, resolve, tree
+from tests.hdf5.support import Seekable, materialise, resolve, text, tree
 from znfs.node import File
 from znfs.views import hdf5
 from znfs.views.hdf5.attributes import as_json, names
@@ -109,7 +109,7 @@ def _check(file: h5py.Group, group: zarr.Group, exact: bool) -> None:
         expected = np.asarray(child[...])
         got = dataset[()]
         if expected.dtype.kind == "U":
-            got = np.char.decode(got, "utf-8")
+            got = text(got, expected.dtype)
         np.testing.assert_array_equal(got, expected)
         assert got.shape == expected.shape
         _check_attributes(dict(dataset.attrs), child.attrs.asdict())

@@ -122,6 +122,14 @@ def sparse(path: Path, shape: list[int], chunks: list[int], dtype: str) -> Path:
     return path
 
 
+def _time_of_first_element(file: File) -> float:
+    """Seconds of this process's own work, whatever else the machine does."""
+    began = time.process_time()
+    with h5py.File(Seekable(file)) as h5:
+        assert h5["a"][0, 0, 0] == 1
+    return time.process_time() - began
+
+
 @pytest.mark.parametrize(
     ("shape", "chunks", "dtype"),
     [
@@ -132,18 +140,17 @@ def sparse(path: Path, shape: list[int], chunks: list[int], dtype: str) -> Path:
 def test_a_billion_chunks(tmp_path: Path, shape: list[int], chunks: list[int], dtype: str) -> None:
     path = sparse(tmp_path / "a", shape, chunks, dtype)
     with tree(path) as opened:
-        file = resolve(opened, "a.h5")  # imports and first look
-        began = time.perf_counter()
+        file = resolve(opened, "a.h5")
+        took = min(_time_of_first_element(file) for _ in range(5))  # the first has imports to do
         source = Seekable(file)
         with h5py.File(source) as h5:
             data = h5["a"]
             assert data[0, 0, 0] == 1
             assert data[0, 0, shape[2] - 1] == 0
-            took = time.perf_counter() - began
             metadata = sum(n for at, n in source.reads if n <= 8192)
             assert data[shape[0] - 1, shape[1] - 1, shape[2] - 1] == 2
             assert data[shape[0] // 2, 5, 7] == 0
             assert data.id.get_offset() is None
         assert metadata < 64 << 10
-        assert took < 0.2  # 20 ms on an idle machine
+        assert took < 0.02
     assert file.size < 1 << 63

@@ -31,6 +31,8 @@ def _dataset() -> xr.Dataset:
             "count": (("time", "lat", "lon"), rng.integers(0, 100, (7, 5, 6)).astype("i4")),
             "scalar": ((), 5.25),
             "observed": (("station",), rng.random(4)),
+            "code": (("station", "lat"), np.array([["a", "bb", "", "é", "日本"]] * 4)),
+            "scalar_text": ((), "some text"),
             "delta": (("station",), np.arange(4).astype("m8[h]").astype("m8[ns]")),
         },
         coords={
@@ -39,6 +41,7 @@ def _dataset() -> xr.Dataset:
             "lon": ("lon", np.arange(6.0) * 60, {"units": "degrees_east", "axis": "X"}),
             "area": (("lat", "lon"), rng.random((5, 6))),
             "level": 3,
+            "station": ["north", "é", "south", "日本語"],
         },
         attrs={"title": "x", "numbers": [1, 2, 3], "flag": "y", "version": 2},
     )  # fmt: skip
@@ -47,6 +50,7 @@ def _dataset() -> xr.Dataset:
 _ENCODING = {
     "packed": {"dtype": "i2", "scale_factor": 0.1, "add_offset": 1.5, "_FillValue": -999},
     "count": {"_FillValue": -1},
+    "code": {"chunks": (3, 2)},
     "time": {"units": "hours since 2000-01-01", "calendar": "proleptic_gregorian"},
 }
 
@@ -94,6 +98,7 @@ def test_ncdump_names_the_dimensions(copy: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "float temperature(time, lat, lon) ;" in done.stdout
     assert "station = 4 ;" in done.stdout
+    assert "string code(station, lat) ;" in done.stdout
     assert "double lat(lat) ;" in done.stdout
 
 
@@ -161,3 +166,32 @@ def test_names_that_clash(tmp_path: Path) -> None:
     done = subprocess.run(["ncdump", copy], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "int a(y_2, x_3) ;" in done.stdout
+
+
+def test_nczarr_as_netcdf_c_writes_it(tmp_path: Path) -> None:
+    netcdf4 = pytest.importorskip("netCDF4")
+    path = tmp_path / "n.zarr"
+    values = np.arange(12, dtype="f4").reshape(3, 4)
+    with netcdf4.Dataset(f"file://{path}#mode=nczarr,file", "w") as written:
+        written.createDimension("time", 3)
+        written.createDimension("x", 4)
+        written.title = "t"
+        written.createVariable("x", "i4", ("x",))[:] = [1, 2, 3, 4]
+        variable = written.createVariable("v", "f4", ("time", "x"))
+        variable[:] = values
+        variable.units = "K"
+        inner = written.createGroup("g").createVariable("w", "f8", ("x",))
+        inner[:] = [0.5, 1, 2, 3]
+    with tree(path) as opened:
+        copy = materialise(resolve(opened, "n.nc"), tmp_path / "n.nc")
+    for group in ("/", "/g"):
+        expected = xr.open_zarr(path, group=group, consolidated=False).load()
+        with xr.open_dataset(copy, engine="netcdf4", group=group) as got:
+            xr.testing.assert_equal(got.load(), expected)
+            for name in expected.variables:
+                units = expected[name].attrs.get("units")
+                assert got[name].attrs.get("units") == units
+    with netcdf4.Dataset(copy) as got:
+        np.testing.assert_array_equal(got["v"][:], values)
+        assert got["v"].dimensions == ("time", "x")
+        assert got["g/w"].dimensions == ("x",)

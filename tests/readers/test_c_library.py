@@ -70,9 +70,7 @@ def test_libhdf5(
 
 
 @pytest.mark.parametrize("package", ["netCDF4", "tables"])
-def test_libhdf5_of_other_wheels(
-    package: str, sample: Sample, note: Callable[..., None]
-) -> None:
+def test_libhdf5_of_other_wheels(package: str, sample: Sample, note: Callable[..., None]) -> None:
     """They may be newer than any h5py has."""
     _read(_bundled(package), sample, note)
 

@@ -95,6 +95,11 @@ VARIABLE_STRING = _datatype(
 )
 
 
+# An element of variable length (specification IV.B): its length, where the global heap's collection
+# is, and which of its objects. Not a conversion of values: see `text`.
+TEXT = np.dtype([("length", "<u4"), ("collection", "<u8"), ("index", "<u4")])
+
+
 @dataclass(frozen=True)
 class Stored:
     """How elements of one numpy type are stored.
@@ -110,8 +115,13 @@ class Stored:
 
 
 @lru_cache(256)
-def stored(dtype: np.dtype[Any], *, promote_float16: bool = False) -> Stored:
-    """How elements of `dtype` are stored. Raises Unsupported if HDF5 has no such type."""
+def stored(dtype: np.dtype[Any], *, promote_float16: bool = False, netcdf: bool = False) -> Stored:
+    """How elements of `dtype` are stored. Raises Unsupported if HDF5 has no such type.
+
+    `netcdf` is for arrays with named dimensions: their strings of bytes have no fixed length.
+    """
+    if dtype.kind == "U" or (dtype.kind == "S" and netcdf):
+        return Stored(VARIABLE_STRING, TEXT, {}, (f"{dtype.name} as text of variable length",))
     target = _stored_dtype(dtype, promote_float16)
     attributes, remarks = _time_attributes(dtype)
     remark = _remark(dtype, target)
@@ -129,14 +139,20 @@ def convert(values: np.ndarray[Any, Any], target: np.dtype[Any]) -> np.ndarray[A
             out[name] = convert(values[name], target[name].base)
         return out
     if values.dtype.kind == "U":
-        try:
-            encoded: np.ndarray[Any, Any] = np.char.encode(values, "utf-8", "surrogatepass")
-        except ValueError as error:  # a code point beyond U+10FFFF
-            raise ChunkError(f"text that is not Unicode: {error}") from error
-        return encoded.astype(target)
+        return encoded(values).astype(target)
     if values.dtype.kind in "Mmb":
         return values.view(target)
     return values.astype(target, copy=False)
+
+
+def encoded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Text in UTF-8; bytes as they are. Raises ChunkError if it is not Unicode."""
+    if values.dtype.kind == "S":
+        return values
+    try:
+        return np.char.encode(values, "utf-8", "surrogatepass")
+    except ValueError as error:  # a code point beyond U+10FFFF
+        raise ChunkError(f"text that is not Unicode: {error}") from error
 
 
 def same_bytes(dtype: np.dtype[Any], target: np.dtype[Any]) -> bool:
@@ -280,8 +296,6 @@ def _time_attributes(dtype: np.dtype[Any]) -> tuple[Mapping[str, Any], tuple[str
 
 
 def _remark(dtype: np.dtype[Any], target: np.dtype[Any]) -> tuple[str, ...]:
-    if dtype.kind == "U":
-        return (f"{dtype.name} as UTF-8 of {target.itemsize} bytes",)
     if dtype.kind not in "SMm" and not same_bytes(dtype, target):
         name = "members" if dtype.names is not None else dtype.name
         return (f"{name} promoted to {target.name if dtype.names is None else 'HDF5 types'}",)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from znfs.views.hdf5.structures import PAGE, align, pad8
 
@@ -38,7 +38,7 @@ Late = Callable[[], bytes]  # bytes that are known once addresses are
 class HeapObject:
     """One object of a collection."""
 
-    def __init__(self, collection: _Collection, index: int) -> None:
+    def __init__(self, collection: Collection, index: int) -> None:
         self._collection = collection
         self._index = index
 
@@ -47,28 +47,49 @@ class HeapObject:
         return struct.pack("<IQI", length, self._collection.address, self._index)
 
 
-class _Collection:
+class Collection:
+    """A global heap collection; its objects are counted from 1."""
+
     HEADER = 16
     MOST_OBJECTS = 0xFFFF  # an object's index is a 2-byte field
 
-    def __init__(self) -> None:
+    def __init__(self, objects: Sequence[bytes] = ()) -> None:
         self.address = 0
         self.used = self.HEADER
-        self.objects: list[bytes | Late] = []
+        self._objects: list[bytes | Late] = []
+        for item in objects:
+            self.add(item, len(item))
+
+    @classmethod
+    def size_of(cls, count: int, longest: int) -> int:
+        """Bytes of a collection of `count` objects of at most `longest` bytes."""
+        return max(PAGE, cls.HEADER + count * cls.taken(longest))
+
+    @classmethod
+    def taken(cls, nbytes: int) -> int:
+        """Bytes that an object takes."""
+        return cls.HEADER + align(nbytes, 8)
 
     @property
     def size(self) -> int:
         return max(PAGE, self.used)  # 4096 is the specification's minimum
 
-    def encode(self) -> bytes:
-        out = bytearray(struct.pack("<4sB3xQ", b"GCOL", 1, self.size))
-        for index, item in enumerate(self.objects, 1):
+    def add(self, item: bytes | Late, nbytes: int) -> HeapObject:
+        self._objects.append(item)
+        self.used += self.taken(nbytes)
+        return HeapObject(self, len(self._objects))
+
+    def encode(self, size: int = 0) -> bytes:
+        """The collection in `size` bytes; by default in as many as it takes."""
+        size = size or self.size
+        out = bytearray(struct.pack("<4sB3xQ", b"GCOL", 1, size))
+        for index, item in enumerate(self._objects, 1):
             data = item if isinstance(item, bytes) else item()
             out += struct.pack("<HH4xQ", index, 1, len(data)) + pad8(data)
-        free = self.size - len(out)
+        free = size - len(out)
         if free >= self.HEADER:
             out += struct.pack("<HH4xQ", 0, 0, free)
-        return bytes(out.ljust(self.size, b"\0"))
+        return bytes(out.ljust(size, b"\0"))
 
 
 class GlobalHeap:
@@ -79,8 +100,8 @@ class GlobalHeap:
     """
 
     def __init__(self) -> None:
-        self._collections: list[_Collection] = []
-        self._open: _Collection | None = None
+        self._collections: list[Collection] = []
+        self._open: Collection | None = None
         self._known: dict[bytes, HeapObject] = {}
 
     def add(self, data: bytes) -> HeapObject:
@@ -95,18 +116,15 @@ class GlobalHeap:
         return self._add(data, size)
 
     def _add(self, item: bytes | Late, size: int) -> HeapObject:
-        needed = _Collection.HEADER + align(size, 8)
-        if _Collection.HEADER + needed > PAGE:
-            target = _Collection()
+        if Collection.size_of(1, size) > PAGE:
+            target = Collection()
             self._collections.append(target)
         else:
-            if self._open is None or self._open.used + needed > PAGE:
-                self._open = _Collection()
+            if self._open is None or self._open.used + Collection.taken(size) > PAGE:
+                self._open = Collection()
                 self._collections.append(self._open)
             target = self._open
-        target.objects.append(item)
-        target.used += needed
-        return HeapObject(target, len(target.objects))
+        return target.add(item, size)
 
     @property
     def size(self) -> int:

@@ -74,12 +74,14 @@ def link_name(name: str) -> bytes:
 def dataset(array: Array, layout: Layout) -> Dataset:
     """The dataset of an array. Raises Unsupported if HDF5 cannot hold it."""
     meta = array.meta
-    how = datatypes.stored(meta.dtype, promote_float16=layout.promote_float16)
+    named = bool(meta.dimension_names)
+    how = datatypes.stored(meta.dtype, promote_float16=layout.promote_float16, netcdf=named)
     fill = np.frombuffer(meta.fill, meta.dtype)[:1]
+    is_text = how.dtype is datatypes.TEXT  # whose fill is in its chunks; as a default, none
     return Dataset(
         meta.shape,
         how,
-        datatypes.convert(fill, how.dtype).tobytes(),
+        b"" if is_text else datatypes.convert(fill, how.dtype).tobytes(),
         storage(array, how.dtype, layout),
         {**how.attributes, **meta.attributes},
     )
