@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from znfs import config, doctor, info, logs, mounts, tables
+from znfs import config, info, logs, mounts, tables
 from znfs.cli import COMMANDS, main, mount_main
 from znfs.errors import UsageError
 from znfs.meta import Axis
@@ -194,28 +194,6 @@ def test_doctor(store: Path, capsys: Capture) -> None:
     assert status == (0 if os.access("/dev/fuse", os.W_OK) else 1)
     assert main(["doctor", "/nonexistent.zarr"]) == 1
     assert "/nonexistent.zarr" in capsys.readouterr().out
-
-
-def test_doctor_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {
-        "/etc/updatedb.conf": 'PRUNEFS="nfs tmpfs"\n',
-        "/etc/fuse.conf": "#user_allow_other\n",
-    }
-    monkeypatch.setattr(doctor, "_read", lambda path: texts.get(path, ""))
-    assert [f.level for f in doctor.crawlers()] == ["warn"]
-    texts["/etc/updatedb.conf"] = 'PRUNEFS="nfs fuse.znfs"\n'
-    assert not list(doctor.crawlers())
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert [f.what for f in doctor.allow_other()] == ["--allow-other is for root alone"]
-    texts["/etc/fuse.conf"] = "user_allow_other\n"
-    assert not list(doctor.allow_other())
-    file = tmp_path / "config.toml"
-    file.write_text('[source."s3://b/"]\nstorage_option = {secret = "x"}\n')
-    file.chmod(0o644)
-    monkeypatch.setenv("ZNFS_CONFIG", str(file))
-    assert ["others may read it" in f.what for f in doctor.configuration()] == [True]
-    file.write_text("[nonsense]\n")
-    assert [f.level for f in doctor.configuration()] == ["fail"]
 
 
 # Options

@@ -137,10 +137,27 @@ def test_with_missing_403_a_denied_raw_chunk_is_absent(store, monkeypatch):
         open_tree(str(store), missing_403=True).resolve("a/c/0/0/0")
 
 
-@pytest.mark.parametrize("name", [".DS_Store", "._a", ".Trash-1000", "desktop.ini"])
-def test_what_desktops_look_for_is_not_there(store, name):
-    with pytest.raises(NotFound):
-        open_tree(str(store)).resolve(f"a/{name}")
+CRAWLERS = (
+    ".hidden", ".directory", ".xdg-volume-info", ".Trash", ".Trash-1000", ".trackerignore",
+    ".nomedia", ".thumbnails", ".fuse_hidden0001",  # Linux desktops, indexers and thumbnailers
+    ".DS_Store", "._a", ".metadata_never_index", ".Spotlight-V100", ".fseventsd", ".localized",
+    ".AppleDouble", "Network Trash Folder",  # macOS, and Samba for it
+    "desktop.ini", "Thumbs.db", "autorun.inf", "System Volume Information", "$RECYCLE.BIN",
+)  # fmt: skip
+
+
+def test_what_crawlers_look_for_is_not_there_and_costs_nothing(store):
+    """Indexers, thumbnailers and desktops ask for these in every folder."""
+    folders = ("", "a", "a/chunks", "a/chunks/c", "a/tiff", "a/c")
+    tree = open_tree(str(store), ttl=60.0)
+    for folder in folders:
+        tree.resolve(folder)
+    asked = tree.status()["store"]["requests"]
+    for folder in folders:
+        for name in CRAWLERS:
+            with pytest.raises(NotFound):
+                tree.resolve(f"{folder}/{name}")
+    assert tree.status()["store"]["requests"] == asked
 
 
 @pytest.mark.parametrize(

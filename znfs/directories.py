@@ -24,7 +24,9 @@ from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, View
 _OS_JUNK = frozenset(
     {".DS_Store", ".hidden", ".Trash", ".localized", ".xdg-volume-info", ".directory",
      "desktop.ini", "Desktop.ini", "Thumbs.db", "autorun.inf", "AutoRun.inf", "BDMV",
-     ".metadata_never_index", ".Spotlight-V100", ".fseventsd", ".TemporaryItems"}
+     ".metadata_never_index", ".Spotlight-V100", ".fseventsd", ".TemporaryItems",
+     ".trackerignore", ".nomedia", ".thumbnails", ".sh_thumbnails", ".AppleDouble", ".AppleDB",
+     "Network Trash Folder", "Temporary Items", "System Volume Information", "$RECYCLE.BIN"}
 )  # fmt: skip
 _OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
 _FEW = 1000  # names: a page of S3's LIST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import os
 import re
@@ -25,6 +26,24 @@ from znfs.tables import print_table
 _FEW_FILES = 1024
 _SKEW = 300.0  # seconds; S3 refuses signatures 15 minutes off
 _TIMEOUT = 10.0  # seconds
+_AMAZON = "https://s3.amazonaws.com"
+_EXCLUDE = (
+    "updatedb: PRUNEFS in /etc/updatedb.conf; GNOME's tracker: a file .nomedia or .trackerignore "
+    "above it; KDE: balooctl6 config add excludeFolders; macOS clients: mdutil -i off"
+)
+# What a store says when it is asked, and what to do about it: the first that fits.
+_MENDS = (
+    ("no AWS credentials", "aws configure, --profile, the environment; a public one: --anon"),
+    ("ExpiredToken|TokenRefreshRequired|expired", "renew them: aws sso login, or as you got them"),
+    ("RequestTimeTooSkewed|RequestExpired", "timedatectl set-ntp true"),
+    ("InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken", "other keys: --profile, environment"),
+    ("no such bucket", "another name, --endpoint-url, --region"),
+    ("cannot be resolved|dns error|Name or service", "another name; is DNS in reach?"),
+    ("certificate", "the authority's file: AWS_CA_BUNDLE or SSL_CERT_FILE"),
+    ("401|403|AccessDenied|permission", "ask for the right to read; a public one: --anon"),
+    ("nothing there|no Zarr or N5|No such file", "another path: znfs ls of the folder above"),
+    ("answer|refused|reset|connect|50[0-9]", "is it up, and let through by firewall and proxy?"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +58,10 @@ class Finding:
 def show(source: str | None, options: Options | None) -> None:
     """Check, and print what was found. Raises SourceError if something would stop a mount."""
     findings = [f for check in CHECKS for f in check()]
-    if source is not None and options is not None:
+    if source is None or options is None:
+        with contextlib.suppress(UsageError):  # `configuration` has said so
+            findings += disk_cache(config.load("", {}))
+    else:
         findings += [*disk_cache(options), *clock(source, options), *reach(source, options)]
     print_table(("", "", "Mend"), [(f.level, f.what, f.mend) for f in findings])
     sys.stdout.flush()
@@ -118,6 +140,8 @@ def crawlers() -> Iterator[Finding]:
             "warn", "updatedb will read every mount it can",
             f"add {mounts.FSTYPE} to PRUNEFS in /etc/updatedb.conf",
         )  # fmt: skip
+    else:
+        yield Finding("ok", "crawlers: what they probe for costs no request", _EXCLUDE)
 
 
 def helpers() -> Iterator[Finding]:
@@ -161,19 +185,19 @@ def disk_cache(options: Options) -> Iterator[Finding]:
         return
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         yield Finding("warn", f"{folder}: is not yours alone", f"chown and chmod 700 {folder}")
-    elif not os.access(folder, os.W_OK):
-        yield Finding("warn", f"{folder}: cannot be written", "another --disk-cache")
+    elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield Finding("warn", f"{folder}: cannot be read and written", "another --disk-cache")
     elif shutil.disk_usage(folder).free < options.disk_cache_size:
         yield Finding("warn", f"{folder}: less is free than --disk-cache-size", "a smaller one")
 
 
 def clock(source: str, options: Options) -> Iterator[Finding]:
     """This machine's clock against the server's: signatures hold for minutes only."""
-    url = options.endpoint_url or (source if source.startswith(("http://", "https://")) else None)
+    url = _server(source, options)
     if url is None:
         return
     began = time.time()
-    request = urllib.request.Request(url.partition("|")[0].partition("?")[0], method="HEAD")
+    request = urllib.request.Request(url, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
             said = answer.headers.get("Date")
@@ -181,12 +205,26 @@ def clock(source: str, options: Options) -> Iterator[Finding]:
         said = exc.headers.get("Date")
     except (OSError, ValueError):
         return  # `reach` says more
-    date = email.utils.parsedate_to_datetime(said).timestamp() if said else began
+    try:
+        date = email.utils.parsedate_to_datetime(said).timestamp() if said else began
+    except ValueError:
+        return  # no date
     if abs(date - began) > _SKEW:
         yield Finding(
             "fail", f"the clock is {abs(date - began):.0f} s off the server's",
             "timedatectl set-ntp true",
         )  # fmt: skip
+
+
+def _server(source: str, options: Options) -> str | None:
+    """The web server that a source is read from, if it is one."""
+    from znfs.stores import cloud
+    from znfs.stores.urls import parse
+
+    location = parse(source)
+    if location.scheme in ("http", "https"):
+        return f"{location.scheme}://{location.host}"
+    return (cloud.endpoint_of(location, options) or _AMAZON) if location.scheme == "s3" else None
 
 
 def reach(source: str, options: Options) -> Iterator[Finding]:
@@ -197,7 +235,9 @@ def reach(source: str, options: Options) -> Iterator[Finding]:
     try:
         tree = open_tree(source, options)
     except ZnfsError as exc:
-        yield Finding("fail", str(exc))
+        text = str(exc)
+        mend = next((m for words, m in _MENDS if re.search(words, text, re.IGNORECASE)), "")
+        yield Finding("fail", text, mend)
         return
     yield Finding("ok", f"{tree.url}: answered in {time.monotonic() - began:.2f} s")
     tree.close()
