@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 LIBRARIES = (
-    "zarr", "numcodecs", "tensorstore", "z5py", "ome-zarr", "ngff-zarr", "kerchunk", "h5py",
+    "zarr", "numcodecs", "tensorstore", "z5py", "ome-zarr", "ngff-zarr", "zarrista",
+    "kerchunk", "h5py",
 )  # fmt: skip
 _HEAD = """\
 # Conformance

@@ -287,15 +287,14 @@ def _by_hand(root: Path) -> Iterator[Sample]:
         _put(root / f"refused/{name}", ".zarray", document)
         yield Sample(f"refused/{name}", "Zarr v2", codec, "by hand", "–", refused=text)
     base: dict[str, Any] = json.loads((root / "zarr3/feature0/zarr.json").read_text())
-    chunks = {"kind": "inline", "chunk_shapes": [[2, 3], 9, 11]}
-    grid = {"name": "rectilinear", "configuration": chunks}
     for name, feature, change, text in (
-        ("grid", "rectilinear chunk grid", {"chunk_grid": grid}, "chunk grid 'rectilinear'"),
+        ("grid", "chunk grid that is unknown", {"chunk_grid": {"name": "hexagonal"}},
+         "chunk grid 'hexagonal'"),
         ("transformer", "storage transformer",
          {"storage_transformers": [{"name": "x", "configuration": {}}]}, "storage transformer"),
         ("member", "member that must be understood", {"new": {"must_understand": True}},
          "must be understood"),
-        ("codec", "codec that is unknown", {"codecs": [{"name": "zfp"}]}, "'zfp'"),
+        ("codec", "codec that is unknown", {"codecs": [{"name": "x"}]}, "'x' is unknown"),
     ):  # fmt: skip
         _put(root / f"refused/{name}", "zarr.json", base | change)
         yield Sample(f"refused/{name}", "Zarr v3", feature, "by hand", "–", refused=text)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conformance import extensions, n5
 from tests.conformance.images import images
 from tests.conformance.samples import Sample, Values, everything
 from tests.conftest import Mount, znfs
@@ -102,6 +103,41 @@ def test_every_feature(root: Path, mounted: Path, found: Callable[..., None]) ->
     (strings,) = told["refused/strings"]["remarks"]
     assert "shape [3]" in strings
     assert "string" in strings
+
+
+@pytest.mark.parametrize(
+    ("write", "below"),
+    [
+        (extensions.by_zarrs, "zarrs"), (extensions.small_types, "small"),
+        (extensions.by_hand, "extended"), (n5.by_hand, "hand.n5"), (n5.blosc, "blosc.n5"),
+        (n5.n5_zarr, "n5-zarr"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_extensions_and_n5(
+    write: Callable[[Path], Iterator[Sample]], below: str, root: Path, mounted: Path,
+    found: Callable[..., None],
+) -> None:  # fmt: skip
+    for sample in compare(write(root), root, mounted, found):
+        assert sample.refused in reasons(root / sample.path), sample
+    assert same_keys(root, mounted, below)
+
+
+def test_registered_extensions_that_are_refused(
+    root: Path, mounted: Path, found: Callable[..., None]
+) -> None:
+    samples = compare(extensions.refused(root), root, mounted, found)
+    assert len(samples) == len(extensions.REFUSED)
+    told = json.loads(znfs("info", "--json", root / "registered").stdout)["nodes"]
+    remarks = {f"registered/{node['path']}": " ".join(node["remarks"]) for node in told}
+    for sample in samples:
+        assert sample.refused in remarks[sample.path], (sample, remarks[sample.path])
+
+
+def reasons(path: Path) -> str:
+    """Why znfs shows no views of the array at `path`."""
+    told = json.loads(znfs("info", "--json", path.parent).stdout)["nodes"]
+    return " ".join(r for node in told if node["path"] == path.name for r in node["remarks"])
 
 
 def test_zarr_python_2(root: Path, mounted: Path, found: Callable[..., None]) -> None:

@@ -115,6 +115,8 @@ _SIZED = {  # name: numpy kind, bytes per unit
     "raw_bytes": ("V", 1),
     "numpy.void": ("V", 1),
 }
+# Registered, and refused: complex numbers of small parts, fixed-point numbers.
+_NOT_NUMPYS = re.compile(r"complex_(?:b?float16|float[468]_\w+)|[NQ]\d+f\d+|binary_fixed_point")
 _TIMES = {"numpy.datetime64": "<M8", "numpy.timedelta64": "<m8"}
 
 
@@ -146,7 +148,10 @@ def parse_v3(name: str, value: Any, depth: int = 0) -> DataType:
         return DataType(_time(name, kind, config))
     if kind in ("struct", "structured"):
         return DataType(_struct(name, config, depth))
-    raise Unsupported(f"{name}: data type {shown(kind)} is unknown")
+    if kind == "optional":
+        raise Unsupported(f"{name}: data type 'optional' holds values that may be missing")
+    reason = "has no counterpart in NumPy" if _NOT_NUMPYS.fullmatch(kind) else "is unknown"
+    raise Unsupported(f"{name}: data type {shown(kind)} {reason}")
 
 
 def _sized(name: str, kind: str, config: Mapping[str, Any]) -> DType:

@@ -162,7 +162,8 @@ def _keys(value: Any) -> ChunkKeys:
     if kind in ("suffix", "zarrs.default_suffix"):
         return _suffixed(kind, config)
     if kind not in _KEYS:
-        raise Unsupported(f"{DOCUMENT}: chunk key encoding {shown(kind)} is unknown")
+        reason = "is not read" if kind in ("fanout", "template") else "is unknown"
+        raise Unsupported(f"{DOCUMENT}: chunk key encoding {shown(kind)} {reason}")
     prefix, separator = _KEYS[kind]
     separator = config.get("separator", separator)
     if separator not in (".", "/"):
