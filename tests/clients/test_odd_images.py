@@ -26,6 +26,8 @@ ORDERS = {
     "zcyx": (3, 4, 1),
     "ctyx": (3, 1, 2),
     "yxc": (3, 1, 1),
+    "tyx": (1, 1, 2),
+    "tzyx": (1, 4, 2),
 }
 LENGTHS = {"t": 2, "c": 3, "z": 4, "y": 30, "x": 20}
 # The types of single planes ImageJ 1 opens, and what it has of them.
