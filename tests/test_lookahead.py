@@ -96,6 +96,18 @@ def boxes_read(shape, grid, corners, far=True, chunk=2):
     return store, found
 
 
+def test_chunks_of_one_plane_are_looked_ahead_for_as_far_as_loading_takes():
+    array, values, store = make_array((32, 16, 16), (1, 16, 16))
+    array.cache = BlockCache(1 << 20, 4, far=True)
+    for z, file in enumerate(planes_of(array)[:4]):
+        array.shared[(0, 1, 2)]._lead_time = 1e6  # seconds
+        assert file.read(0, file.size) == values[z].tobytes()
+        settle(array.cache)
+        # The fourth plane is the first at which a reader is known to go from slab to slab.
+        assert len(store.gets) == (1, 2, 3, 32)[z]
+    assert set(store.gets.values()) == {1}
+
+
 _FAR_APART = [(5, 1, 4), (0, 6, 1), (3, 3, 6), (6, 0, 2), (1, 4, 5), (4, 6, 0)]
 
 
