@@ -55,3 +55,13 @@ def test_a_refresh_makes_a_client_anew_that_failed():
     store.renew()
     assert store.stat("a")
     assert len(clients) == 2
+
+
+def test_a_refresh_itself_asks_nobody():
+    """Where credentials come from may take its time, or not answer."""
+    changed: list[bool] = []  # to ask would be an IndexError
+    store = store_of([], changed)
+    assert store.stat("a")
+    store.renew()
+    changed.append(True)
+    assert store.stat("a")

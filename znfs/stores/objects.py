@@ -77,6 +77,7 @@ class ObjectStore:
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._fallback: Store | None = None
+        self._doubtful = False  # whether the client may be one to be made anew
         self._failed = False  # whether the client met an error other than a refusal
         self._renewed = 0.0
 
@@ -144,10 +145,8 @@ class ObjectStore:
                 yield Entry(name, False, meta["size"])
 
     def renew(self) -> None:
-        anew = self._failed or self._changed is None or self._changed()
+        self._doubtful = True
         with self._lock:
-            if anew:
-                self._client, self._failed = None, False
             fallback = self._fallback
         if isinstance(fallback, Renewable):
             fallback.renew()
@@ -199,6 +198,11 @@ class ObjectStore:
             raise translated from None
 
     def _connected(self) -> Client:
+        if self._doubtful:
+            self._doubtful = False
+            if self._failed or self._changed is None or self._changed():
+                with self._lock:
+                    self._client, self._failed = None, False
         with self._lock:
             if self._client is None:
                 self._client = self._connect()
