@@ -146,6 +146,13 @@ def test_status_of_one_mount(store: Path, mount: Mount) -> None:
     assert status["process"]["resident_bytes"] > 1 << 20
     assert status["fuse"]["requests"]["read"] > 0
     assert status["versions"]["python"]
+    assert 0 <= status["cache"]["hit_rate"] <= 1
+    assert status["disk_cache"] is None
+    percentiles = status["store"]["latency"]["percentiles"]
+    assert percentiles.keys() == {"0.5", "0.9", "0.99"}
+    assert 0 < percentiles["0.5"] <= percentiles["0.99"]
+    assert status["uptime"] > 0
+    assert "ChunkError: plain/c/0/0/0" in status["cache"]["last_errors"][-1]["error"]
     assert str(mounted) in znfs("status").stdout
 
 

@@ -27,7 +27,7 @@ def show(mountpoint: str | None, *, as_json: bool) -> None:
     """Print the status of the mount at `mountpoint`, or of every mount. Raises MountError."""
     found = _find(mountpoint)
     if as_json:
-        states = [{"mountpoint": m.mountpoint, "source": m.source} | s for m, s in found]
+        states = [{"mountpoint": m.mountpoint, "source": m.source} | derived(s) for m, s in found]
         json.dump(states if mountpoint is None else states[0], sys.stdout, indent=2)
         sys.stdout.write("\n")
     elif mountpoint is not None:
@@ -37,6 +37,24 @@ def show(mountpoint: str | None, *, as_json: bool) -> None:
         print_table(COLUMNS, [row(m, s) for m, s in found], right=RIGHT)
     else:
         print("no znfs mount on this machine")
+
+
+def derived(status: dict[str, Any]) -> dict[str, Any]:
+    """`status`, with what follows from its counters: hit rates (0 to 1) and percentiles of the
+    latency (upper bounds in seconds); null where nothing was counted, or past the last bound."""
+    full = dict(status)
+    for part in ("cache", "disk_cache"):
+        if counters := full.get(part):
+            full[part] = counters | {"hit_rate": _share(counters)}
+    if latency := full.get("store", {}).get("latency"):
+        found = {f"{part:g}": percentile(latency, part) for part in PERCENTILES}
+        counted = sum(latency["count"])
+        percentiles = {
+            part: bound if counted and bound != float("inf") else None
+            for part, bound in found.items()
+        }
+        full["store"] = full["store"] | {"latency": latency | {"percentiles": percentiles}}
+    return full
 
 
 def watch(mountpoint: str | None, interval: float = 1.0) -> None:
@@ -171,9 +189,14 @@ def _bound_text(bound: float, last: float) -> str:
     return f"> {last:g} s" if bound == float("inf") else f"≤ {bound:g} s"
 
 
+def _share(cache: Mapping[str, Any]) -> float | None:
+    asked: int = cache.get("hits", 0) + cache.get("misses", 0)
+    return cache.get("hits", 0) / asked if asked else None
+
+
 def _rate(cache: Mapping[str, Any]) -> str:
-    asked = cache.get("hits", 0) + cache.get("misses", 0)
-    return f"{100 * cache.get('hits', 0) / asked:.0f} %" if asked else ""
+    share = _share(cache)
+    return "" if share is None else f"{share:.0%}".replace("%", " %")
 
 
 def _counts(counts: Mapping[str, int]) -> str:
