@@ -150,6 +150,20 @@ def test_channels_that_nothing_is_known_of(tmp_path, imagej):
     check_values(facts, data)
 
 
+def test_channels_of_which_some_are_known(tmp_path, imagej):
+    data = noise((4, 30, 20), "<u2")
+    shown = {"channels": [
+        {"label": "DAPI", "color": "0000FF", "window": {"start": 10, "end": 200}},
+        {"color": "FF0000"},
+        {"window": {"start": 5, "end": 90}},
+    ]}  # fmt: skip
+    tree = open_tree(str(write_image(tmp_path / "i.zarr", [data], "cyx", omero=shown)))
+    facts = imagej(save(tree, "0/0.tif", tmp_path / "i.tif"))
+    assert facts["range"] == ["10 200", "5 200", "5 90", "5 200"]
+    assert facts["colour"] == ["0 0 255", "255 0 0", "0 255 0", "255 255 255"]
+    assert facts["label"] == ["DAPI", "", "", ""]
+
+
 def test_more_channels_than_imagej_blends(tmp_path, imagej):
     data = noise((9, 30, 20), "u1")
     tree = open_tree(str(write_image(tmp_path / "i.zarr", [data], "cyx")))

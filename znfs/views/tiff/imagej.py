@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, cycle
 from math import isfinite
 
 import numpy as np
@@ -114,12 +114,14 @@ def metadata_tags(meta: ArrayMeta, stack: Hyperstack) -> list[Tag]:
         labels = [(c.name or "")[:_LONGEST_LABEL].encode("utf-16-le", "replace") for c in shown]
         kinds.append((b"labl", labels * (stack.count // stack.channels)))
     if stack.channels > 1:
-        windows = [_stored(c.window, meta.dtype) for c in shown if c.window]
-        if len(windows) == len(shown):
+        if known := [c.window for c in shown if c.window]:
+            # A channel without one is shown in the range that has all of the others'.
+            widest = min(low for low, _ in known), max(high for _, high in known)
+            windows = [_stored(c.window or widest, meta.dtype) for c in shown]
             limits = list(chain.from_iterable(windows))
             kinds.append((b"rang", [struct.pack(f"<{len(limits)}d", *limits)]))
         if any(c.color for c in shown):
-            kinds.append((b"luts", [_lut(c, i) for i, c in enumerate(shown)]))
+            kinds.append((b"luts", [_lut(color) for color in _colors(shown)]))
     if not kinds:
         return []
     # Integers, these four letters too, are in the file's byte order.
@@ -137,7 +139,13 @@ def _stored(window: tuple[float, float], dtype: np.dtype) -> tuple[float, float]
     return window[0] + offset, window[1] + offset
 
 
-def _lut(channel: Channel, i: int) -> bytes:
-    """256 reds, greens and blues, from black to the channel's colour."""
-    color = channel.color or _COLORS[i % len(_COLORS)]
+def _colors(shown: Sequence[Channel]) -> list[tuple[int, int, int]]:
+    """Each channel's own colour, or the next of ImageJ's that no channel has."""
+    taken = {c.color for c in shown}
+    free = cycle([color for color in _COLORS if color not in taken] or _COLORS)
+    return [c.color or next(free) for c in shown]
+
+
+def _lut(color: tuple[int, int, int]) -> bytes:
+    """256 reds, greens and blues, from black to `color`."""
     return b"".join(bytes(step * part // 255 for step in range(256)) for part in color)
