@@ -5,12 +5,16 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import json
 import lzma
+import os
 import struct
+import subprocess
 import sys
 import threading
 import tracemalloc
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numcodecs
@@ -206,6 +210,20 @@ def test_bombs_stop_at_the_declared_size(name: str):
         assert tracemalloc.get_traced_memory()[1] < BOMB // 8
     finally:
         tracemalloc.stop()
+
+
+def test_bombs_take_no_memory():
+    """256 MiB where 16 KiB belong, in chains too: by how much the process grows."""
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bombs"], cwd=root, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(root)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["chains"] == 15
+    assert told["silent"] == []
+    assert told["grew"] < 64 << 20
 
 
 def test_headers_that_lie():
