@@ -134,9 +134,10 @@ def test_a_killed_daemon(s3: S3, start: Start, tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.soak
+@(lambda test: test if os.environ.get("ZNFS_FAULTS_REPORT") else pytest.mark.soak(test))
 def test_stopped_for_a_minute(s3: S3, start: Start) -> None:
     mounted = start(s3.url)
+    every: list[rig.Outcome] = []
     assert mounted.read(GRID[0]).said == RIGHT
     s3.suspend()
     try:
@@ -144,10 +145,12 @@ def test_stopped_for_a_minute(s3: S3, start: Start) -> None:
         while time.monotonic() < end:
             found = mounted.read_all(GRID[1:])
             assert {o.said for o in found} == {"EIO"}
+            every += found
             assert max(o.seconds for o in found) < rig.DEADLINE + rig.MARGIN
             assert mounted.read(GRID[0]).said == RIGHT
             assert mounts.status(str(mounted.path))["process"]["threads"] < 350
     finally:
         s3.resume()
-    eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+    after = eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+    rig.report("server stopped for a minute", every, [], mounted.lines(), after)
     mounted.close()

@@ -121,7 +121,8 @@ class HttpClient:
             # The read timeout is for each wait on the socket: `_body` minds the sum.
             timeout=Timeout(connect=budget.connect, read=budget.attempt),
             retries=Retry(total=_REDIRECTS, connect=0, read=0, status=0, other=0,
-                          redirect=_REDIRECTS, raise_on_redirect=True),
+                          redirect=_REDIRECTS, raise_on_redirect=True,
+                          respect_retry_after_header=False),  # `fetch` does
             preload_content=False,
             decode_content=False,
         )
