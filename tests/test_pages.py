@@ -77,3 +77,19 @@ def test_units(unit: str, tmp_path: Path) -> None:
     )  # fmt: skip
     ours = [line for line in done.stderr.splitlines() if name in line or "znfs" in line]
     assert not ours
+
+
+def test_the_service_is_exposed_as_little_as_fuse_bears(tmp_path: Path) -> None:
+    """`systemd-analyze security` of the unit: "OK", though it may have no namespace of its own."""
+    require("systemd-analyze")
+    text = (ROOT / "systemd/znfs@.service").read_text().replace("@PREFIX@", "/usr/local")
+    unit = tmp_path / "znfs@volume.service"
+    unit.write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", unit],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    found = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+    if found is None:
+        pytest.skip(done.stderr.strip() or "this systemd-analyze knows no --offline")
+    assert float(found[1]) < 5
