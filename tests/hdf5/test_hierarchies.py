@@ -68,6 +68,11 @@ _GROUP = st.recursive(
 )
 
 
+_LAYOUTS = st.sampled_from(
+    [hdf5.Layout(), hdf5.Layout(index="implicit"), hdf5.Layout(merge=2), hdf5.Layout(merge=1000)]
+)
+
+
 def _values(spec: dict[str, Any]) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(spec["seed"])
     raw = rng.integers(0, 120, spec["shape"])
@@ -113,6 +118,30 @@ def _check(file: h5py.Group, group: zarr.Group, exact: bool) -> None:
         np.testing.assert_array_equal(got, expected)
         assert got.shape == expected.shape
         _check_attributes(dict(dataset.attrs), child.attrs.asdict())
+
+
+# Those that h5dump writes as they are; of others, HDF5's own files too, it writes nothing.
+_DUMPED = {"i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"}
+
+
+def _check_h5dump(copy: Path, group: zarr.Group, path: str) -> None:
+    """The elements as h5dump reads them. A `[` in a name would begin its hyperslab."""
+    raw = copy.with_name("raw")
+    for name, child in group.members():
+        at = f"{path}/{name}"
+        if isinstance(child, zarr.Group):
+            _check_h5dump(copy, child, at)
+        elif child.size and np.dtype(child.dtype).str[1:] in _DUMPED and "[" not in at:
+            command = ["h5dump", "-d", at, "-b", "LE", "-o", raw, copy]
+            done = subprocess.run(command, capture_output=True, timeout=60)
+            assert done.returncode == 0, (at, done.stderr)
+            expected = np.asarray(child[...]).tobytes()
+            assert raw.read_bytes() == expected, (
+                at,
+                child.dtype,
+                raw.stat().st_size,
+                len(expected),
+            )
 
 
 _ADDED = {"CLASS", "NAME", "DIMENSION_LIST", "_FillValue", "dtype", "_ARRAY_DIMENSIONS"}
@@ -174,14 +203,16 @@ def test_hierarchies(
         root = zarr.open_group(path, mode="r", use_consolidated=False)
         with tree(path) as opened:
             group = opened.resolve("").node  # type: ignore[union-attr]
-            file = hdf5.group_file(group, "s")
+            layout = data.draw(_LAYOUTS)
+            file = hdf5.group_file(group, "s", layout)
             copy = materialise(file, Path(folder) / "copy.h5")
             _check_reads(file, copy, data)
             with h5py.File(copy) as h5:
                 _check(h5, root, True)
-            with h5py.File(Seekable(SlotFile(group, hdf5.Layout()))) as h5:
+            with h5py.File(Seekable(SlotFile(group, layout))) as h5:
                 _check(h5, root, False)
-            if set(_linked(node)).isdisjoint({"s.h5"}):
+            if layout == hdf5.Layout() and set(_linked(node)).isdisjoint({"s.h5"}):
                 assert resolve(opened, "s.h5").size == file.size
         done = subprocess.run(["h5dump", copy], capture_output=True, timeout=60)
         assert done.returncode == 0, done.stderr
+        _check_h5dump(copy, root, "")
