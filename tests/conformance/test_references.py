@@ -5,8 +5,10 @@ The remote ones are on S3 (a gateway) and on a web server; one mount each.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +20,11 @@ import pytest
 import zarr
 
 from tests.conftest import Mount, znfs
+from tests.fuzz.hostile import noise
 from tests.servers.nginx import Nginx
 from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
-from znfs.errors import Denied, SourceError, StoreError, UsageError
+from znfs.errors import Denied, SourceError, StoreError, UsageError, ZnfsError
 from znfs.options import Options
 from znfs.stores import open_store
 
@@ -265,8 +268,18 @@ def test_a_remote_document_names_no_local_file(nginx: Nginx, folder: Path) -> No
 
 def test_a_damaged_record_of_parquet_is_an_error(local: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(local / "local.parq", tmp_path / "r.parq")
-    (copy / "u/refs.0.parq").write_bytes(b"PAR1 noise")
+    record = copy / "u/refs.0.parq"
+    whole = record.read_bytes()
+    rng = random.Random(0)
+    damaged = [b"PAR1 noise", b"", b"PAR1" * 3, whole[:-1], whole[: len(whole) // 2]]
+    damaged += [whole[:-300] + noise(rng, whole[-300:]) for _ in range(100)]
+    for data in damaged:
+        record.write_bytes(data)
+        store, _ = open_store(f"reference://::{copy}", Options())
+        assert store.get("t/0.0") is not None
+        with contextlib.suppress(ZnfsError):  # what is damaged may be of no consequence
+            store.get("u/0.0")
+    record.write_bytes(damaged[0])
     store, _ = open_store(f"reference://::{copy}", Options())
-    assert store.get("t/0.0") is not None
     with pytest.raises(SourceError, match="no Parquet"):
         store.get("u/0.0")

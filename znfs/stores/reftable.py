@@ -9,7 +9,6 @@ file for every `record_size` chunks of an array.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 from bisect import bisect_left
@@ -25,6 +24,8 @@ from znfs.stores.base import Blob, Entry, Store
 
 _MOST_BYTES = 1 << 30  # a document beyond this is refused
 _RECORDS_KEPT = 64
+_MOST_ROWS = 1 << 22  # of a record; writers' default is 100,000
+_COLUMNS = ("path", "offset", "size", "raw")
 _HINT = "pip install 'znfs[parquet]'"
 _SEGMENT = re.compile(r"[^/\0]+")
 _TEMPLATE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
@@ -248,24 +249,29 @@ def _number(name: str, grid: tuple[int, ...]) -> int | None:
 
 
 def _read_parquet(key: str, blob: Blob) -> Mapping[str, Any]:
+    """The columns of a record, by pyarrow: fastparquet crashes the process on damaged files."""
     try:
-        import pandas
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise SourceError(f"references in Parquet need pandas: {_HINT}") from error
+        raise SourceError(f"references in Parquet need pyarrow: {_HINT}") from error
     try:
-        frame = pandas.read_parquet(io.BytesIO(bytes(blob.data)))
-        return {name: frame[name].to_numpy() for name in frame.columns}
-    except ImportError as error:
-        raise SourceError(f"references in Parquet need fastparquet or pyarrow: {_HINT}") from error
-    # Two libraries may be behind it, each with errors of its own: none may pass for absent chunks.
-    except Exception as error:
+        file = ParquetFile(pyarrow.BufferReader(blob.data))
+        about = file.metadata
+        nbytes = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
+        if about.num_rows > _MOST_ROWS or nbytes > _MOST_BYTES:
+            raise SourceError(f"{key}: {about.num_rows} references of {nbytes} bytes")
+        found = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        table = file.read(found, use_threads=False)
+        return {name: table.column(name) for name in found}
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError) as error:
         raise SourceError(f"{key}: no Parquet file of references: {error}") from error
 
 
 def _row(url: str, key: str, columns: Mapping[str, Any], row: int) -> Reference | None:
     def value(column: str) -> Any:
         cells = columns.get(column)
-        return None if cells is None or row >= len(cells) else cells[row]
+        return None if cells is None or row >= len(cells) else cells[row].as_py()
 
     raw, path = value("raw"), value("path")
     if isinstance(raw, bytes):
