@@ -276,6 +276,37 @@ _REFERENCES = {"version": 1, "templates": {"u": "s3://bucket/x"}, "refs": {
     "../g": "out", "h": ["zip://x::/etc/x"], "i": ["http://127.0.0.1/", 0, 1]}}  # fmt: skip
 
 
+# Records of references in Parquet.
+
+
+def _record(data: bytes) -> None:
+    index = json.dumps({"record_size": 4, "metadata": {
+        "a/.zarray": {"shape": [4], "chunks": [1]}}}).encode()  # fmt: skip
+    document = MemoryStore({".zmetadata": index, "a/refs.0.parq": data})
+    document.url = "/data/refs.parq"
+    store = ReferenceStore(document, "", lambda url: MemoryStore({"x": b"data"}))
+    for row in range(4):
+        with contextlib.suppress(ZnfsError):
+            store.get(f"a/{row}", 0, 100)
+
+
+def _of_records() -> list[bytes]:
+    try:
+        import pyarrow
+        from pyarrow.parquet import write_table
+    except ImportError:  # then no record is read
+        return [b"PAR1"]
+    made = []
+    for compression in ("none", "zstd", "snappy", "gzip"):
+        table = pyarrow.table({
+            "path": ["s3://b/x", "s3://b/y", None, ""], "offset": [0, 4, 0, 1],
+            "size": [4, 0, 0, 9], "raw": [None, None, b"inline", None]})  # fmt: skip
+        out = io.BytesIO()
+        write_table(table, out, compression=compression)
+        made.append(out.getvalue())
+    return made
+
+
 # Zip files, pages of web servers, image metadata.
 
 
@@ -353,6 +384,7 @@ TARGETS: dict[str, Target] = {
     "references": Target(
         _references, [bytes([k]) + _json(_REFERENCES) for k in (0, 1)], _change_behind(1)
     ),
+    "records": Target(_record, _of_records()),
     "zip files": Target(_zip, _of_zips()),
     "web pages": Target(_page, [_PAGE]),
     "images": Target(_image, [_json(OME)], _change_behind(0)),

@@ -273,14 +273,14 @@ def _row(url: str, key: str, columns: Mapping[str, Any], row: int) -> Reference 
         cells = columns.get(column)
         return None if cells is None or row >= len(cells) else cells[row].as_py()
 
-    raw, path = value("raw"), value("path")
-    if isinstance(raw, bytes):
-        return raw
-    if not isinstance(path, str):
-        return None
     try:
+        raw, path = value("raw"), value("path")
+        if isinstance(raw, bytes):
+            return raw
+        if not isinstance(path, str):
+            return None
         offset, size = int(value("offset") or 0), int(value("size") or 0)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # also for text that is no UTF-8
         raise SourceError(f"{url}: {key}: no reference") from None
     if offset < 0 or size < 0:
         raise SourceError(f"{url}: {key}: a reference of negative size or offset")
