@@ -314,7 +314,7 @@ def _zip(data: bytes) -> None:
     store = ZipStore(Remote(data))
     with contextlib.suppress(StoreError):
         for entry in islice(store.list(""), _MANY):
-            assert entry.name not in (".", "..")
+            # Dots may be names of members; the tree does not show them (the target `stores`).
             assert "/" not in entry.name
             for key in (entry.name, f"{entry.name}/b"):
                 with contextlib.suppress(StoreError):
