@@ -162,7 +162,7 @@ class Pages(MemoryStore):
 
 
 def test_the_deadline_is_the_operation_s(clock):
-    """Of two requests of one operation, the second has what the first left."""
+    """Counted from the last answer: a request that fails leaves less to those after it."""
     inner = MemoryStore({"a": b"1", "b": b"2"})
     store = WatchedStore(inner, 10)
     seen = []
@@ -176,12 +176,19 @@ def test_the_deadline_is_the_operation_s(clock):
     try:
         for _ in range(3):
             store.get("a")
-        with pytest.raises(StoreError, match="no time is left"):
-            store.get("a")
-        assert seen == pytest.approx([9, 5, 1])
+        assert seen == pytest.approx([9, 9, 9])
         deadline.begin(100)
         store.get("a")
         assert seen[-1] == pytest.approx(10)  # no request has more than the store's own
+        deadline.begin(9)
+        clock.now += 5
+        inner.fail = Hanging(clock)
+        with pytest.raises(StoreError, match="timed out"):
+            store.get("a")
+        inner.fail = slow
+        with pytest.raises(StoreError, match="no time is left"):
+            store.get("a")
+        assert len(seen) == 4
         assert store.status()["answering"]
     finally:
         deadline.begin(inf)

@@ -10,7 +10,8 @@ What it promises:
   index): nested loads are not made to wait for room, so they cannot deadlock. All others get room
   in the order in which they came for it.
 - An error is handed to those who waited for that load and is not kept.
-- Nobody waits longer than their operation has left (`znfs.deadline`); the load goes on.
+- Nobody waits longer than their operation has left (`znfs.deadline`), counted from the last answer
+  to what they wait for; the load goes on.
 
 Atomic under the lock: look-up with claim; publish with removal from the flights. Loads run
 outside it.
@@ -23,6 +24,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Any
 
 from cachetools import Cache
@@ -122,7 +124,7 @@ class _Recency(Cache[Hashable, Value]):
 class _Batch:
     """Loads that one call makes together. `flights` are those still without an answer."""
 
-    __slots__ = ("claimed", "flights", "load", "nbytes", "queued", "urgent")
+    __slots__ = ("claimed", "flights", "load", "nbytes", "operation", "queued", "urgent")
 
     def __init__(self, load: LoadMany, nbytes: int) -> None:
         self.load = load
@@ -130,6 +132,7 @@ class _Batch:
         self.claimed = False
         self.queued = False
         self.urgent = False  # a load that has room waits for it
+        self.operation = deadline.operation()  # of the thread that runs it
         self.flights: dict[Hashable, _Flight] = {}
 
 
@@ -155,6 +158,7 @@ class BlockCache:
         self._flights: dict[Hashable, _Flight] = {}
         self._loading = 0  # bytes reserved by loads that run
         self._queued = 0  # bytes of prefetches not begun
+        self._landed = 0  # values that loads have brought
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._waiting: deque[_Batch] = deque()  # for room, the first to come first
@@ -194,7 +198,7 @@ class BlockCache:
                 self._room.notify_all()
         if mine:
             self._run(flight.batch)
-        elif not flight.done.wait(deadline.wait()):
+        elif not deadline.wait_for(flight.done, flight.batch.operation):
             raise StoreError("what another reader is loading did not come in time")
         if flight.error is not None:
             raise flight.error
@@ -324,12 +328,14 @@ class BlockCache:
             if batch.claimed:
                 return  # a reader took it over
             self._claim(batch)
+        deadline.begin(inf)
         self._run(batch)
 
     def _run(self, batch: _Batch) -> None:
         """Load a claimed batch and hand out its values, or the error to those left without one."""
         nested = getattr(self._nested, "depth", 0)
         error: BaseException | None = None
+        batch.operation = deadline.operation()
         with self._lock:
             # What takes nothing never waits: nested loads may have gone beyond the limit, and one
             # of them may be waiting for just this.
@@ -372,6 +378,7 @@ class BlockCache:
                 self._lru[key] = value
             del batch.flights[key]  # not before: should anything above fail, it gets the error
             flight.value = value
+            self._landed += 1
             self._room.notify_all()
             self._land(key, flight)
         self._hand_on()
@@ -388,7 +395,8 @@ class BlockCache:
     # The methods below are called with the lock held.
 
     def _wait_for_room(self, batch: _Batch) -> bool:
-        """Wait until `batch` is the first to come and fits; False if its time is over before."""
+        """Wait until `batch` is the first to come and fits; False if its time is over before, and
+        no load has brought anything meanwhile."""
 
         def may_go() -> bool:
             fits = not self._loading or self._loading + batch.nbytes <= self.limit
@@ -396,7 +404,13 @@ class BlockCache:
 
         self._waiting.append(batch)
         try:
-            return self._room.wait_for(may_go, deadline.wait())
+            while not may_go():
+                landed = self._landed
+                if not self._room.wait(deadline.wait()):
+                    return False
+                if self._landed > landed:
+                    deadline.progress()
+            return True
         finally:
             self._waiting.remove(batch)
             self._room.notify_all()

@@ -1,10 +1,10 @@
 """A store over a store: counts what is asked, and spares a dead store's callers the waiting.
 
-A request has a deadline: its operation's, and no longer than a request may ever take. One that got
-no answer, while nothing else was heard from the store either, makes it suspect: others are then
-given a quarter of the time. If they get no answer either, it is taken for dead. From then on all
-fail at once, but for one that tries again every few seconds: a thousand chunks of a store that is
-down take little more than one deadline, not a thousand; one chunk that a store hangs on takes no
+A request has a deadline: what its operation has left, and no longer than a request ever has. One
+that got no answer, while nothing else was heard from the store either, makes it suspect: others are
+then given a quarter of the time. If they get no answer either, it is taken for dead. From then on
+all fail at once, but for one that tries again every few seconds: a thousand chunks of a store that
+is down take little more than one deadline, not a thousand; one chunk that a store hangs on takes no
 other with it.
 """
 
@@ -135,6 +135,8 @@ class WatchedStore:
         """Count a request that ended just now, and see what it says of the store."""
         now = time.monotonic()
         took = now - began
+        if error is None:
+            deadline.progress()
         with self._lock:
             self._requests[kind] += 1
             self._spent += took
@@ -171,6 +173,7 @@ class _Request:
         """Part of the answer is there: begin the deadline anew."""
         self._limit.renew()
         self._watched.heard()
+        deadline.progress()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._limit.__exit__()
