@@ -113,7 +113,7 @@ def test_a_slow_line_is_read_and_a_silent_store_is_not(clock, tmp_path):
         for p in tmp_path.rglob("*") if p.is_file()
     }  # fmt: skip
     inner = MemoryStore(objects)
-    cache = BlockCache(1 << 20)
+    cache = BlockCache(1 << 20, workers=0)  # the clock is one for all threads
     hierarchy = Hierarchy(WatchedStore(inner, 10), cache, ttl=1e9, root_name="s")
     from znfs.extents import Slab
 
