@@ -146,7 +146,7 @@ def test_what_is_guessed_in_vain_stays_a_small_share():
         fetched += len(begun)
         begun.clear()
     assert fetched <= read * (1 + Boxes._WASTE) + 8
-    assert waits < 0.5 * read  # without guesses 0.62
+    assert waits < 0.57 * read  # without guesses 0.62
 
 
 def test_boxes_of_local_stores_are_not_guessed():

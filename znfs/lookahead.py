@@ -164,7 +164,7 @@ class Boxes:
 
     _ALIKE = 8  # boxes
     _MOST = 0.6  # of the last boxes
-    _WASTE = 1 / 16  # guessed in vain, of the chunks read
+    _WASTE = 1 / 32  # guessed in vain, of the chunks read
     _MOST_CREDIT = 16.0  # chunks
 
     def __init__(self, grid: Shape, begin: Callable[[Iterable[Index]], object]) -> None:
