@@ -34,7 +34,8 @@ CACHED, MISSED = "cached", "missed"
 def run(bench: Bench) -> None:
     seconds = 2.0 if bench.quick else 5.0
     cached, missed = specs()
-    room = 2 * cached.volume.nbytes
+    # Room for what is cached and for a slab of what is missed, with what is begun of the next one.
+    room = 3 * cached.volume.nbytes
     with (
         mounts.znfs(both(bench.data, cached, missed), "--cache-size", str(room)) as mount,
         mounts.znfs(bench.data.store(missed), "--cache-size", "64MiB") as elsewhere,

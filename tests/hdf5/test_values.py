@@ -238,6 +238,27 @@ def test_text_has_variable_length(tmp_path: Path, index: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("merge", [1, 2, 3, 1000])
+@pytest.mark.parametrize("width", [3, 400])
+def test_text_in_merged_chunks(tmp_path: Path, merge: int, width: int) -> None:
+    """Collections that span the store's chunks, and several of them a chunk."""
+    letters = np.array(["", "a", "é", "日本語", "x" * width])
+    values = _RNG.choice(letters, (1, 37, 20)).astype(f"U{width}")
+    written = zarr.create_array(
+        tmp_path / "a.zarr", shape=values.shape, chunks=(1, 5, 8), dtype=f"U{width}"
+    )
+    written[...] = values
+    with tree(tmp_path / "a.zarr") as opened:
+        array = opened.resolve("").node  # type: ignore[union-attr]
+        file = hdf5.array_file(array, "a", hdf5.Layout(merge=merge))
+        with h5py.File(Seekable(file)) as h5:
+            assert h5["a"].chunks == (1, min(5 * merge, 37), 8)
+            np.testing.assert_array_equal(h5["a"].asstr()[...], values)
+        whole = materialise(file, tmp_path / "copy.h5").read_bytes()
+        for start in _RNG.integers(0, file.size, 50).tolist():
+            assert file.read(start, 5000) == whole[start : start + 5000]
+
+
 def test_text_that_c_would_cut_is_an_error(tmp_path: Path) -> None:
     values = np.array(["a", "b", "c\0d", "e"])
     written = zarr.create_array(tmp_path / "a.zarr", shape=(4,), chunks=(2,), dtype="U3")

@@ -92,7 +92,7 @@ class ConvertedBlocks:
             part, skip = divmod(start + at, self._part_nbytes)
             n = min(self._part_nbytes - skip, len(target) - at)
             index = self._index(number, part)
-            self._copy(number, self._view(index), skip, target[at : at + n])
+            self._copy(number, part, self._view(index), skip, target[at : at + n])
             at += n
 
     def _view(self, index: Index | None) -> np.ndarray[Any, Any]:
@@ -103,8 +103,10 @@ class ConvertedBlocks:
         view: np.ndarray[Any, Any] = block[part_of_block]
         return view
 
-    def _copy(self, number: int, view: np.ndarray[Any, Any], start: int, target: Bytes) -> None:
-        """Bytes of a view into chunk `number`, converted, in C order, from byte `start` on."""
+    def _copy(
+        self, number: int, part: int, view: np.ndarray[Any, Any], start: int, target: Bytes
+    ) -> None:
+        """Bytes of a part of chunk `number`, converted, in C order, from its byte `start` on."""
         size = self._dtype.itemsize
         lo, hi = start // size, -(-(start + len(target)) // size)
         values = datatypes.convert(elements(view, lo, hi), self._dtype)
@@ -122,7 +124,8 @@ class ConvertedBlocks:
 
 
 def elements(view: np.ndarray[Any, Any], lo: int, hi: int) -> np.ndarray[Any, Any]:
-    """Elements [lo, hi) of `view` in C order, as a new array of one dimension."""
+    """Elements [lo, hi) of `view`, which has them, in C order, as a new array of one dimension."""
+    assert 0 <= lo <= hi <= view.size
     values = np.empty(hi - lo, view.dtype)
     at = 0
     for box_lo, box_hi in boxes(view.shape, lo, hi):

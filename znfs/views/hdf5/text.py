@@ -34,6 +34,7 @@ class TextBlocks(ConvertedBlocks):
         self._address = address
         self._references = self.size
         self._elements = prod(pieces.chunk)
+        self._part_elements = prod(self._part)
         longest = array.meta.dtype.itemsize  # UTF-8 takes at most numpy's 4 bytes a character
         fit = _COLLECTION_BYTES // Collection.size_of(1, longest)
         self._each = max(1, min(fit, self._elements, Collection.MOST_OBJECTS))
@@ -53,10 +54,12 @@ class TextBlocks(ConvertedBlocks):
         if start < self._references:
             super().prefetch(start, min(stop, self._references))
 
-    def _copy(self, number: int, view: np.ndarray[Any, Any], start: int, target: Bytes) -> None:
+    def _copy(
+        self, number: int, part: int, view: np.ndarray[Any, Any], start: int, target: Bytes
+    ) -> None:
         size = datatypes.TEXT.itemsize
         lo, hi = start // size, -(-(start + len(target)) // size)
-        at = np.arange(lo, hi)
+        at = np.arange(lo, hi) + part * self._part_elements
         values = np.zeros(hi - lo, datatypes.TEXT)
         values["length"] = np.char.str_len(_encoded(view, lo, hi))
         collections = number * self._per_chunk + at // self._each
@@ -66,10 +69,16 @@ class TextBlocks(ConvertedBlocks):
 
     def _make(self, i: int) -> bytes:
         """The `i`-th collection."""
-        number, part = divmod(i, self._per_chunk)
-        lo = part * self._each
-        hi = min(lo + self._each, self._elements)
-        texts = _encoded(self._view(self._index(number, 0)), lo, hi).tolist()
+        number, place = divmod(i, self._per_chunk)
+        at = place * self._each
+        over = min(at + self._each, self._elements)
+        texts: list[bytes] = []
+        while at < over:
+            part, skip = divmod(at, self._part_elements)
+            n = min(self._part_elements - skip, over - at)
+            view = self._view(self._index(number, part))
+            texts += _encoded(view, skip, skip + n).tolist()
+            at += n
         return Collection(texts).encode(self._collection)
 
 
