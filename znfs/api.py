@@ -61,10 +61,19 @@ def mount(source: str, mountpoint: str | Path | None = None, **options: Any) -> 
 
 
 def status() -> list[dict[str, Any]]:
-    """What the daemon of each znfs mount on this machine says of itself. Raises MountError."""
+    """What the daemon of each znfs mount on this machine says of itself, and its `mountpoint`; of
+    one that does not answer its `source` and the `error`."""
     from znfs import mounts
+    from znfs.errors import MountError
 
-    return [mounts.status(m.mountpoint) | {"mountpoint": m.mountpoint} for m in mounts.mounts()]
+    found = []
+    for mount in mounts.mounts():
+        try:
+            about = mounts.status(mount.mountpoint)
+        except MountError as error:
+            about = {"source": mount.source, "error": str(error)}
+        found.append(about | {"mountpoint": mount.mountpoint})
+    return found
 
 
 def _start(
