@@ -24,6 +24,9 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 log = logging.getLogger(__name__)
 
 _LEAST = 64 << 10  # bytes; below, the C library's heap is as good
+# From this size on (bands) the C library maps each piece apart and gives it back at once, and numpy
+# asks for huge pages by itself.
+_MMAP_THRESHOLD = 4 << 20
 _HUGE_PAGE = 2 << 20
 _REGION = 16 << 20  # bytes of a region, unless one block is larger
 # What has been let go of and not been taken again is kept up to this many bytes; the rest goes
@@ -35,7 +38,6 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
-_MMAP_THRESHOLD = 4 << 20
 _TRIM_THRESHOLD = 32 << 20
 _ARENAS = 2
 
@@ -55,6 +57,10 @@ def bound_heap() -> None:
     mallopt(_M_ARENA_MAX, _ARENAS)
     mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
+
+
+def _is_pooled(nbytes: int) -> bool:
+    return _LEAST <= nbytes < _MMAP_THRESHOLD
 
 
 class Pool:
@@ -77,7 +83,7 @@ class Pool:
 
         Raises MemoryError.
         """
-        if nbytes < _LEAST:
+        if not _is_pooled(nbytes):
             return np.empty(nbytes, np.uint8)
         size = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
         with self._lock:
@@ -173,7 +179,7 @@ def keep(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     owner = getattr(root.base, "obj", root.base)
     lent = isinstance(owner, mmap.mmap)
     held = root.nbytes if lent or owner is None else memoryview(owner).nbytes
-    if held == block.nbytes and (lent or block.nbytes < _LEAST):
+    if held == block.nbytes and (lent or not _is_pooled(block.nbytes)):
         return block
     own = array(block.shape, block.dtype)
     own[...] = block
