@@ -38,7 +38,7 @@ class Seekable(io.RawIOBase):
 
     def readinto(self, out: Any) -> int:
         view = memoryview(out).cast("B")
-        # h5py holds its lock meanwhile. A collection in a thread that loads may free h5py's objects,
+        # h5py holds its lock meanwhile. A collection in a thread that loads may free h5py's things,
         # which takes that lock: neither would ever go on.
         with paused():
             n = self.file.read_into(self.at, view)
