@@ -27,8 +27,7 @@ _LEAST = 64 << 10  # bytes; below, the C library's heap is as good
 # From this size on (bands) the C library maps each piece apart and gives it back at once, and numpy
 # asks for huge pages by itself.
 _MMAP_THRESHOLD = 4 << 20
-_HUGE_PAGE = 2 << 20
-_REGION = 16 << 20  # bytes of a region, unless one block is larger
+_REGION = 16 << 20  # bytes of a region: whole huge pages, several blocks
 # What has been let go of and not been taken again is kept up to this many bytes; the rest goes
 # back to the system.
 _MOST_IDLE = 32 << 20
@@ -120,12 +119,10 @@ class _Region:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        nbytes = max(_REGION // size * size, size)
-        nbytes = -(-nbytes // _HUGE_PAGE) * _HUGE_PAGE
         try:
-            self.memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self.memory = mmap.mmap(-1, _REGION, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
-            raise MemoryError(f"no {nbytes} bytes for blocks: {error}") from error
+            raise MemoryError(f"no {_REGION} bytes for blocks: {error}") from error
         if hasattr(mmap, "MADV_HUGEPAGE"):
             try:
                 self.memory.madvise(mmap.MADV_HUGEPAGE)
@@ -134,7 +131,7 @@ class _Region:
         self.lent: dict[int, Any] = {}  # offset: weak reference to the block there
         # Offsets of idle blocks: those that hold memory, and those that do not.
         self.used: list[int] = []
-        self.fresh = list(range(nbytes // size * size - size, -1, -size))
+        self.fresh = list(range(_REGION // size * size - size, -1, -size))
 
     @property
     def full(self) -> bool:

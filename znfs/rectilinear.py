@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs import memory
 from znfs.cache import BlockCache
 from znfs.chunks import Chunks
 from znfs.codecs import Decoder
@@ -108,6 +109,6 @@ class Assembly:
             self._confirm()
             return None
         try:
-            return self._decoder(self._meta.stored_shape(index)).decode(blob.data)
+            return memory.keep(self._decoder(self._meta.stored_shape(index)).decode(blob.data))
         except ChunkError as error:
             raise ChunkError(f"{self._chunks.key(index)}: {error}") from error

@@ -70,7 +70,7 @@ def streams(
 
 
 def _stream_codec(
-    make: Callable[[Config, BytesForm], Callable[[], Any]], many: bool = True, padding: bytes = b""
+    make: Callable[[Config, BytesForm], Callable[[], Any]], padding: bytes = b""
 ) -> Callable[[Config, BytesForm], tuple[Step, Form]]:
     def prepare(config: Config, form: BytesForm) -> tuple[Step, Form]:
         fresh = make(config, form)
