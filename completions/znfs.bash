@@ -7,14 +7,14 @@
 
 _shtab_znfs_subparsers=(mount umount status info ls cat refresh doctor)
 
-_shtab_znfs_mount_option_strings=(-h --help -o --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --allow-other --uid --gid --umask --log-level --log-file --metrics-port --foreground -f)
+_shtab_znfs_mount_option_strings=(-h --help -o --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --string-bytes --allow-other --uid --gid --umask --log-level --log-file --metrics-port --foreground -f)
 _shtab_znfs_umount_option_strings=(-h --help -l --lazy)
 _shtab_znfs_status_option_strings=(-h --help -w --watch --json)
-_shtab_znfs_info_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --json)
-_shtab_znfs_ls_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 -l --long)
-_shtab_znfs_cat_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16)
+_shtab_znfs_info_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --string-bytes --json)
+_shtab_znfs_ls_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --string-bytes -l --long)
+_shtab_znfs_cat_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --string-bytes)
 _shtab_znfs_refresh_option_strings=(-h --help)
-_shtab_znfs_doctor_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16)
+_shtab_znfs_doctor_option_strings=(-h --help --manifest --backend --anon --no-sign-request --requester-pays --profile --region --endpoint-url --storage-option --missing-403 --deadline --config --cache-size --disk-cache --disk-cache-size --ttl --views --hdf5-index --hdf5-merge --hdf5-float16 --string-bytes)
 _shtab_znfs_option_strings=(-h --help --version)
 
 

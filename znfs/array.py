@@ -52,7 +52,10 @@ class Array:
         self.meta = meta
         self.version = version
         self.mtime = mtime
-        self.fill = np.frombuffer(meta.fill, meta.dtype)[0:1].reshape(())
+        self.fill = (
+            np.array(meta.fill, object) if meta.is_variable
+            else np.frombuffer(meta.fill, meta.dtype)[0:1].reshape(())
+        )  # fmt: skip
         self.confirm = confirm
         self._identity = f"{path}\0{version}\0{generation}"
         self.cache = cache
@@ -70,7 +73,10 @@ class Array:
     # Made when a chunk is first asked for: a group may have more arrays than anybody reads.
     @cached_property
     def _decoder(self) -> Decoder:
-        return Decoder(self.meta.codecs, self.meta.dtype, self.meta.chunks, self.meta.fill)
+        meta = self.meta
+        return Decoder(
+            meta.codecs, meta.dtype, meta.chunks, meta.fill, meta.most_of_chunk, meta.clipped_chunk
+        )
 
     @cached_property
     def _chunks(self) -> Chunks:
@@ -85,13 +91,15 @@ class Array:
         """The decoded chunk at `index`: full chunk shape, C order, little-endian, read-only.
 
         Parts beyond the array's edge, and chunks the store does not have, hold the fill value.
+        Elements of variable length have no such form: see `load`.
         Raises ChunkError for damage, Stale if the array has gone, Denied, StoreError.
         """
         value = self.load(index)
         return np.broadcast_to(self.fill, self.meta.chunks) if value is None else value
 
     def load(self, index: Index) -> Block | None:
-        """As `block`, but None for a chunk the store does not have."""
+        """As `block`, but None for a chunk the store does not have. Elements of variable length
+        are packed (codecs.vlen), those beyond the array's edge at its first chunk left out."""
         key = (self._identity, index)
         return self.cache.get(key, self._nbytes, lambda: _kept(self._load(index)))  # type: ignore[no-any-return]
 

@@ -129,18 +129,23 @@ class Hierarchy:
         root_name: str,
         ttl: float,
         missing_403: bool = False,
+        string_bytes: int = ArrayMeta.string_bytes,
         formats: Sequence[Format] = FORMATS,
         manifest: Sequence[str] = (),
         disk: DiskTier | None = None,
         identity: str = "",
     ) -> None:
-        """`identity` tells this store from all others, to the disk tier; by default, its URL."""
+        """`identity` tells this store from all others, to the disk tier; by default, its URL.
+
+        `string_bytes` is ArrayMeta's.
+        """
         self.store = store
         self._folders = store if isinstance(store, Folders) else None
         self.cache = cache
         self._root_name = root_name
         self._ttl = ttl
         self.missing_403 = missing_403
+        self._string_bytes = string_bytes
         self._disk = disk
         self._identity = identity or store.url
         self._formats = formats
@@ -377,6 +382,8 @@ class Hierarchy:
                 docs = {n: bytes(blobs[n].data) for n in fmt.documents if n in blobs}
                 meta = _parse(fmt, docs) if docs else None
                 if isinstance(meta, ArrayMeta):
+                    if meta.is_variable:
+                        meta = replace(meta, string_bytes=self._string_bytes)
                     if inherited.axes is not None and len(inherited.axes) == meta.ndim:
                         meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
                     return Array(

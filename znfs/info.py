@@ -59,9 +59,9 @@ def row(tree: Tree, node: Description) -> tuple[str, ...]:
         " ".join(map(axis_text, meta.axes)),
         _by(meta.shape),
         chunks,
-        meta.stored_dtype or str(meta.dtype),
+        meta.stored_dtype or meta.dtype_name,
         " ".join(c.name for c in meta.codecs) or "none",
-        size_text(meta.nbytes),
+        ("≤ " if meta.is_variable else "") + size_text(meta.nbytes),
         "" if stored is None else size_text(stored),
         views,
     )
@@ -78,7 +78,7 @@ def node_json(tree: Tree, node: Description) -> dict[str, Any]:
             "chunks": meta.chunks,
             "shards": [s.shape for s in meta.shards],
             **({"chunk_edges": [e.runs for e in meta.edges]} if meta.edges else {}),
-            "dtype": meta.dtype.name,
+            "dtype": meta.dtype_name if meta.is_variable else meta.dtype.name,
             "stored_dtype": meta.stored_dtype,
             "codecs": [_plain(codec) for codec in meta.codecs],
             "axes": [

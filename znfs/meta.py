@@ -14,6 +14,16 @@ import numpy as np
 Index = tuple[int, ...]
 Shape = tuple[int, ...]
 
+# Types of elements of variable length, text and bytes. Their blocks are rows of bytes
+# (codecs/vlen.py).
+VARIABLE_TEXT: np.dtype[Any] = np.dtypes.StringDType()
+VARIABLE_BYTES: np.dtype[Any] = np.dtype(object)
+
+_MOST_OF_CHUNK = (1 << 32) - 1
+# What the elements of variable length of a chunk, and of an array, may take whatever their number.
+_LEAST_OF_CHUNK = 64 << 10
+_LEAST_OF_ARRAY = 1 << 20
+
 
 @dataclass(frozen=True)
 class CodecSpec:
@@ -166,6 +176,9 @@ class ArrayMeta:
     Where stored objects are not all of one shape, `edges` has their lengths along each axis; the
     first of `shards` is then the largest there is. Without shards, `chunks` are then blocks of
     about the same size that are put together from them.
+
+    Elements of variable length (`dtype` is VARIABLE_TEXT or VARIABLE_BYTES) take at most
+    `most_of_chunk` bytes in a chunk: what views are laid out for must be known from metadata.
     """
 
     format: str  # "zarr2", "zarr3", "n5"
@@ -183,6 +196,7 @@ class ArrayMeta:
     stored_dtype: str = ""  # as the document spells it, for people
     channels: tuple[Channel, ...] = ()  # of the image this array is a level of
     fill_given: bool = True  # False: the document gave none (Zarr v2 null); `fill` is zeros
+    string_bytes: int = 256  # room for an element of variable length, on average over a chunk
 
     @cached_property
     def ndim(self) -> int:
@@ -192,6 +206,11 @@ class ArrayMeta:
     def grid(self) -> Shape:
         """Number of chunks along each axis; 0 where the array is empty."""
         return tuple(-(-s // c) for s, c in zip(self.shape, self.chunks, strict=True))
+
+    @cached_property
+    def clipped_chunk(self) -> Shape:
+        """Shape of a chunk as far as it can lie within the array's."""
+        return tuple(map(min, self.chunks, self.shape))
 
     @cached_property
     def outer_chunks(self) -> Shape:
@@ -230,14 +249,36 @@ class ArrayMeta:
         return prod(self.shape)
 
     @cached_property
+    def is_variable(self) -> bool:
+        """Whether elements are of variable length."""
+        return self.dtype in (VARIABLE_TEXT, VARIABLE_BYTES)
+
+    @cached_property
+    def most_of_chunk(self) -> int:
+        """Bytes that the elements of a chunk may take together, if they are of variable length."""
+        count = max(1, prod(self.grid))
+        room = self.string_bytes * prod(self.chunks)
+        return min(max(room, _LEAST_OF_ARRAY // count, _LEAST_OF_CHUNK), _MOST_OF_CHUNK)
+
+    @cached_property
     def nbytes(self) -> int:
-        """Bytes of the whole decoded array."""
+        """Bytes of the whole decoded array; the most there may be if its elements vary."""
+        if self.is_variable:
+            return prod(self.grid) * self.chunk_nbytes
         return self.size * self.dtype.itemsize
 
     @cached_property
     def chunk_nbytes(self) -> int:
-        """Bytes of one decoded chunk."""
+        """Bytes of one decoded chunk; the most there may be if its elements vary."""
+        if self.is_variable:  # packed: a start, a length and up to 7 bytes of padding each
+            return self.most_of_chunk + 19 * prod(self.chunks) + 16
         return prod(self.chunks) * self.dtype.itemsize
+
+    @cached_property
+    def dtype_name(self) -> str:
+        """The type for people."""
+        names = {VARIABLE_TEXT: "string", VARIABLE_BYTES: "bytes"}
+        return names.get(self.dtype) or str(self.dtype)
 
     @cached_property
     def axis_names(self) -> tuple[str, ...]:

@@ -74,6 +74,10 @@ class Options:
         "keep", "what HDF5 files show 16-bit floats as; some NetCDF readers fail on them", "views",
         choices=("keep", "float32"),
     )
+    string_bytes: int = option(
+        256, "room in HDF5 files for a string of variable length, on average over a chunk",
+        "views", parse=parse_size, metavar="SIZE",
+    )
     manifest: str | None = option(
         None, "file that names the nodes of a store that cannot list", "source", metavar="FILE"
     )

@@ -32,7 +32,7 @@ def _of_array(array: Array) -> dict[str, str]:
     found = {
         "shape": _by(meta.shape),
         "chunks": _by(meta.outer_chunks if meta.is_assembled else meta.chunks),
-        "dtype": str(meta.dtype),
+        "dtype": meta.dtype_name,
         "axes": ",".join(meta.axis_names),
         "format": meta.format,
     }

@@ -53,7 +53,7 @@ def stack(
     itemsize = meta.dtype.itemsize
     if any(codec.name in _WIDENING for codec in meta.codecs):
         itemsize = max(itemsize, _WIDEST)
-    stored = prod(encoded) * itemsize
+    stored = meta.chunk_nbytes if meta.is_variable else prod(encoded) * itemsize
     most = [2 * stored + _GROWTH]
     for shard in reversed(meta.shards):
         most.append(_index_nbytes(shard) + prod(shard.grid) * most[-1])

@@ -92,6 +92,7 @@ class Tree:
             root_name=info.name,
             ttl=options.ttl,
             missing_403=options.missing_403,
+            string_bytes=options.string_bytes,
             formats=formats,
             manifest=_read_manifest(options.manifest),
             disk=self._disk,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.codecs import checks, compressors, filters, layout, n5, pco, promote, registered
+from znfs.codecs import checks, compressors, filters, layout, n5, pco, promote, registered, vlen
 from znfs.codecs.forms import (
     FAILURES,
     ArrayForm,
@@ -28,7 +28,7 @@ from znfs.codecs.forms import (
     shown,
 )
 from znfs.errors import ChunkError, Unsupported
-from znfs.meta import CodecSpec, Shape
+from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec, Shape
 
 __all__ = ["CODECS", "INTERNAL", "REFUSED", "Decoder", "encoded_size", "unwrap"]
 
@@ -57,6 +57,14 @@ ARRAY_TO_ARRAY: dict[str, Prepare] = {
     "reshape": registered.prepare_reshape,
     "squeeze": registered.prepare_squeeze,
     **{name: filters.prepare_filter(name) for name in filters.FILTERS},
+}
+# What can be applied to elements of variable length, and to no others but for the first three.
+OF_VARIABLE: dict[str, Prepare] = {
+    "transpose": layout.prepare_transpose,
+    "reshape": registered.prepare_reshape,
+    "squeeze": registered.prepare_squeeze,
+    "vlen-utf8": vlen.prepare_utf8,
+    "vlen-bytes": vlen.prepare_bytes,
 }
 BYTES_TO_BYTES: dict[str, Prepare] = {
     "raw": _prepare_raw,
@@ -97,8 +105,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "json": "holds Python objects, which have no fixed size",
         "json2": "holds Python objects, which have no fixed size",
         "msgpack2": "holds Python objects, which have no fixed size",
-        "vlen-utf8": "holds strings of variable length, which have no fixed size",
-        "vlen-bytes": "holds bytes of variable length, which have no fixed size",
         "vlen-array": "holds arrays of variable length, which have no fixed size",
     }
 )
@@ -122,7 +128,7 @@ if pco.INSTALLED:
 # Codecs that formats put into a chain themselves; no document may name them.
 INTERNAL = frozenset({"n5_block", "n5_lz4", "promote", "raw"})
 CODECS: Mapping[str, Prepare] = MappingProxyType(
-    {**ARRAY_TO_ARRAY, **ARRAY_TO_BYTES, **BYTES_TO_BYTES}
+    {**ARRAY_TO_ARRAY, **ARRAY_TO_BYTES, **OF_VARIABLE, **BYTES_TO_BYTES}
 )
 
 
@@ -132,15 +138,26 @@ def _chain(specs: Sequence[CodecSpec], form: Form) -> tuple[list[tuple[str, Step
     for spec in specs:
         if spec.name not in CODECS:
             raise Unsupported(f"codec {shown(spec.name)} {REFUSED.get(spec.name, 'is unknown')}")
-        arrays = isinstance(form, ArrayForm)
-        tables = (ARRAY_TO_ARRAY, ARRAY_TO_BYTES) if arrays else (BYTES_TO_BYTES,)
+        kind, tables = _codecs_for(form)
         prepare = next((t[spec.name] for t in tables if spec.name in t), None)
         if prepare is None:
-            kind = "an array" if arrays else "bytes"
             raise Unsupported(f"codec {shown(spec.name)} cannot be applied to {kind}")
         step, form = prepare(spec.config, form)
         steps.append((spec.name, step))
     return steps[::-1], form
+
+
+def _codecs_for(form: Form) -> tuple[str, tuple[Mapping[str, Prepare], ...]]:
+    """What such a form is called, and the tables of the codecs that can be applied to it."""
+    if isinstance(form, BytesForm):
+        return "bytes", (BYTES_TO_BYTES,)
+    if _is_variable(form.dtype):
+        return "elements of variable length", (OF_VARIABLE,)
+    return "an array", (ARRAY_TO_ARRAY, ARRAY_TO_BYTES)
+
+
+def _is_variable(dtype: np.dtype[Any]) -> bool:
+    return dtype in (VARIABLE_TEXT, VARIABLE_BYTES)
 
 
 def _run(steps: Sequence[tuple[str, Step]], data: Any) -> Any:
@@ -156,31 +173,44 @@ class Decoder:
     """Decodes the chunks of one array. Safe for many threads.
 
     `specs` are in the order of encoding; `dtype` (little-endian) and `shape` are those of a
-    decoded chunk; `fill` is one element, for parts of a chunk that are not stored. Raises
-    Unsupported.
+    decoded chunk; `fill` is one element, for parts of a chunk that are not stored. `most` is what
+    elements of variable length may take together, in bytes; of them, those beyond `clip` (for each
+    axis) are left out. Raises Unsupported.
     """
 
     def __init__(
-        self, specs: Sequence[CodecSpec], dtype: np.dtype[Any], shape: Shape, fill: bytes
+        self,
+        specs: Sequence[CodecSpec],
+        dtype: np.dtype[Any],
+        shape: Shape,
+        fill: bytes,
+        most: int = 0,
+        clip: Shape = (),
     ) -> None:
         self.dtype = dtype
         self.shape = shape
+        self._is_variable = _is_variable(dtype)
+        self._clip = (*map(slice, clip), ...)
         start = [
             CodecSpec(s.name, {"fill": fill, **s.config}) if s.name == "n5_block" else s
             for s in specs
         ]
-        self._steps, form = _chain(start, ArrayForm(dtype, shape))
+        self._steps, form = _chain(start, ArrayForm(dtype, shape, most))
         if not isinstance(form, BytesForm):
             raise Unsupported("no codec turns the array into bytes")
 
     def decode(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
-        """The chunk: C-contiguous, read-only, exactly `shape` and `dtype`. Raises ChunkError.
+        """The chunk: C-contiguous, read-only, exactly `shape` and `dtype`; if its elements are of
+        variable length, a row of bytes that vlen.Packed reads. Raises ChunkError.
 
         It may lie in `data`: who keeps it asks `memory.keep`. Never produces much more than the
         declared size, whatever the data claims.
         """
         out = _run(self._steps, data)
-        block = layout.contiguous(out.astype(self.dtype, copy=False)).reshape(self.shape)
+        if self._is_variable:
+            block = vlen.pack(out[self._clip])
+        else:
+            block = layout.contiguous(out.astype(self.dtype, copy=False)).reshape(self.shape)
         block.flags.writeable = False
         return block
 

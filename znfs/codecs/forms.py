@@ -31,14 +31,22 @@ FAILURES: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """An array: the side of a codec that faces the array."""
+    """An array: the side of a codec that faces the array.
+
+    `most` is what elements of variable length may take together, in bytes.
+    """
 
     dtype: np.dtype[Any]
     shape: Shape
+    most: int = 0
+
+    @property
+    def count(self) -> int:
+        return prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) * self.dtype.itemsize
+        return self.count * self.dtype.itemsize
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -90,4 +91,4 @@ def prepare_transpose(config: Config, form: ArrayForm) -> tuple[Step, Form]:
     def decode(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return data.transpose(back)
 
-    return decode, ArrayForm(form.dtype, tuple(form.shape[k] for k in order))
+    return decode, replace(form, shape=tuple(form.shape[k] for k in order))

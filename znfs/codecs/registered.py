@@ -7,6 +7,7 @@ What a configuration says in terms of Zarr's data types, formats/zarr3.py has ma
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -146,7 +147,7 @@ def prepare_squeeze(config: Config, form: ArrayForm) -> tuple[Step, Form]:
 
 
 def _reshaped(form: ArrayForm, shape: tuple[int, ...]) -> tuple[Step, Form]:
-    return lambda data: data.reshape(form.shape), ArrayForm(form.dtype, shape)
+    return lambda data: data.reshape(form.shape), replace(form, shape=shape)
 
 
 def prepare_packed_bits(config: Config, form: ArrayForm) -> tuple[Step, Form]:

@@ -38,8 +38,11 @@ def telling(document: Mapping[str, Any], *members: str) -> Iterator[None]:
 def checked(name: str, meta: ArrayMeta) -> ArrayMeta:
     """`meta`, once its chunks are known to be decodable. Raises Unsupported or MetadataError."""
     encoded = meta.outer_chunks if meta.is_assembled else meta.chunks
-    check_chunk_nbytes(name, encoded, meta.dtype.itemsize)
+    itemsize = meta.string_bytes if meta.is_variable else meta.dtype.itemsize
+    check_chunk_nbytes(name, encoded, itemsize)
     try:
+        if meta.is_assembled and meta.is_variable:
+            raise Unsupported("elements of variable length in a rectilinear grid without shards")
         Decoder(meta.codecs, meta.dtype, encoded, meta.fill)
         for shard in meta.shards:
             count = prod(shard.grid)

@@ -13,7 +13,7 @@ from znfs.codecs.forms import shown
 from znfs.codecs.promote import SMALL
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats.document import integer
-from znfs.meta import CodecSpec
+from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec
 
 DType = np.dtype[Any]
 
@@ -30,17 +30,27 @@ def little(dtype: DType) -> DType:
     return dtype.newbyteorder("<")
 
 
+VARIABLE = (VARIABLE_TEXT, VARIABLE_BYTES)
+# Zarr v2 says of objects only by their first filter what they are.
+OBJECTS = {"vlen-utf8": VARIABLE_TEXT, "vlen-bytes": VARIABLE_BYTES}
+
+
+def is_object(value: Any) -> bool:
+    """Whether a Zarr v2 `dtype` is numpy's type of objects."""
+    return isinstance(value, str) and value.lstrip("<>|=") in ("O", "O4", "O8")
+
+
 def parse_numpy(name: str, value: Any, depth: int = 0) -> DType:
     """A Zarr v2 `dtype`: a string, or a list of [name, dtype] or [name, dtype, shape].
 
-    Raises Unsupported for objects (strings of variable length), MetadataError for nonsense.
+    Raises Unsupported for objects, MetadataError for nonsense.
     """
     if isinstance(value, list):
         return _parse_fields(name, value, depth)
     if not isinstance(value, str):
         raise MetadataError(f"{name}: no data type {shown(value)}")
-    if value.lstrip("<>|=") in ("O", "O4", "O8"):
-        kind = "objects (such as strings of variable length)"
+    if is_object(value):
+        kind = "objects other than text and bytes"
         raise Unsupported(f"{name}: data type {value!r} {_NO_SIZE.format(kind)}")
     if not any(known.fullmatch(value) for known in (_SIMPLE, _NAMES, _TIME)):
         raise MetadataError(f"{name}: no data type {shown(value)}")
@@ -102,10 +112,10 @@ _CORE = {
     "complex_float32": "<c8", "complex_float64": "<c16",
 }  # fmt: skip
 _VARIABLE = {
-    "string": "strings of variable length",
-    "variable_length_utf8": "strings of variable length",
-    "bytes": "bytes of variable length",
-    "variable_length_bytes": "bytes of variable length",
+    "string": VARIABLE_TEXT,
+    "variable_length_utf8": VARIABLE_TEXT,
+    "bytes": VARIABLE_BYTES,
+    "variable_length_bytes": VARIABLE_BYTES,
 }
 _SIZED = {  # name: numpy kind, bytes per unit
     "fixed_length_utf32": ("<U", 4),
@@ -120,8 +130,16 @@ _NOT_NUMPYS = re.compile(r"complex_(?:b?float16|float[468]_\w+)|[NQ]\d+f\d+|bina
 _TIMES = {"numpy.datetime64": "<M8", "numpy.timedelta64": "<m8"}
 
 
+def parse_array_v3(name: str, value: Any) -> DataType:
+    """The Zarr v3 `data_type` of an array, whose elements may be of variable length."""
+    kind = value.get("name") if isinstance(value, dict) else value
+    if isinstance(kind, str) and kind in _VARIABLE:
+        return DataType(_VARIABLE[kind])
+    return parse_v3(name, value)
+
+
 def parse_v3(name: str, value: Any, depth: int = 0) -> DataType:
-    """A Zarr v3 `data_type`: a name, or an object with name and configuration."""
+    """A Zarr v3 `data_type` of known size: a name, or an object with name and configuration."""
     config: Any = {}
     if isinstance(value, str):
         kind = value
@@ -141,7 +159,7 @@ def parse_v3(name: str, value: Any, depth: int = 0) -> DataType:
             raise MetadataError(f"{name}: data type {kind} is no whole number of bytes")
         return DataType(_numpy(name, f"V{bits // 8}"))
     if kind in _VARIABLE:
-        raise Unsupported(f"{name}: data type {kind!r} {_NO_SIZE.format(_VARIABLE[kind])}")
+        raise Unsupported(f"{name}: data type {kind!r} where elements must have a fixed size")
     if kind in _SIZED:
         return DataType(_sized(name, kind, config))
     if kind in _TIMES:

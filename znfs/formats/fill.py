@@ -32,7 +32,9 @@ def parse(name: str, value: Any, dtype: DType, stored: DType | None = None) -> b
     `stored` is the type as it lies in the store, where that differs: base64 spells its bytes.
     """
     try:
-        if value is None:  # as zarr-python 3 has it: NaT for times, else zero
+        if value is None:  # as zarr-python 3 has it: NaT for times, else zero, or nothing
+            if dtype.kind in "TO":
+                return b""
             return _time("NaT", dtype, dtype) if dtype.kind in "mM" else bytes(dtype.itemsize)
         return _element(value, dtype, dtype if stored is None else stored)
     except (_Bad, ValueError, TypeError, OverflowError, UnicodeError, RecursionError) as error:
@@ -130,6 +132,22 @@ def _bytes(value: Any, dtype: DType, stored: DType) -> bytes:
     return _padded(raw, dtype)
 
 
+def _variable_bytes(value: Any, dtype: DType, stored: DType) -> bytes:
+    if value == 0:  # what zarr-python 2 wrote
+        return b""
+    if not isinstance(value, str):
+        raise _Bad("no base64")
+    return _unbase64(value)
+
+
+def _variable_text(value: Any, dtype: DType, stored: DType) -> bytes:
+    if isinstance(value, int | float):  # as zarr-python 3 has it, whose version 2 wrote 0 for text
+        value = str(value)
+    if not isinstance(value, str):
+        raise _Bad("no text")
+    return value.encode()
+
+
 def _text(value: Any, dtype: DType, stored: DType) -> bytes:
     if value == 0:
         return bytes(dtype.itemsize)
@@ -177,5 +195,5 @@ def _exactly(raw: bytes, stored: DType, dtype: DType) -> bytes:
 
 _KINDS = {
     "b": _bool, "i": _int, "u": _int, "f": _float, "c": _complex, "m": _time, "M": _time,
-    "S": _bytes, "V": _bytes, "U": _text,
+    "S": _bytes, "V": _bytes, "U": _text, "T": _variable_text, "O": _variable_bytes,
 }  # fmt: skip

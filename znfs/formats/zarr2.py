@@ -74,15 +74,16 @@ def _array(document: dict[str, Any], attributes: dict[str, Any]) -> ArrayMeta:
     if not isinstance(filters, list):
         raise MetadataError(f"{name}: filters are no list but {shown(filters)}")
     codecs = [_codec(c) for c in [*filters, document.get("compressor")] if c is not None]
-    stored = dtypes.parse_numpy(name, spelled)
-    dtype = dtypes.little(stored)
+    variable = dtypes.OBJECTS.get(codecs[0].name) if codecs and dtypes.is_object(spelled) else None
+    stored = variable or dtypes.parse_numpy(name, spelled)
+    dtype = variable or dtypes.little(stored)
     separator = document.get("dimension_separator", ".")
     if separator not in _SEPARATORS:
         raise MetadataError(f"{name}: no dimension_separator {shown(separator)}")
     order = document.get("order", "C")
     if order not in _ORDERS:
         raise MetadataError(f"{name}: no order {shown(order)}")
-    layout = [_layout(stored)]
+    layout = [] if variable else [_layout(stored)]
     if order == "F" and len(extents) > 1:
         layout.insert(0, CodecSpec("transpose", {"order": list(range(len(extents)))[::-1]}))
     value = document.get("fill_value")

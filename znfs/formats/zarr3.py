@@ -44,6 +44,7 @@ _PLAIN = {
     **{name: name for name in ("transpose", "gzip", "zstd", "blosc", "crc32c")},
     **{name: name for name in ("bitround", "zlib", "bz2", "crc32", "adler32", "fletcher32")},
     **{name: name for name in ("cast_value", "scale_offset", "reshape")},
+    **{name: name for name in ("vlen-utf8", "vlen-bytes")},
     **dict.fromkeys(("squeeze", "zarrs.squeeze"), "squeeze"),
     "packbits": "packed_bits",  # numcodecs' own has another order of bits
 }
@@ -114,7 +115,7 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
     _check_transformers(document.get("storage_transformers"))
     extents = shape(name, "shape", require(name, document, "shape"))
     spelled = require(name, document, "data_type")
-    kind = dtypes.parse_v3(name, spelled)
+    kind = dtypes.parse_array_v3(name, spelled)
     grid = _named("chunk grid", require(name, document, "chunk_grid"))
     outer, edges = grids.parse(name, *grid, extents)
     codecs = _codecs(require(name, document, "codecs"))
@@ -263,7 +264,7 @@ def _typed(codecs: tuple[CodecSpec, ...], kind: dtypes.DataType) -> Iterator[Cod
 def _endian(codec: CodecSpec, dtype: np.dtype[Any]) -> CodecSpec:
     """`bytes` may leave out the byte order only where there is none, and zarr-python leaves it out
     of structs, which it writes little-endian."""
-    if codec.name != "bytes" or codec.config.get("endian"):
+    if codec.name != "bytes" or codec.config.get("endian") or dtype in dtypes.VARIABLE:
         return codec
     if dtype.names is None and dtype.newbyteorder(">") != dtype:
         raise MetadataError(f"{DOCUMENT}: codec 'bytes' has no endian")

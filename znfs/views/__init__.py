@@ -48,3 +48,5 @@ def check(options: Options) -> None:
         raise UsageError(f"--hdf5-merge {options.hdf5_merge}: at least 1")
     if options.hdf5_merge > 1 and options.hdf5_index != "btree":
         raise UsageError("--hdf5-merge needs --hdf5-index btree")
+    if not 1 <= options.string_bytes < 1 << 32:
+        raise UsageError(f"--string-bytes {options.string_bytes}: at least 1, less than 4 GiB")

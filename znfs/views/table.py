@@ -11,8 +11,8 @@ from znfs.views.chunks import ChunksDir
 from znfs.views.tiff import crop, ometiff, planes, stacks
 
 
-def _always(node: Array | Group) -> None:
-    return None
+def _of_fixed_size(array: Array) -> str | None:
+    return "its elements are of variable length" if array.meta.is_variable else None
 
 
 def _planes(orientation: str) -> Make:
@@ -54,8 +54,8 @@ def views(options: Options) -> tuple[View, ...]:
     """All views there are, as `options`, which `check` let pass, want them."""
     layout = _layout(options)
     return (
-        View("chunks", "chunks", lambda array, name: ChunksDir(array), _always),
-        View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _always),
+        View("chunks", "chunks", lambda array, name: ChunksDir(array), _of_fixed_size),
+        View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _of_fixed_size),
         View("tiff", "tiff", _planes("yx"), _refuse_planes("yx")),
         View("tiff.xz", "tiff.xz", _planes("xz"), _refuse_planes("xz")),
         View("tiff.yz", "tiff.yz", _planes("yz"), _refuse_planes("yz")),

@@ -87,7 +87,8 @@ def remarks(node: Array | Group) -> list[str]:
             return []
         built = build_array(node, node.name, _DEFAULT)
         converted = dataset(node, _DEFAULT).stored.remarks
-        return [*_shown(built), *(f"in HDF5: {text}" for text in converted), *_attributes(node)]
+        told = [*built.remarks, *converted, *_room(node)]
+        return [*(f"in HDF5: {remark}" for remark in told), *_attributes(node)]
     branch = walk(node)
     if branch is None:
         return [
@@ -97,6 +98,16 @@ def remarks(node: Array | Group) -> list[str]:
             *_attributes(node),
         ]
     return [*_shown(build_group(branch, _DEFAULT)), *_attributes(node)]
+
+
+def _room(array: Array) -> list[str]:
+    meta = array.meta
+    if not meta.is_variable:
+        return []
+    return [
+        f"a chunk's elements may take {meta.most_of_chunk} bytes together, or cannot be read "
+        f"(--string-bytes {meta.string_bytes})"
+    ]
 
 
 def _shown(built: Built) -> list[str]:

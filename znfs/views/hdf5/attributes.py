@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from znfs.meta import Shape
-from znfs.views.hdf5 import datatypes, messages
+from znfs.views.hdf5 import conversion, datatypes, messages
 from znfs.views.hdf5.heap import GlobalHeap
 from znfs.views.hdf5.messages import Message, ObjectHeader
 from znfs.views.hdf5.structures import MAX_MESSAGE
@@ -151,8 +151,8 @@ def _message(name: str, value: Any, heap: GlobalHeap) -> Message:
         return _texts(name, [native], (), heap)
     if isinstance(native, list):
         return _texts(name, native, (len(native),), heap)
-    how = datatypes.stored(native.dtype)
-    data = datatypes.convert(native, how.dtype).tobytes()
+    how = conversion.stored(native.dtype)
+    data = conversion.convert(native, how.dtype).tobytes()
     if len(data) <= _MOST_DATA:
         return messages.attribute(name, how.datatype, native.shape, data, len(data))
     kept = heap.add(data)

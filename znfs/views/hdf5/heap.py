@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from znfs.views.hdf5.structures import PAGE, align, pad8
 
@@ -32,6 +35,12 @@ class LocalHeap:
         return header + self._segment
 
 
+# An element of variable length (IV.B, "Variable-length"): its length, then a Global Heap ID: where
+# the collection is, and which of its objects.
+ELEMENT = np.dtype([("length", "<u4"), ("collection", "<u8"), ("index", "<u4")])
+
+WORD = 8  # whatever lies in a collection begins at a multiple of so many bytes
+
 Late = Callable[[], bytes]  # bytes that are known once addresses are
 
 
@@ -53,17 +62,10 @@ class Collection:
     HEADER = 16
     MOST_OBJECTS = 0xFFFF  # an object's index is a 2-byte field
 
-    def __init__(self, objects: Sequence[bytes] = ()) -> None:
+    def __init__(self) -> None:
         self.address = 0
         self.used = self.HEADER
         self._objects: list[bytes | Late] = []
-        for item in objects:
-            self.add(item, len(item))
-
-    @classmethod
-    def size_of(cls, count: int, longest: int) -> int:
-        """Bytes of a collection of `count` objects of at most `longest` bytes."""
-        return max(PAGE, cls.HEADER + count * cls.taken(longest))
 
     @classmethod
     def taken(cls, nbytes: int) -> int:
@@ -79,17 +81,37 @@ class Collection:
         self.used += self.taken(nbytes)
         return HeapObject(self, len(self._objects))
 
-    def encode(self, size: int = 0) -> bytes:
-        """The collection in `size` bytes; by default in as many as it takes."""
-        size = size or self.size
-        out = bytearray(struct.pack("<4sB3xQ", b"GCOL", 1, size))
-        for index, item in enumerate(self._objects, 1):
-            data = item if isinstance(item, bytes) else item()
-            out += struct.pack("<HH4xQ", index, 1, len(data)) + pad8(data)
-        free = size - len(out)
-        if free >= self.HEADER:
-            out += struct.pack("<HH4xQ", 0, 0, free)
-        return bytes(out.ljust(size, b"\0"))
+    def encode(self) -> bytes:
+        data = [item if isinstance(item, bytes) else item() for item in self._objects]
+        lengths = np.array([len(item) for item in data], np.int64)
+        words = np.frombuffer(b"".join(map(pad8, data)), "<u8")
+        return collection(lengths, words, self.size).tobytes()
+
+
+def collection(
+    lengths: np.ndarray[Any, Any], words: np.ndarray[Any, Any], size: int
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """A global heap collection of `size` bytes, whose objects have `lengths` bytes.
+
+    `words` are the objects' data one after another, each with zeros up to a multiple of 8 bytes.
+    What is left is free space, object 0.
+    """
+    header = Collection.HEADER // WORD  # words, of the collection and of each object
+    ends = header + np.cumsum(header + -(-lengths // WORD))
+    starts = ends - header - -(-lengths // WORD)
+    used = int(ends[-1]) if len(ends) else header
+    out = np.zeros(size // WORD, "<u8")
+    out[:header] = np.frombuffer(struct.pack("<4sB3xQ", b"GCOL", 1, size), "<u8")
+    reference_count = 1
+    out[starts] = np.arange(1, len(lengths) + 1) | reference_count << 16
+    out[starts + 1] = lengths
+    is_data = np.ones(used, np.bool_)
+    is_data[:header] = is_data[starts] = is_data[starts + 1] = False
+    out[:used][is_data] = words
+    free = size - WORD * used
+    if free >= Collection.HEADER:
+        out[used + 1] = free
+    return out.view(np.uint8)
 
 
 class GlobalHeap:
@@ -116,7 +138,7 @@ class GlobalHeap:
         return self._add(data, size)
 
     def _add(self, item: bytes | Late, size: int) -> HeapObject:
-        if Collection.size_of(1, size) > PAGE:
+        if Collection.HEADER + Collection.taken(size) > PAGE:
             target = Collection()
             self._collections.append(target)
         else:

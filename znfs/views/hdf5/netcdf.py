@@ -18,7 +18,7 @@ import numpy as np
 
 from znfs.array import Array
 from znfs.meta import ArrayMeta
-from znfs.views.hdf5 import datatypes
+from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.attributes import FixedText, ReferenceLists
 from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
 
@@ -149,7 +149,7 @@ def _set_fill(dataset: Dataset, meta: ArrayMeta) -> None:
         value = _decoded(dataset.attributes.get("_FillValue"), meta.dtype)
     if value is not None:
         typed = np.array([value], meta.dtype)
-        dataset.attributes["_FillValue"] = datatypes.convert(typed, dataset.stored.dtype)[0]
+        dataset.attributes["_FillValue"] = conversion.convert(typed, dataset.stored.dtype)[0]
 
 
 def _decoded(value: Any, dtype: np.dtype[Any]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from znfs.array import Array
 from znfs.meta import Shape
-from znfs.views.hdf5 import datatypes, messages
+from znfs.views.hdf5 import conversion, messages
 from znfs.views.hdf5.attributes import attribute_messages
 from znfs.views.hdf5.btree import SymbolTable
 from znfs.views.hdf5.heap import GlobalHeap
@@ -23,7 +23,7 @@ class Dataset:
     def __init__(
         self,
         shape: Shape,
-        stored: datatypes.Stored,
+        stored: conversion.Stored,
         fill: bytes,
         where: Storage,
         attributes: Mapping[str, Any],
@@ -75,19 +75,21 @@ def dataset(array: Array, layout: Layout) -> Dataset:
     """The dataset of an array. Raises Unsupported if HDF5 cannot hold it."""
     meta = array.meta
     named = bool(meta.dimension_names)
-    how = datatypes.stored(meta.dtype, promote_float16=layout.promote_float16, netcdf=named)
-    fill = np.frombuffer(meta.fill, meta.dtype)[:1]
-    is_text = how.dtype is datatypes.TEXT  # whose fill is in its chunks; as a default, none
+    how = conversion.stored(meta.dtype, promote_float16=layout.promote_float16, netcdf=named)
+    # Elements of variable length have theirs in chunks; as a default, none.
+    fill = b""
+    if not how.is_variable:
+        fill = conversion.convert(array.fill.reshape(1), how.dtype).tobytes()
     return Dataset(
         meta.shape,
         how,
-        b"" if is_text else datatypes.convert(fill, how.dtype).tobytes(),
-        storage(array, how.dtype, layout),
+        fill,
+        storage(array, how, layout),
         {**how.attributes, **meta.attributes},
     )
 
 
 def dimension(size: int, attributes: Mapping[str, Any]) -> Dataset:
     """A dimension without values: a dataset of `size` elements, none stored."""
-    how = datatypes.stored(np.dtype("<f4"))
+    how = conversion.stored(np.dtype("<f4"))
     return Dataset((size,), how, bytes(4), NoStorage(), attributes)

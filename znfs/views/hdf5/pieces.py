@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from znfs.array import Array
 from znfs.extents import Bytes, boxes, unravel
 from znfs.meta import Index, Shape
-from znfs.views.hdf5 import datatypes
+from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.structures import MAX_CHUNK
 
 
@@ -32,6 +33,10 @@ class Pieces:
     def nbytes(self) -> int:
         return prod(self.chunk) * self.itemsize
 
+    @property
+    def count(self) -> int:
+        return prod(self.grid)
+
     @classmethod
     def of(cls, shape: Shape, chunks: Shape, merge: int, itemsize: int) -> Pieces:
         """Merged chunks are the concatenation of their parts only if the chunk's extents before
@@ -40,77 +45,64 @@ class Pieces:
         chunk = [min(s, c) for s, c in zip(shape, chunks, strict=True)]
         axis = next((d for d, n in enumerate(grid) if n > 1), 0)
         room = MAX_CHUNK // (prod(chunk) * itemsize)
-        merge = max(1, min(merge, grid[axis], room)) if prod(chunks[:axis]) == 1 else 1
-        grid[axis] = -(-grid[axis] // merge)
-        chunk[axis] = min(chunk[axis] * merge, shape[axis])
+        merge = max(1, min(merge, grid[axis], room)) if grid and prod(chunks[:axis]) == 1 else 1
+        if grid:
+            grid[axis] = -(-grid[axis] // merge)
+            chunk[axis] = min(chunk[axis] * merge, shape[axis])
         return cls(tuple(grid), tuple(chunk), merge, axis, itemsize)
 
 
-class ConvertedBlocks:
-    """Chunks that are clipped, merged or converted, one every `stride` bytes."""
+class PieceBlocks(ABC):
+    """Something of each HDF5 chunk, one every `stride` bytes with zeros between.
 
-    def __init__(self, array: Array, pieces: Pieces, dtype: np.dtype[Any], stride: int) -> None:
+    It is made of `part_nbytes` of each of the store's chunks, and cut after `nbytes`.
+    """
+
+    def __init__(
+        self, array: Array, pieces: Pieces, part_nbytes: int, nbytes: int, stride: int
+    ) -> None:
         self._array = array
         self._pieces = pieces
-        self._dtype = dtype
-        self._stride = stride
-        axis, chunks = pieces.axis, array.meta.chunks
-        # What a chunk of the store gives to an HDF5 chunk: all but what lies beyond the shape.
-        self._part = tuple(
-            min(c, p) if d != axis or pieces.merge == 1 else c
-            for d, (c, p) in enumerate(zip(chunks, pieces.chunk, strict=True))
-        )
-        self._part_nbytes = prod(self._part) * dtype.itemsize
-        self.size = prod(pieces.grid) * stride
+        self._part_nbytes = part_nbytes
+        self._nbytes = nbytes
+        self.stride = stride
+        self.size = pieces.count * stride
+
+    @abstractmethod
+    def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
+        """Copy what the `part`-th of the store's chunks gives to HDF5's chunk `number`, from its
+        byte `start` on."""
 
     def read_into(self, start: int, out: memoryview) -> None:
         target = np.frombuffer(out, np.uint8)
         at = 0
         while at < len(out):
-            number, skip = divmod(start + at, self._stride)
-            n = min(self._stride - skip, len(out) - at)
-            data = max(0, min(self._pieces.nbytes - skip, n))
+            number, skip = divmod(start + at, self.stride)
+            n = min(self.stride - skip, len(out) - at)
+            data = max(0, min(self._nbytes - skip, n))
             if data:
-                self._read_chunk(number, skip, target[at : at + data])
+                self._read_piece(number, skip, target[at : at + data])
             target[at + data : at + n] = 0
             at += n
 
     def prefetch(self, start: int, stop: int) -> None:
         indexes = []
-        for number in range(start // self._stride, -(-stop // self._stride)):
-            lo = max(0, start - number * self._stride)
-            hi = min(self._pieces.nbytes, stop - number * self._stride)
+        for number in range(start // self.stride, -(-stop // self.stride)):
+            lo = max(0, start - number * self.stride)
+            hi = min(self._nbytes, stop - number * self.stride)
             for part in range(lo // self._part_nbytes, -(-hi // self._part_nbytes)):
                 index = self._index(number, part)
                 if index is not None:
                     indexes.append(index)
         self._array.prefetch(indexes)
 
-    def _read_chunk(self, number: int, start: int, target: Bytes) -> None:
+    def _read_piece(self, number: int, start: int, target: Bytes) -> None:
         at = 0
         while at < len(target):
             part, skip = divmod(start + at, self._part_nbytes)
             n = min(self._part_nbytes - skip, len(target) - at)
-            index = self._index(number, part)
-            self._copy(number, part, self._view(index), skip, target[at : at + n])
+            self._copy(number, part, skip, target[at : at + n])
             at += n
-
-    def _view(self, index: Index | None) -> np.ndarray[Any, Any]:
-        """What a chunk of the store gives to an HDF5 chunk; fill values beyond the grid."""
-        fill, chunks = self._array.fill, self._array.meta.chunks
-        block = np.broadcast_to(fill, chunks) if index is None else self._array.block(index)
-        part_of_block: tuple[Any, ...] = (*map(slice, self._part), ...)
-        view: np.ndarray[Any, Any] = block[part_of_block]
-        return view
-
-    def _copy(
-        self, number: int, part: int, view: np.ndarray[Any, Any], start: int, target: Bytes
-    ) -> None:
-        """Bytes of a part of chunk `number`, converted, in C order, from its byte `start` on."""
-        size = self._dtype.itemsize
-        lo, hi = start // size, -(-(start + len(target)) // size)
-        values = datatypes.convert(elements(view, lo, hi), self._dtype)
-        target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]
 
     def _index(self, number: int, part: int) -> Index | None:
         """The store's chunk that is the `part`-th of an HDF5 chunk; None beyond the grid."""
@@ -121,6 +113,31 @@ class ConvertedBlocks:
             if index[axis] >= self._array.meta.grid[axis]:
                 return None
         return tuple(index)
+
+
+class ConvertedBlocks(PieceBlocks):
+    """Chunks that are clipped, merged or converted."""
+
+    def __init__(self, array: Array, pieces: Pieces, dtype: np.dtype[Any], stride: int) -> None:
+        part_nbytes = prod(array.meta.clipped_chunk) * dtype.itemsize
+        super().__init__(array, pieces, part_nbytes, pieces.nbytes, stride)
+        self._dtype = dtype
+
+    def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
+        size = self._dtype.itemsize
+        lo, hi = start // size, -(-(start + len(target)) // size)
+        view = clipped(self._array, self._index(number, part))
+        values = conversion.convert(elements(view, lo, hi), self._dtype)
+        target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]
+
+
+def clipped(array: Array, index: Index | None) -> np.ndarray[Any, Any]:
+    """What a chunk of the store gives to an HDF5 chunk: all but what lies beyond the shape of the
+    array. Fill values for None."""
+    block = np.broadcast_to(array.fill, array.meta.chunks) if index is None else array.block(index)
+    part: tuple[Any, ...] = (*map(slice, array.meta.clipped_chunk), ...)
+    view: np.ndarray[Any, Any] = block[part]
+    return view
 
 
 def elements(view: np.ndarray[Any, Any], lo: int, hi: int) -> np.ndarray[Any, Any]:

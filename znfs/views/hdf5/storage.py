@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -13,12 +13,13 @@ from znfs.array import Array
 from znfs.errors import Unsupported
 from znfs.extents import Blocks, Slab
 from znfs.node import Extent
-from znfs.views.hdf5 import datatypes, messages
+from znfs.views.hdf5 import messages
 from znfs.views.hdf5.btree import ChunkBTree
+from znfs.views.hdf5.conversion import Stored, same_bytes
 from znfs.views.hdf5.messages import Message
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
 from znfs.views.hdf5.structures import MAX_CHUNK, MAX_RANK, PAGE, UNDEFINED, align, gap
-from znfs.views.hdf5.text import TextBlocks
+from znfs.views.hdf5.variable import variable_data
 
 
 @dataclass(frozen=True)
@@ -71,22 +72,22 @@ class Contiguous:
     allocation = messages.LATE
     index_size = index_address = 0
 
-    def __init__(self, array: Array, dtype: np.dtype[Any]) -> None:
-        one = Pieces((), (), 1, 0, dtype.itemsize)
-        self._extent = (
-            Slab(array, dtype=dtype) if array.meta.ndim
-            else _blocks(array, one, dtype, dtype.itemsize, lambda: self.data_address)
-        )  # fmt: skip
-        self.data_size = self._extent.size
+    def __init__(self, array: Array, how: Stored) -> None:
+        if array.meta.ndim:
+            self._data: list[Extent] = [Slab(array, dtype=how.dtype)]
+        else:
+            one = Pieces.of((), (), 1, how.dtype.itemsize)
+            self._data, _ = _chunks(array, one, how, lambda: self.data_address, dense=True)
+        self.data_size = sum(extent.size for extent in self._data)
         self.data_address = 0
-        nbytes = array.meta.size * dtype.itemsize
+        nbytes = array.meta.size * how.dtype.itemsize
         self.layout = messages.contiguous_layout(lambda: self.data_address, nbytes)
 
     def index_extents(self) -> list[Extent]:
         return []
 
     def data_extents(self) -> list[Extent]:
-        return [self._extent]
+        return self._data
 
 
 class Chunked:
@@ -94,18 +95,16 @@ class Chunked:
 
     allocation = messages.INCREMENTAL
 
-    def __init__(self, array: Array, dtype: np.dtype[Any], merge: int) -> None:
+    def __init__(self, array: Array, how: Stored, merge: int) -> None:
         meta = array.meta
-        pieces = Pieces.of(meta.shape, meta.chunks, merge, dtype.itemsize)
-        nbytes = pieces.nbytes
-        self._stride = align(nbytes + gap(nbytes), PAGE)
-        self._index = ChunkBTree(pieces.grid, pieces.chunk, nbytes)
-        self._data = _blocks(array, pieces, dtype, self._stride, lambda: self.data_address)
+        pieces = Pieces.of(meta.shape, meta.chunks, merge, how.dtype.itemsize)
+        self._index = ChunkBTree(pieces.grid, pieces.chunk, pieces.nbytes)
+        self._data, self._stride = _chunks(array, pieces, how, lambda: self.data_address)
         self.index_size = self._index.size
-        self.data_size = self._data.size
+        self.data_size = sum(extent.size for extent in self._data)
         self.index_address = self.data_address = 0
         self.layout = messages.chunked_layout(
-            lambda: self.index_address, pieces.chunk, dtype.itemsize
+            lambda: self.index_address, pieces.chunk, how.dtype.itemsize
         )
 
     def index_extents(self) -> list[Extent]:
@@ -113,7 +112,7 @@ class Chunked:
         return self._index.extents(self.index_address, lambda numbers: base + numbers * stride)
 
     def data_extents(self) -> list[Extent]:
-        return [self._data]
+        return self._data
 
 
 class ImplicitlyIndexed:
@@ -122,24 +121,24 @@ class ImplicitlyIndexed:
     allocation = messages.EARLY
     index_size = index_address = 0
 
-    def __init__(self, array: Array, dtype: np.dtype[Any]) -> None:
-        pieces = Pieces.of(array.meta.shape, array.meta.chunks, 1, dtype.itemsize)
-        self._data = _blocks(array, pieces, dtype, pieces.nbytes, lambda: self.data_address)
-        self.data_size = self._data.size
+    def __init__(self, array: Array, how: Stored) -> None:
+        pieces = Pieces.of(array.meta.shape, array.meta.chunks, 1, how.dtype.itemsize)
+        self._data, _ = _chunks(array, pieces, how, lambda: self.data_address, dense=True)
+        self.data_size = sum(extent.size for extent in self._data)
         self.data_address = 0
         self.layout = messages.implicit_layout(
-            lambda: self.data_address, pieces.chunk, dtype.itemsize
+            lambda: self.data_address, pieces.chunk, how.dtype.itemsize
         )
 
     def index_extents(self) -> list[Extent]:
         return []
 
     def data_extents(self) -> list[Extent]:
-        return [self._data]
+        return self._data
 
 
-def storage(array: Array, dtype: np.dtype[Any], layout: Layout) -> Storage:
-    """The storage of an array whose elements are stored as `dtype`.
+def storage(array: Array, how: Stored, layout: Layout) -> Storage:
+    """The storage of an array whose elements are stored as `how` says.
 
     Raises Unsupported where HDF5 has no way to describe it.
     """
@@ -151,29 +150,31 @@ def storage(array: Array, dtype: np.dtype[Any], layout: Layout) -> Storage:
     if meta.size == 0:
         return NoStorage()
     if meta.ndim == 0:
-        return Contiguous(array, dtype)
-    clipped = prod(map(min, meta.chunks, meta.shape))
-    if clipped * dtype.itemsize > MAX_CHUNK:
-        if not np.can_cast(meta.dtype, dtype) and not datatypes.same_bytes(meta.dtype, dtype):
+        return Contiguous(array, how)
+    if prod(meta.clipped_chunk) * how.dtype.itemsize > MAX_CHUNK:
+        if how.is_variable or not (
+            np.can_cast(meta.dtype, how.dtype) or same_bytes(meta.dtype, how.dtype)
+        ):
             raise Unsupported("chunks of 4 GiB or more whose type must be converted")
-        return Contiguous(array, dtype)
+        return Contiguous(array, how)
     if layout.index == "implicit":
-        return ImplicitlyIndexed(array, dtype)
-    return Chunked(array, dtype, layout.merge)
+        return ImplicitlyIndexed(array, how)
+    return Chunked(array, how, layout.merge)
 
 
-def _blocks(
-    array: Array,
-    pieces: Pieces,
-    dtype: np.dtype[Any],
-    stride: int,
-    address: Callable[[], int],
-) -> Extent:
-    """The chunks of a dataset, one every `stride` bytes, to stand at `address()`."""
+def _chunks(
+    array: Array, pieces: Pieces, how: Stored, address: Callable[[], int], *, dense: bool = False
+) -> tuple[list[Extent], int]:
+    """The data of a dataset, to stand at `address()`, and the distance from chunk to chunk.
+
+    Chunks begin on pages unless they are `dense`: then nothing lies between them. Raises
+    Unsupported.
+    """
     meta = array.meta
-    if dtype is datatypes.TEXT:
-        return TextBlocks(array, pieces, stride, address)
-    count = prod(pieces.grid)
-    if pieces.chunk == meta.chunks and datatypes.same_bytes(meta.dtype, dtype):
-        return Blocks(array, 0, count, stride)
-    return ConvertedBlocks(array, pieces, dtype, stride)
+    if how.is_variable:
+        return variable_data(array, pieces, address, dense=dense)
+    nbytes = pieces.nbytes
+    stride = nbytes if dense else align(nbytes + gap(nbytes), PAGE)
+    if pieces.chunk == meta.chunks and same_bytes(meta.dtype, how.dtype):
+        return [Blocks(array, 0, pieces.count, stride)], stride
+    return [ConvertedBlocks(array, pieces, how.dtype, stride)], stride

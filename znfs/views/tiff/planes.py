@@ -105,7 +105,7 @@ def refuse(array: Array) -> str | None:
     if not meta.size:
         return "the array is empty"
     if tiff_dtype(meta.dtype) is None:
-        return f"TIFF has no sample format for {meta.dtype}"
+        return f"TIFF has no sample format for {meta.dtype_name}"
     if max(meta.shape) >= 1 << 32:
         return "a TIFF's rows and columns stay below 2^32"
     return None

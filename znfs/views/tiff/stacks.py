@@ -78,7 +78,7 @@ def refuse_imagej(array: Array, box: Box | None = None) -> str | None:
     if why := planes.refuse(array):
         return why
     if meta.dtype not in _IMAGEJ_TYPES:
-        return f"ImageJ does not hold {meta.dtype} exactly"
+        return f"ImageJ does not hold {meta.dtype_name} exactly"
     row, column = hyperstack(meta).order[-2:]
     shape = box.shape if box else meta.shape
     if shape[row] * shape[column] * meta.dtype.itemsize >= CLASSIC.limit - _MOST_HEADER:

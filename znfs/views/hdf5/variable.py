@@ -1,0 +1,190 @@
+"""Elements of variable length: references where elements are, and the heap they refer to.
+
+Each chunk of the store has a *window* of the file for the global heap collections of its elements.
+How large a window is, metadata tells: as large as the collections can be. Which collection holds an
+element, its number tells; where in the window that collection begins, and what it holds, the chunk,
+once it is read.
+
+numpy's strings of fixed length are stored so too. Fixed ones would do for HDF5's own tools, but
+netCDF-C writes beyond its buffers when it reads them, and h5py gives them as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import prod
+
+import numpy as np
+
+from znfs.array import Array
+from znfs.errors import Unsupported
+from znfs.extents import Bytes
+from znfs.meta import Index
+from znfs.node import Extent
+from znfs.views.hdf5.heap import ELEMENT, WORD, Collection, collection
+from znfs.views.hdf5.items import Integers, Items, items, words_of
+from znfs.views.hdf5.pieces import PieceBlocks, Pieces
+from znfs.views.hdf5.structures import PAGE, align
+
+# A collection's elements take so many bytes if each takes the room there is for it on average: what
+# a reader of one string reads at most, then.
+_COLLECTION_BYTES = 64 << 10
+
+
+class Heap:
+    """How a chunk's elements fill collections, and how these fill its window of `window` bytes.
+
+    Raises Unsupported if fill values would not fit.
+    """
+
+    def __init__(self, array: Array) -> None:
+        meta = array.meta
+        count = prod(meta.clipped_chunk)
+        each = meta.string_bytes if meta.is_variable else meta.dtype.itemsize
+        most = meta.most_of_chunk
+        if meta.is_variable and count * len(meta.fill) > most:
+            raise Unsupported(
+                f"a fill value of {len(meta.fill)} bytes; a chunk's elements have room for {most} "
+                "(--string-bytes)"
+            )
+        fit = _COLLECTION_BYTES // Collection.taken(each)
+        self._each = max(1, min(fit, count, Collection.MOST_OBJECTS))
+        collections = -(-count // self._each)
+        self._bounds = np.minimum(np.arange(collections + 1) * self._each, count)
+        # Each element begins a word.
+        words = words_of(most) + count if meta.is_variable else count * words_of(each)
+        headers = Collection.HEADER * (count + collections)
+        # What empty elements lack to a collection's least size; and the last, which has fewer.
+        lack = collections * max(0, PAGE - Collection.HEADER * (1 + self._each)) + PAGE
+        self.window = align(WORD * words + headers + lack, PAGE)
+        self._array = array
+
+    def items(self, index: Index | None) -> Items:
+        """The elements of the chunk at `index`. Raises as Array.load does."""
+        return items(self._array, index)
+
+    def references(self, found: Items, lo: int, hi: int, address: int) -> Integers:
+        """Elements [lo, hi) as HDF5 has them, of a chunk whose window is at `address`."""
+        numbers = np.arange(lo, hi)
+        values = np.zeros(hi - lo, ELEMENT)
+        values["length"], _ = found.read(lo, hi)
+        values["collection"] = address + self._offsets(found)[numbers // self._each]
+        values["index"] = numbers % self._each + 1
+        return values
+
+    def read_into(self, found: Items, start: int, target: Bytes) -> None:
+        """Bytes of a chunk's window, from `start` on."""
+        offsets = self._offsets(found)
+        at = 0
+        while at < len(target):
+            i = int(np.searchsorted(offsets, start + at, "right")) - 1
+            if i == len(offsets) - 1:  # behind the last one
+                target[at:] = 0
+                return
+            skip = start + at - int(offsets[i])
+            part = self._collection(found, i, int(offsets[i + 1] - offsets[i]))[skip:]
+            part = part[: len(target) - at]
+            target[at : at + len(part)] = part
+            at += len(part)
+
+    def _offsets(self, found: Items) -> Integers:
+        """Where collections begin in the window, and the last one ends."""
+        words = np.diff(found.starts(self._bounds))
+        headers = Collection.HEADER * (1 + np.diff(self._bounds))
+        sizes = np.maximum(PAGE, headers + WORD * words)
+        return np.concatenate(([0], np.cumsum(sizes)))
+
+    def _collection(self, found: Items, i: int, size: int) -> Bytes:
+        lengths, words = found.read(*self._bounds[i : i + 2].tolist())
+        return collection(lengths, words, size)
+
+
+class References(PieceBlocks):
+    """The references of HDF5's chunks. `window(number, part)` is the address of a window."""
+
+    def __init__(
+        self,
+        array: Array,
+        pieces: Pieces,
+        stride: int,
+        heap: Heap,
+        window: Callable[[int, int], int],
+    ) -> None:
+        part_nbytes = prod(array.meta.clipped_chunk) * ELEMENT.itemsize
+        super().__init__(array, pieces, part_nbytes, pieces.nbytes, stride)
+        self._heap = heap
+        self._window = window
+
+    def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
+        size = ELEMENT.itemsize
+        lo, hi = start // size, -(-(start + len(target)) // size)
+        found = self._heap.items(self._index(number, part))
+        values = self._heap.references(found, lo, hi, self._window(number, part))
+        target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]
+
+
+class Windows(PieceBlocks):
+    """The windows of the chunks that HDF5's chunks are made of."""
+
+    def __init__(self, array: Array, pieces: Pieces, heap: Heap) -> None:
+        nbytes = pieces.merge * heap.window
+        super().__init__(array, pieces, heap.window, nbytes, nbytes)
+        self._heap = heap
+
+    def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
+        self._heap.read_into(self._heap.items(self._index(number, part)), start, target)
+
+
+class Interleaved:
+    """Each HDF5 chunk's references, then its windows: who reads the file in order needs each of the
+    store's chunks once."""
+
+    def __init__(self, references: References, windows: Windows) -> None:
+        self._references = references
+        self._windows = windows
+        self.stride = references.stride + windows.stride
+        self.size = references.size + windows.size
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        for extent, at, lo, hi in self._runs(start, start + len(out)):
+            extent.read_into(at, out[lo - start : hi - start])
+
+    def prefetch(self, start: int, stop: int) -> None:
+        for extent, at, lo, hi in self._runs(start, stop):
+            extent.prefetch(at, at + hi - lo)
+
+    def _runs(self, start: int, stop: int) -> Iterator[tuple[PieceBlocks, int, int, int]]:
+        """[start, stop) as runs [lo, hi), each of one extent from its byte `at` on."""
+        first = self._references.stride
+        lo = start
+        while lo < stop:
+            number, skip = divmod(lo, self.stride)
+            extent, begins = (self._references, 0) if skip < first else (self._windows, first)
+            skip -= begins
+            hi = min(stop, lo + extent.stride - skip)
+            yield extent, number * extent.stride + skip, lo, hi
+            lo = hi
+
+
+def variable_data(
+    array: Array, pieces: Pieces, address: Callable[[], int], *, dense: bool
+) -> tuple[list[Extent], int]:
+    """The data of a dataset that is to stand at `address()`, and the stride of its chunks.
+
+    If they are `dense`, nothing lies between chunks. Raises Unsupported.
+    """
+    heap = Heap(array)
+    windows = Windows(array, pieces, heap)
+    stride = pieces.nbytes if dense else align(pieces.nbytes, PAGE)
+    first, each = stride, stride + windows.stride
+    if dense:
+        first, each = pieces.count * stride, windows.stride
+
+    def window(number: int, part: int) -> int:
+        return address() + first + number * each + part * heap.window
+
+    references = References(array, pieces, stride, heap, window)
+    if dense:
+        return [references, windows], stride
+    both = Interleaved(references, windows)
+    return [both], both.stride
