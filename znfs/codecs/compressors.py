@@ -16,7 +16,17 @@ from collections.abc import Callable
 from typing import Any
 
 from znfs import memory
-from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets, shown
+from znfs.codecs.forms import (
+    Buffer,
+    BytesForm,
+    Config,
+    Form,
+    Step,
+    check_size,
+    octets,
+    shown,
+    too_much,
+)
 from znfs.codecs.native import numcodecs
 from znfs.errors import Unsupported
 
@@ -59,7 +69,7 @@ def streams(
         parts.append(stream.decompress(rest, room + 1))
         room -= len(parts[-1])
         if room < 0:
-            raise ValueError("decodes to more bytes than belong here")
+            raise too_much(form)
         if not stream.eof:
             raise ValueError("ends early")
         rest = stream.unused_data.lstrip(padding) if padding else stream.unused_data

@@ -51,10 +51,14 @@ class ArrayForm:
 
 @dataclass(frozen=True)
 class BytesForm:
-    """Bytes: exactly `size` of them where the metadata says so, in any case at most `limit`."""
+    """Bytes: exactly `size` of them where the metadata says so, in any case at most `limit`.
+
+    `hint` tells people what sets the limit.
+    """
 
     size: int | None
     limit: int
+    hint: str = ""
 
     def encoded(self) -> BytesForm:
         """The form after a compressor: what cannot be compressed grows a little."""
@@ -88,4 +92,10 @@ def check_size(have: int, form: BytesForm) -> None:
     if form.size is not None and have != form.size:
         raise ValueError(f"decodes to {have} bytes where {form.size} belong")
     if have > form.limit:
-        raise ValueError(f"decodes to more than the {form.limit} bytes there may be")
+        raise too_much(form)
+
+
+def too_much(form: BytesForm) -> ValueError:
+    """The error of data that decodes to more than the metadata declares."""
+    most = form.limit if form.size is None else form.size
+    return ValueError(f"decodes to more than the {most} bytes there may be{form.hint}")

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from znfs import memory
-from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Prepare, Step, octets
+from znfs.codecs.forms import (
+    ArrayForm,
+    Buffer,
+    BytesForm,
+    Config,
+    Form,
+    Prepare,
+    Step,
+    check_size,
+    octets,
+)
 from znfs.codecs.native import numcodecs
 from znfs.errors import Unsupported
 from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT
@@ -65,12 +75,11 @@ def _prepare(name: str, dtype: np.dtype[Any]) -> Prepare:
         if form.dtype != dtype:
             raise Unsupported(f"{name} is not for elements of type {form.dtype}")
         count = form.count
-        most = 4 + 4 * count + form.most
+        plain = BytesForm(None, 4 + 4 * count + form.most, " (--string-bytes sets it)")
 
         def decode(data: Buffer) -> np.ndarray[Any, Any]:
             raw = octets(data)
-            if raw.nbytes > most:
-                raise ValueError(f"decodes to more than the {most} bytes there may be")
+            check_size(raw.nbytes, plain)
             if raw.nbytes < 4:
                 raise ValueError("ends early")
             if (claimed := int(raw[:4].view("<u4")[0])) != count:
@@ -84,7 +93,7 @@ def _prepare(name: str, dtype: np.dtype[Any]) -> Prepare:
                     item.decode()  # raises UnicodeDecodeError, a ValueError
             return items.reshape(form.shape)
 
-        return decode, BytesForm(None, most)
+        return decode, plain
 
     return prepare
 
