@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from znfs.node import File
@@ -76,3 +77,13 @@ def text(values: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Strings of variable length, as h5py gives them (bytes), as numpy's of fixed length."""
     flat = [value.decode() for value in np.asarray(values, object).ravel()]
     return np.array(flat, dtype).reshape(np.shape(values))
+
+
+def as_objects(dataset: h5py.Dataset, kind: str) -> np.ndarray[Any, Any]:
+    """Elements of variable length as Python's: text (`kind` is "T"), or bytes."""
+    found = (dataset.asstr() if kind == "T" else dataset)[()]
+    out = np.empty(dataset.shape, object)
+    for at in np.ndindex(dataset.shape):
+        item = found[at] if at else found
+        out[at] = item if kind == "T" else item.tobytes()
+    return out

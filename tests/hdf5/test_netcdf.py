@@ -195,3 +195,33 @@ def test_nczarr_as_netcdf_c_writes_it(tmp_path: Path) -> None:
         np.testing.assert_array_equal(got["v"][:], values)
         assert got["v"].dimensions == ("time", "x")
         assert got["g/w"].dimensions == ("x",)
+
+
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_strings_of_variable_length(fmt: int, engine: str, tmp_path: Path) -> None:
+    """As xarray writes Python's strings: variables, coordinates, scalars, missing chunks."""
+    names = np.array(["north", "é", "", "日本語" * 50], object)
+    written = xr.Dataset(
+        {
+            "notes": (("station", "k"), np.array([["a", "é", ""]] * 4, object), {"lang": "fr"}),
+            "scalar": ((), np.array("héllo", object)),
+            "observed": (("station",), np.arange(4.0)),
+        },
+        coords={"station": names, "code": ("station", names[::-1]), "level": 3},
+    )
+    path = tmp_path / "x.zarr"
+    written.to_zarr(path, zarr_format=fmt, encoding={"notes": {"chunks": (3, 2)}})
+    kind = zarr.open_array(path / "code").metadata.to_dict()
+    assert kind.get("data_type") == "string" or kind["dtype"] == "|O"
+    (path / "notes" / ("1.0" if fmt == 2 else "c/1/0")).unlink()
+    expected = xr.open_zarr(path).load()
+    assert expected["notes"][3, 0] == ""
+    with tree(path) as opened:
+        made = materialise(resolve(opened, "x.nc"), tmp_path / "x.nc")
+    with xr.open_dataset(made, engine=engine) as got:
+        xr.testing.assert_identical(got.load(), expected)
+        assert got.sel(station="é")["code"].item() == ""
+    done = subprocess.run(["ncdump", made], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "string notes(station, k) ;" in done.stdout

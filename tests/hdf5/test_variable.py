@@ -1,4 +1,4 @@
-"""Zarr's strings and bytes of variable length as HDF5's: no size is known, no chunk read for one."""
+"""Zarr's strings and bytes of variable length as HDF5's: their sizes take reading no chunk."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import subprocess
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,8 @@ _LAYOUTS = [
 
 
 def _words(*shape: int) -> np.ndarray[Any, Any]:
-    return _RNG.choice(np.array(_WORDS, object), shape, p=[0.2, 0.2, 0.2, 0.1, 0.1, 0.01, 0.1, 0.09])
+    likely = [0.2, 0.2, 0.2, 0.1, 0.1, 0.01, 0.1, 0.09]
+    return _RNG.choice(np.array(_WORDS, object), shape, p=likely)
 
 
 def _text(dataset: h5py.Dataset, place: Any = ()) -> Any:
@@ -160,12 +160,14 @@ def test_a_chunk_that_does_not_fit(tmp_path: Path) -> None:
     written[...] = "fits"
     written[7] = "x" * (64 << 10)
     written[8] = "y" * ((64 << 10) + 1)
-    with tree(tmp_path / "a.zarr") as opened:
-        with h5py.File(Seekable(resolve(opened, "a.h5"))) as h5:
-            assert _text(h5["a"], np.s_[:8]) == written[:8].tolist()
-            assert _text(h5["a"], np.s_[9:]) == ["fits"] * 31
-            with pytest.raises(Exception, match=r"c/8: .*more than the 65544 bytes.*string-bytes"):
-                h5["a"][8]
+    with (
+        tree(tmp_path / "a.zarr") as opened,
+        h5py.File(Seekable(resolve(opened, "a.h5"))) as h5,
+    ):
+        assert _text(h5["a"], np.s_[:8]) == written[:8].tolist()
+        assert _text(h5["a"], np.s_[9:]) == ["fits"] * 31
+        with pytest.raises(Exception, match=r"c/8: .*more than the 65544 bytes.*string-bytes"):
+            h5["a"][8]
     with (
         tree(tmp_path / "a.zarr", string_bytes=70_000) as opened,
         h5py.File(Seekable(resolve(opened, "a.h5"))) as h5,
@@ -201,7 +203,7 @@ def test_chunks_that_lie(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def fetched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+def fetched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each chunk was asked for."""
     counts: Counter[str] = Counter()
     get = LocalStore.get
@@ -212,7 +214,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         return get(self, key, *arguments, **more)
 
     monkeypatch.setattr(LocalStore, "get", counted)
-    yield counts
+    return counts
 
 
 @pytest.mark.parametrize("layout", [_LAYOUTS[0], _LAYOUTS[2]], ids=str)
