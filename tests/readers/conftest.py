@@ -17,17 +17,19 @@ _HEADER = """# HDF5 readers
 Made by `ZNFS_WRITE_MATRIX=docs/hdf5-readers.md pytest tests/readers`: every reader was given the
 same files on a mount, and what it read was compared with what was written as Zarr. *Datasets*: 46
 in nested groups, in chunks, by checksum. *Attributes*: texts (one of 160 kB), numbers, lists.
-*10⁹ chunks*: the first and the last element of a 64000³ array. *NetCDF*: a variable over named
-dimensions of a `.nc` file that xarray wrote as Zarr, with its coordinates.
+*10⁹ chunks*: the first and the last element of a 64000³ array. *Strings*: Zarr's own, of variable
+length. *NetCDF*: a variable over named dimensions of a `.nc` file that xarray wrote as Zarr, with
+its coordinates.
 
-| Reader | Version | Datasets | Attributes | 10⁹ chunks | NetCDF |
-|---|---|---|---|---|---|
+| Reader | Version | Datasets | Attributes | 10⁹ chunks | Strings | NetCDF |
+|---|---|---|---|---|---|---|
 """
 _FOOTER = """
 Not run, for want of a package or a licence: HDFView, jHDF, current netCDF-Java, MATLAB, IDL, Julia,
-Imaris. GNU Data Language of Debian is built without HDF5.
+Imaris. GNU Data Language of Debian is built without HDF5. PyTables knows no strings of variable
+length, whoever wrote them: such a dataset is an `UnImplemented` node, and the rest of the file reads.
 """
-_COLUMNS = ("datasets", "attributes", "10^9 chunks", "NetCDF")
+_COLUMNS = ("datasets", "attributes", "10^9 chunks", "strings", "NetCDF")
 _rows: dict[tuple[str, str], dict[str, str]] = {}
 
 
@@ -38,6 +40,7 @@ class Sample:
     hierarchy: Path
     sparse: Path
     slots: Path  # a group in fixed slots: 2^62 bytes
+    strings: Path
     climate: Path  # NetCDF
     digests: dict[str, str] = field(default_factory=samples.digests)
 
@@ -49,11 +52,12 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
     samples.write(folder)
     samples.write_sparse(folder)
     samples.write_many(folder)
+    samples.write_strings(folder)
     samples.write_climate(folder)
     made = Mounts()
     try:
         path = made.mount(folder)
-        files = ("sample.h5", "sparse.h5", "many.h5", "climate.nc")
+        files = ("sample.h5", "sparse.h5", "many.h5", "strings.h5", "climate.nc")
         yield Sample(*(path / f"{Path(name).stem}.zarr" / name for name in files))
     finally:
         made.close()

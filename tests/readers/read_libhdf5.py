@@ -1,9 +1,9 @@
 """Reads HDF5 files with any libhdf5, of any version, by ctypes: a program of its own.
 
-    python read_libhdf5.py LIBRARY FILE SPARSE DATASET...
+    python read_libhdf5.py LIBRARY FILE SPARSE STRINGS DATASET...
 
-prints JSON: the library's version, each dataset's digest, the attributes of the root group, and
-the first and last element of `/sparse` in SPARSE.
+prints JSON: the library's version, each dataset's digest, the attributes of the root group, the
+first and last element of `/sparse` in SPARSE, and the elements of `/words` in STRINGS.
 """
 
 from __future__ import annotations
@@ -61,6 +61,19 @@ class Library:
         )
         return buffer.raw
 
+    def strings(self, file: object, name: str) -> list[str]:
+        """All elements of a dataset of strings of variable length."""
+        dataset = self.id(self.call("H5Dopen2", file, name.encode(), self.id(0)))
+        kind = self.id(self.call("H5Dget_type", dataset))
+        space = self.id(self.call("H5Dget_space", dataset))
+        count = self.call("H5Sget_simple_extent_npoints", space, restype=ctypes.c_int64)
+        found = (c_char_p * count)()
+        everything = self.id(0)
+        self.call(
+            "H5Dread", dataset, kind, everything, everything, self.id(0), found, restype=c_int
+        )
+        return [(text or b"").decode() for text in found]
+
     def element(self, file: object, name: str, last: bool) -> int:
         """The first or last element of a dataset of uint16."""
         dataset = self.id(self.call("H5Dopen2", file, name.encode(), self.id(0)))
@@ -93,7 +106,7 @@ class Library:
         return list(values) if shape else values[0]
 
 
-def main(library: str, path: str, sparse: str, *names: str) -> None:
+def main(library: str, path: str, sparse: str, strings: str, *names: str) -> None:
     lib = Library(library)
     file = lib.open(path)
     attributes = ("text", "long", "int", "float", "ints")
@@ -107,6 +120,7 @@ def main(library: str, path: str, sparse: str, *names: str) -> None:
                     at: {name: lib.attribute(file, at, name) for name in attributes}
                     for at in ("/", "/img")
                 },
+                "strings": lib.strings(lib.open(strings), "words"),
                 "sparse": [lib.element(big, "sparse", last) for last in (False, True)],
             }
         )

@@ -17,6 +17,9 @@ LONG_TEXT = "long é " * 20_000
 ATTRIBUTES: dict[str, Any] = {
     "text": "é text", "long": LONG_TEXT, "int": 5, "float": 3.5, "ints": [1, 2, 3],
 }  # fmt: skip
+# Chunks of 70, of which the last one is not stored.
+STRINGS = [["", "a", "é", "日本語" * 40, "x" * 3000, "12345678"][i % 6] for i in range(280)]
+STRINGS += ["filled é"] * 20
 MANY = 40  # datasets in one group: several symbol table nodes
 
 
@@ -78,6 +81,19 @@ def write_many(folder: Path) -> Path:
         (path / f"a{i}").mkdir()
         (path / f"a{i}" / ".zarray").write_text(json.dumps(document))
         (path / f"a{i}" / "0.0").write_bytes(np.full((3, 4), i, "<i4").tobytes())
+    return path
+
+
+def write_strings(folder: Path) -> Path:
+    """Strings of variable length: `/words`."""
+    path = folder / "strings.zarr"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        root = zarr.create_group(path, zarr_format=3)
+        words = root.create_array(
+            "words", shape=(len(STRINGS),), chunks=(70,), dtype=str, fill_value=STRINGS[-1]
+        )
+        words[:280] = np.array(STRINGS[:280], object)
     return path
 
 

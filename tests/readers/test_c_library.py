@@ -78,7 +78,10 @@ def test_libhdf5_of_other_wheels(package: str, sample: Sample, note: Callable[..
 def _read(library: str, sample: Sample, note: Callable[..., None]) -> str:
     """Check all that a library reads; returns its version."""
     done = subprocess.run(
-        [sys.executable, _READER, library, sample.hierarchy, sample.sparse, *sample.digests],
+        [
+            sys.executable, _READER, library,
+            sample.hierarchy, sample.sparse, sample.strings, *sample.digests,
+        ],
         # Other libraries of the wheel lie beside it.
         env={**os.environ, "LD_LIBRARY_PATH": os.path.dirname(library)},
         capture_output=True, text=True, timeout=120,
@@ -92,4 +95,6 @@ def _read(library: str, sample: Sample, note: Callable[..., None]) -> str:
     note(*row, "attributes")
     assert got["sparse"] == [1, 2]
     note(*row, "10^9 chunks")
+    assert got["strings"] == samples.STRINGS
+    note(*row, "strings")
     return str(got["version"])

@@ -69,7 +69,7 @@ def test_java(reader: Reader, sample: Sample, note: Callable[..., None], tmp_pat
     done = subprocess.run(
         [
             "java", *native, "-cp", f"{jars}:{tmp_path}", reader.program,
-            sample.hierarchy, sample.sparse, *sample.digests,
+            sample.hierarchy, sample.sparse, sample.strings, *sample.digests,
         ],
         capture_output=True, text=True, timeout=180,
     )  # fmt: skip
@@ -90,3 +90,6 @@ def test_java(reader: Reader, sample: Sample, note: Callable[..., None], tmp_pat
     note(reader.name, version, "attributes")
     assert [w[1] for w in lines if w[0] == "element"] == ["1", "2"]
     note(reader.name, version, "10^9 chunks")
+    joined = hashlib.sha256("\n".join(samples.STRINGS).encode()).hexdigest()
+    assert [w[1] for w in lines if w[0] == "strings"] == [joined]
+    note(reader.name, version, "strings")

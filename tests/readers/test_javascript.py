@@ -50,19 +50,24 @@ _SAME = {"/": samples.ATTRIBUTES, "/img": samples.ATTRIBUTES}
 
 
 def test_jsfive(packages: Path, sample: Sample, note: Callable[..., None]) -> None:
-    version, got = _read(packages, "jsfive", sample.hierarchy, *sample.digests)
+    version, got = _read(packages, "jsfive", sample.hierarchy, sample.strings, *sample.digests)
     assert got["datasets"] == sample.digests
     note("jsfive", version, "datasets")
     assert got["attributes"] == _SAME
     note("jsfive", version, "attributes")
     note("jsfive", version, "10^9 chunks", "reads the whole file")
+    assert got["strings"] == samples.STRINGS
+    note("jsfive", version, "strings")
 
 
 def test_h5wasm(packages: Path, sample: Sample, note: Callable[..., None]) -> None:
-    version, got = _read(packages, "h5wasm", sample.hierarchy, sample.sparse, *sample.digests)
+    files = (sample.hierarchy, sample.sparse, sample.strings)
+    version, got = _read(packages, "h5wasm", *files, *sample.digests)
     assert got["datasets"] == sample.digests
     note("h5wasm", version, "datasets")
     assert got["attributes"] == _SAME
     note("h5wasm", version, "attributes")
     assert got["sparse"] == [1, 2]
     note("h5wasm", version, "10^9 chunks")
+    assert got["strings"] == samples.STRINGS
+    note("h5wasm", version, "strings")

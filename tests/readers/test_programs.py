@@ -42,6 +42,12 @@ def test_h5dump(sample: Sample, note: Callable[..., None], tmp_path: Path) -> No
     out = _run("h5dump", "-d", "/sparse", "-s", corner, "-c", "2,2,2", sample.sparse)
     assert len(re.findall(r"\): 2, 2", out)) == 4
     note(*row, "10^9 chunks")
+    out = _run("h5dump", "-y", "-w", "5000", "-d", "/words", sample.strings).split("DATA {")[1]
+    texts = re.findall(r'"([^"]*)"', out)
+    assert len(texts) == len(samples.STRINGS)
+    for text, expected in zip(texts, samples.STRINGS, strict=True):
+        assert text == expected or not expected.isascii()  # é is shown by escapes
+    note(*row, "strings")
 
 
 def test_h5repack_and_h5diff(sample: Sample, note: Callable[..., None], tmp_path: Path) -> None:
@@ -53,7 +59,12 @@ def test_h5repack_and_h5diff(sample: Sample, note: Callable[..., None], tmp_path
         for name, digest in sample.digests.items():
             assert samples.digest(file[name][...]) == digest
         assert file["img"].attrs["long"] == samples.LONG_TEXT
+    _run("h5repack", sample.strings, tmp_path / "strings.h5")
+    _run("h5diff", sample.strings, tmp_path / "strings.h5")
+    with h5py.File(tmp_path / "strings.h5") as file:
+        assert file["words"].asstr()[...].tolist() == samples.STRINGS
     for program in ("h5repack", "h5diff"):
+        note(program, _version(program, "--version"), "strings")
         note(program, _version(program, "--version"), "datasets")
         note(program, _version(program, "--version"), "attributes")
     _run("h5copy", "-i", sample.hierarchy, "-o", tmp_path / "one.h5", "-s", "/many", "-d", "/many")
@@ -88,6 +99,10 @@ def test_ncdump(sample: Sample, note: Callable[..., None]) -> None:
     assert ":ints = 1LL, 2LL, 3LL" in out
     note(*row, "attributes")
     assert "ushort sparse(" in _run("ncdump", "-h", sample.sparse)
+    texts = _run("ncdump", "-l", "9999", "-v", "words", sample.strings).split(" words =")[1]
+    found = re.findall(r'_|"[^"]*"', texts)  # an empty one is the type's fill value
+    assert [text.strip('"_') for text in found] == samples.STRINGS
+    note(*row, "strings")
 
 
 def test_gdal(sample: Sample, note: Callable[..., None], tmp_path: Path) -> None:

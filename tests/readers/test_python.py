@@ -24,6 +24,10 @@ def _same(attributes: Mapping[str, Any]) -> None:
         np.testing.assert_array_equal(got, expected)
 
 
+def _decoded(values: Any) -> list[str]:
+    return [v.decode() if isinstance(v, bytes) else v for v in values]
+
+
 def _check(sample: Sample, read: Callable[[str], Any]) -> None:
     for name, expected in sample.digests.items():
         assert samples.digest(np.asarray(read(name))) == expected, name
@@ -43,6 +47,10 @@ def test_h5py(sample: Sample, note: Callable[..., None]) -> None:
         assert file["sparse"][0, 0, 0] == 1
         assert file["sparse"][-1, -1, -1] == 2
         note(*row, "10^9 chunks")
+    with h5py.File(sample.strings) as file:
+        assert file["words"].asstr()[...].tolist() == samples.STRINGS
+        assert file["words"].asstr()[275:285].tolist() == samples.STRINGS[275:285]
+        note(*row, "strings")
 
 
 def test_netcdf4(sample: Sample, note: Callable[..., None]) -> None:
@@ -59,6 +67,9 @@ def test_netcdf4(sample: Sample, note: Callable[..., None]) -> None:
         assert file["sparse"][0, 0, 0] == 1
         assert file["sparse"][63_999, 63_999, 63_999] == 2
         note(*row, "10^9 chunks")
+    with netcdf4.Dataset(sample.strings) as file:
+        assert file["words"][...].tolist() == samples.STRINGS
+        note(*row, "strings")
 
 
 def test_h5netcdf(sample: Sample, note: Callable[..., None]) -> None:
@@ -73,6 +84,9 @@ def test_h5netcdf(sample: Sample, note: Callable[..., None]) -> None:
     with h5netcdf.File(sample.sparse, phony_dims="access") as file:
         assert file["sparse"][63_999, 63_999, 63_999] == 2
         note(*row, "10^9 chunks")
+    with h5netcdf.File(sample.strings, phony_dims="access") as file:
+        assert _decoded(file["words"][...]) == samples.STRINGS
+        note(*row, "strings")
 
 
 def test_pyfive(sample: Sample, note: Callable[..., None]) -> None:
@@ -85,6 +99,9 @@ def test_pyfive(sample: Sample, note: Callable[..., None]) -> None:
         _same(file["img"].attrs)
         note(*row, "attributes")
     note(*row, "10^9 chunks", "reads the whole index")
+    with pyfive.File(str(sample.strings)) as file:
+        assert _decoded(file["words"][...]) == samples.STRINGS
+        note(*row, "strings")
 
 
 def test_pytables(sample: Sample, note: Callable[..., None]) -> None:
@@ -100,3 +117,7 @@ def test_pytables(sample: Sample, note: Callable[..., None]) -> None:
     with tables.open_file(str(sample.sparse)) as file:
         assert file.root.sparse[63_999, 63_999, 63_999] == 2
         note(*row, "10^9 chunks")
+    with warnings.catch_warnings(), tables.open_file(str(sample.strings)) as file:
+        warnings.simplefilter("ignore")
+        assert isinstance(file.root.words, tables.UnImplemented)
+        note(*row, "strings", "knows none")

@@ -23,7 +23,8 @@ def test_r(package: str, sample: Sample, note: Callable[..., None], tmp_path: Pa
     has = subprocess.run(["Rscript", "-e", f"library({package})"], capture_output=True)
     if has.returncode:
         pytest.skip(f"R has no {package} (Debian package {_PACKAGES[package]})")
-    command = ["Rscript", _SCRIPT, package, sample.hierarchy, sample.sparse, tmp_path]
+    files = (sample.hierarchy, sample.sparse, sample.strings)
+    command = ["Rscript", _SCRIPT, package, *files, tmp_path]
     done = subprocess.run(
         [*command, *samples.arrays()], capture_output=True, text=True, timeout=120
     )
@@ -43,3 +44,5 @@ def test_r(package: str, sample: Sample, note: Callable[..., None], tmp_path: Pa
     note(*reader, "attributes")
     assert [line for line in lines if line.startswith("element")] == ["element 1", "element 2"]
     note(*reader, "10^9 chunks")
+    assert (tmp_path / "words").read_text().split("\n") == samples.STRINGS
+    note(*reader, "strings")

@@ -1,4 +1,4 @@
-/* Reads with the HDF Group's own Java binding: FILE SPARSE DATASET... */
+/* Reads with the HDF Group's own Java binding: FILE SPARSE STRINGS DATASET... */
 import hdf.hdf5lib.H5;
 import hdf.hdf5lib.HDF5Constants;
 
@@ -11,7 +11,7 @@ public class ReadHdf5Lib {
         H5.H5get_libversion(version);
         System.out.println("version " + version[0] + "." + version[1] + "." + version[2]);
         long file = H5.H5Fopen(args[0], HDF5Constants.H5F_ACC_RDONLY, DEFAULT);
-        for (int i = 2; i < args.length; i++) {
+        for (int i = 3; i < args.length; i++) {
             long dataset = H5.H5Dopen(file, args[i], DEFAULT);
             long type = H5.H5Dget_type(dataset);
             long count = H5.H5Sget_simple_extent_npoints(H5.H5Dget_space(dataset));
@@ -38,6 +38,10 @@ public class ReadHdf5Lib {
             System.out.println("numbers " + at + " " + one[0] + " " + list[0] + "," + list[1] + "," + list[2]
                 + " " + real[0]);
         }
+        long words = H5.H5Dopen(H5.H5Fopen(args[2], HDF5Constants.H5F_ACC_RDONLY, DEFAULT), "words", DEFAULT);
+        String[] texts = new String[(int) H5.H5Sget_simple_extent_npoints(H5.H5Dget_space(words))];
+        H5.H5Dread_VLStrings(words, H5.H5Dget_type(words), ALL, ALL, DEFAULT, texts);
+        System.out.println("strings " + Digest.of(String.join("\n", texts).getBytes("UTF-8")));
         long sparse = H5.H5Dopen(H5.H5Fopen(args[1], HDF5Constants.H5F_ACC_RDONLY, DEFAULT), "sparse", DEFAULT);
         long space = H5.H5Dget_space(sparse);
         long memory = H5.H5Screate_simple(3, new long[] {1, 1, 1}, null);

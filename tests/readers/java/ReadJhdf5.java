@@ -1,11 +1,11 @@
-/* Reads with JHDF5: FILE SPARSE DATASET... */
+/* Reads with JHDF5: FILE SPARSE STRINGS DATASET... */
 import ch.systemsx.cisd.hdf5.HDF5Factory;
 import ch.systemsx.cisd.hdf5.IHDF5Reader;
 
 public class ReadJhdf5 {
     public static void main(String[] args) throws Exception {
         IHDF5Reader file = HDF5Factory.openForReading(args[0]);
-        for (int i = 2; i < args.length; i++) {
+        for (int i = 3; i < args.length; i++) {
             String name = "/" + args[i];
             Object values;
             if (name.endsWith("f4")) values = file.float32().readMDArray(name).getAsFlatArray();
@@ -25,6 +25,8 @@ public class ReadJhdf5 {
             System.out.println("numbers " + at + " " + file.int64().getAttr(at, "int") + " "
                 + list[0] + "," + list[1] + "," + list[2] + " " + file.float64().getAttr(at, "float"));
         }
+        String[] texts = HDF5Factory.openForReading(args[2]).string().readArray("/words");
+        System.out.println("strings " + Digest.of(String.join("\n", texts).getBytes("UTF-8")));
         IHDF5Reader sparse = HDF5Factory.openForReading(args[1]);
         for (long at : new long[] {0, 63999}) {
             System.out.println("element " + sparse.uint16().readMDArrayBlockWithOffset(

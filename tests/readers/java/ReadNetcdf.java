@@ -1,4 +1,4 @@
-/* Reads with netCDF-Java: FILE SPARSE DATASET... */
+/* Reads with netCDF-Java: FILE SPARSE STRINGS DATASET... */
 import ucar.nc2.Attribute;
 import ucar.nc2.NetcdfFile;
 import ucar.nc2.Variable;
@@ -6,7 +6,7 @@ import ucar.nc2.Variable;
 public class ReadNetcdf {
     public static void main(String[] args) throws Exception {
         NetcdfFile file = NetcdfFile.open(args[0]);
-        for (int i = 2; i < args.length; i++) {
+        for (int i = 3; i < args.length; i++) {
             Variable variable = file.findVariable(args[i]);
             System.out.println("dataset " + args[i] + " " + Digest.ofArray(variable.read().copyTo1DJavaArray()));
         }
@@ -20,6 +20,11 @@ public class ReadNetcdf {
                 + list.getNumericValue(0) + "," + list.getNumericValue(1) + "," + list.getNumericValue(2)
                 + " " + attribute(file, at, "float").getNumericValue());
         }
+        StringBuilder texts = new StringBuilder();
+        for (Object text : (Object[]) NetcdfFile.open(args[2]).findVariable("words").read().copyTo1DJavaArray()) {
+            texts.append(text).append("\n");
+        }
+        System.out.println("strings " + Digest.of(texts.substring(0, texts.length() - 1).getBytes("UTF-8")));
         Variable sparse = NetcdfFile.open(args[1]).findVariable("sparse");
         for (int at : new int[] {0, 63999}) {
             System.out.println("element "
