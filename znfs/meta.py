@@ -25,6 +25,13 @@ _LEAST_OF_CHUNK = 64 << 10
 _LEAST_OF_ARRAY = 1 << 20
 
 
+def type_name(dtype: np.dtype[Any]) -> str:
+    """A type of elements, for people."""
+    if dtype == VARIABLE_TEXT:
+        return "string"
+    return "bytes" if dtype == VARIABLE_BYTES else str(dtype)
+
+
 @dataclass(frozen=True)
 class CodecSpec:
     """One codec of a chain: its name in znfs's table (codecs.CODECS) and its configuration."""
@@ -276,9 +283,7 @@ class ArrayMeta:
 
     @cached_property
     def dtype_name(self) -> str:
-        """The type for people."""
-        names = {VARIABLE_TEXT: "string", VARIABLE_BYTES: "bytes"}
-        return names.get(self.dtype) or str(self.dtype)
+        return type_name(self.dtype)
 
     @cached_property
     def axis_names(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import z5py
 import zarr
 import zarr.codecs as zc
 import zarr.codecs.numcodecs as zn
+from zarr.dtype import VariableLengthBytes
 
 Values = np.ndarray[Any, Any]
 SHAPE, CHUNKS = (5, 9, 11), (2, 4, 6)
@@ -64,7 +65,7 @@ def values(dtype: Any = "u2", shape: tuple[int, ...] = SHAPE) -> Values:
 
 def everything(root: Path) -> Iterator[Sample]:
     """Write all samples below `root`."""
-    for write in (_zarr3, _zarr3_numcodecs, _zarr2, _tensorstore, _z5py, _by_hand):
+    for write in (_zarr3, _zarr3_numcodecs, _zarr2, _variable, _tensorstore, _z5py, _by_hand):
         yield from write(root)
 
 
@@ -191,6 +192,37 @@ def _zarr2(root: Path) -> Iterator[Sample]:
         yield Sample(path, "Zarr v2", feature, *words, data)
 
 
+def _variable(root: Path) -> Iterator[Sample]:
+    """Text and bytes of variable length, which are compared in HDF5."""
+    lengths = np.random.default_rng(2).integers(0, 40, SHAPE)
+    numbers = np.arange(lengths.size).reshape(SHAPE).astype(str)
+    kinds: dict[str, tuple[Any, Any, Values]] = {
+        "string": (str, "né", (numbers.astype(object) * lengths)),
+        "variable_length_bytes": (
+            VariableLengthBytes(), b"\0\xff", numbers.astype("S").astype(object) * lengths
+        ),
+    }  # fmt: skip
+    features: dict[str, tuple[int, dict[str, Any]]] = {
+        "Zarr v3": (3, {}),
+        "Zarr v3, blosc": (3, {"compressors": zc.BloscCodec()}),
+        "Zarr v3, sharding": (3, _S),
+        "Zarr v3, no compressor": (3, {"compressors": None}),
+        "Zarr v2": (2, {}),
+        "Zarr v2, order F": (2, {"order": "F"}),
+        "Zarr v2, no compressor": (2, {"compressors": None}),
+    }
+    for kind, (dtype, fill, data) in kinds.items():
+        for number, (feature, (version, more)) in enumerate(features.items()):
+            path = f"zarr{version}/{kind}{number}"
+            read = _create(
+                root / path, data, dtype=dtype, fill_value=fill, zarr_format=version, **more
+            )
+            form, _, how = feature.partition(", ")
+            name = f"data type {kind}{', ' * bool(how)}{how} (HDF5)"
+            words = ("zarr-python 3", "zarr-python 3")
+            yield Sample(path, form, name, *words, read.astype(object))
+
+
 def _spec(driver: str, path: Path) -> dict[str, Any]:
     return {"driver": driver, "kvstore": f"file://{path}/"}
 
@@ -272,12 +304,8 @@ def _z5py(root: Path) -> Iterator[Sample]:
 
 def _by_hand(root: Path) -> Iterator[Sample]:
     """What no writer at hand writes, and what znfs refuses."""
-    strings = root / "refused/strings"
-    zarr.create_array(strings, shape=(3,), chunks=(2,), dtype=str)[...] = ["a", "bc", "def"]
-    yield Sample("refused/strings", "Zarr v3", "data type string", "zarr-python 3", "–",
-                 refused="variable length")  # fmt: skip
     for name, codec, text in (
-        ("vlen", "vlen-utf8", "variable length"),
+        ("arrays", "vlen-array", "variable length"),
         ("pickled", "pickle", "runs code"),
     ):
         document = {

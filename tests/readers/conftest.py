@@ -27,7 +27,7 @@ its coordinates.
 _FOOTER = """
 Not run, for want of a package or a licence: HDFView, jHDF, current netCDF-Java, MATLAB, IDL, Julia,
 Imaris. GNU Data Language of Debian is built without HDF5. PyTables knows no strings of variable
-length, whoever wrote them: such a dataset is an `UnImplemented` node, and the rest of the file reads.
+length, whoever wrote them: such a dataset is an `UnImplemented` node, and all others read.
 """
 _COLUMNS = ("datasets", "attributes", "10^9 chunks", "strings", "NetCDF")
 _rows: dict[tuple[str, str], dict[str, str]] = {}

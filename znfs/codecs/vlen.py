@@ -26,7 +26,7 @@ from znfs.codecs.forms import (
 )
 from znfs.codecs.native import numcodecs
 from znfs.errors import Unsupported
-from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT
+from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, type_name
 
 WORD = 8  # elements begin at multiples of so many bytes
 _PADDING = [bytes(n) for n in range(WORD)]
@@ -73,7 +73,7 @@ def _aligned(nbytes: int) -> int:
 def _prepare(name: str, dtype: np.dtype[Any]) -> Prepare:
     def prepare(config: Config, form: ArrayForm) -> tuple[Step, Form]:
         if form.dtype != dtype:
-            raise Unsupported(f"{name} is not for elements of type {form.dtype}")
+            raise Unsupported(f"{name} is not for elements of type {type_name(form.dtype)}")
         count = form.count
         plain = BytesForm(None, 4 + 4 * count + form.most, " (--string-bytes sets it)")
 

@@ -12,6 +12,7 @@ from znfs.codecs import promote
 from znfs.codecs.forms import shown
 from znfs.codecs.promote import SMALL, widen
 from znfs.errors import MetadataError
+from znfs.meta import type_name
 
 DType = np.dtype[Any]
 _WORDS = {
@@ -40,7 +41,7 @@ def parse(name: str, value: Any, dtype: DType, stored: DType | None = None) -> b
     except (_Bad, ValueError, TypeError, OverflowError, UnicodeError, RecursionError) as error:
         reason = f": {error}" if isinstance(error, _Bad) else ""
         raise MetadataError(
-            f"{name}: no fill value of type {dtype}: {shown(value)}{reason}"
+            f"{name}: no fill value of type {type_name(dtype)}: {shown(value)}{reason}"
         ) from None
 
 
