@@ -1,4 +1,16 @@
-"""Virtual HDF5 and NetCDF-4 files: metadata is made when read, chunks come from the block cache."""
+"""Virtual HDF5 and NetCDF-4 files: metadata is made when read, chunks come from the block cache.
+
+| modules                                 | what                                                   |
+|-----------------------------------------|--------------------------------------------------------|
+| `structures`, `superblock`, `btree`,    | the structures of the HDF5 File Format Specification   |
+| `heap`, `messages`, `datatypes`         | 3.0, one class or function each                        |
+| `conversion`, `pieces`, `items`,        | elements and chunks: HDF5's in terms of the store's    |
+| `variable`                              |                                                        |
+| `storage`, `attributes`, `objects`      | datasets and groups, made of these                     |
+| `netcdf`                                | what makes them NetCDF-4                               |
+| `walk`, `build`                         | what is below a group, and the objects for it          |
+| `plan`, `slots`                         | addresses: exact ones, and those of fixed slots        |
+"""
 
 from __future__ import annotations
 
@@ -105,8 +117,8 @@ def _room(array: Array) -> list[str]:
     if not meta.is_variable:
         return []
     return [
-        f"a chunk's elements may take {meta.most_of_chunk} bytes together, or cannot be read "
-        f"(--string-bytes {meta.string_bytes})"
+        f"a chunk whose elements take more than {meta.most_of_chunk} bytes together cannot be "
+        f"read (--string-bytes {meta.string_bytes})"
     ]
 
 

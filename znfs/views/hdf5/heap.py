@@ -85,10 +85,10 @@ class Collection:
         data = [item if isinstance(item, bytes) else item() for item in self._objects]
         lengths = np.array([len(item) for item in data], np.int64)
         words = np.frombuffer(b"".join(map(pad8, data)), "<u8")
-        return collection(lengths, words, self.size).tobytes()
+        return encode_collection(lengths, words, self.size).tobytes()
 
 
-def collection(
+def encode_collection(
     lengths: np.ndarray[Any, Any], words: np.ndarray[Any, Any], size: int
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A global heap collection of `size` bytes, whose objects have `lengths` bytes.

@@ -54,14 +54,21 @@ class Placement:
             this = waiting.pop()
             if isinstance(this, GroupObject):
                 names = sorted(this.children, key=link_name)
-                self._add_group(this, [link_name(name) for name in names])
+                self.add_group(this, [link_name(name) for name in names])
                 waiting += [this.children[name] for name in reversed(names)]
             else:
                 self._add_header(this, this.header(self._heap))
 
     def add_group(self, group: GroupObject, names: list[bytes]) -> SymbolTable:
-        """Place a group whose links' targets are elsewhere: see `link`."""
-        return self._add_group(group, names)
+        """Place the header of a group, and the symbol table of its links, sorted by `names`.
+
+        Where the targets of the links are not the group's children, `link` says where they are.
+        """
+        table = self._tables[id(group)] = SymbolTable(names)
+        self._add_header(group, group.header(self._heap, table))
+        table.address = self.end
+        self.end += table.size
+        return table
 
     def link(self, group: GroupObject, addresses: Sequence[int]) -> None:
         """The addresses of the targets of the group's links, in the order of their names."""
@@ -98,13 +105,6 @@ class Placement:
 
     def _datasets(self) -> list[Dataset]:
         return [this for this, _ in self._objects if isinstance(this, Dataset)]
-
-    def _add_group(self, group: GroupObject, names: list[bytes]) -> SymbolTable:
-        table = self._tables[id(group)] = SymbolTable(names)
-        self._add_header(group, group.header(self._heap, table))
-        table.address = self.end
-        self.end += table.size
-        return table
 
     def _add_header(self, this: Dataset | GroupObject, header: ObjectHeader) -> None:
         self._objects.append((this, header))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
 
 import numpy as np
 
@@ -36,105 +35,81 @@ class Layout:
     promote_float16: bool = False
 
 
-class Storage(Protocol):
-    """The plan sets both addresses; the layout message reads them when it is encoded."""
+class Storage:
+    """Where the elements of a dataset are: a data layout message, an index and data.
+
+    The plan sets both addresses; the layout message reads them when it is encoded.
+    """
 
     layout: Message
-    allocation: int  # space allocation time, for the fill value message
-    index_size: int
-    data_size: int
-    index_address: int
-    data_address: int
+    allocation = messages.LATE  # space allocation time, for the fill value message
+    index_size = 0
 
-    def index_extents(self) -> list[Extent]: ...
-    def data_extents(self) -> list[Extent]: ...
+    def __init__(self, data: Sequence[Extent] = ()) -> None:
+        self._data = data
+        self.data_size = sum(extent.size for extent in data)
+        self.index_address = self.data_address = 0
 
+    def index_extents(self) -> Sequence[Extent]:
+        return ()
 
-class NoStorage:
-    """No element is stored: empty arrays, and dimensions without values."""
-
-    allocation = messages.LATE
-    index_size = data_size = index_address = data_address = 0
-
-    def __init__(self) -> None:
-        self.layout = messages.contiguous_layout(lambda: UNDEFINED, 0)
-
-    def index_extents(self) -> list[Extent]:
-        return []
-
-    def data_extents(self) -> list[Extent]:
-        return []
-
-
-class Contiguous:
-    """All elements in one run: of scalars, and of arrays whose chunks are too large for HDF5."""
-
-    allocation = messages.LATE
-    index_size = index_address = 0
-
-    def __init__(self, array: Array, how: Stored) -> None:
-        if array.meta.ndim:
-            self._data: list[Extent] = [Slab(array, dtype=how.dtype)]
-        else:
-            one = Pieces.of((), (), 1, how.dtype.itemsize)
-            self._data, _ = _chunks(array, one, how, lambda: self.data_address, dense=True)
-        self.data_size = sum(extent.size for extent in self._data)
-        self.data_address = 0
-        nbytes = array.meta.size * how.dtype.itemsize
-        self.layout = messages.contiguous_layout(lambda: self.data_address, nbytes)
-
-    def index_extents(self) -> list[Extent]:
-        return []
-
-    def data_extents(self) -> list[Extent]:
+    def data_extents(self) -> Sequence[Extent]:
         return self._data
 
+    def _where(self) -> int:
+        return self.data_address
 
-class Chunked:
+
+class NoStorage(Storage):
+    """No element is stored: empty arrays, and dimensions without values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layout = messages.contiguous_layout(lambda: UNDEFINED, 0)
+
+
+class Contiguous(Storage):
+    """All elements in one run: of scalars, and of arrays whose chunks are too large for HDF5."""
+
+    def __init__(self, array: Array, how: Stored) -> None:
+        itemsize = how.dtype.itemsize
+        if array.meta.ndim:
+            super().__init__([Slab(array, dtype=how.dtype)])
+        else:
+            one = Pieces.of((), (), 1, itemsize)
+            super().__init__(_chunks(array, one, how, self._where, dense=True)[0])
+        self.layout = messages.contiguous_layout(self._where, array.meta.size * itemsize)
+
+
+class Chunked(Storage):
     """Unfiltered chunks at a fixed stride, indexed by a version 1 B-tree."""
 
     allocation = messages.INCREMENTAL
 
     def __init__(self, array: Array, how: Stored, merge: int) -> None:
-        meta = array.meta
-        pieces = Pieces.of(meta.shape, meta.chunks, merge, how.dtype.itemsize)
+        itemsize = how.dtype.itemsize
+        pieces = Pieces.of(array.meta.shape, array.meta.chunks, merge, itemsize)
+        data, self._stride = _chunks(array, pieces, how, self._where)
+        super().__init__(data)
         self._index = ChunkBTree(pieces.grid, pieces.chunk, pieces.nbytes)
-        self._data, self._stride = _chunks(array, pieces, how, lambda: self.data_address)
         self.index_size = self._index.size
-        self.data_size = sum(extent.size for extent in self._data)
-        self.index_address = self.data_address = 0
-        self.layout = messages.chunked_layout(
-            lambda: self.index_address, pieces.chunk, how.dtype.itemsize
-        )
+        self.layout = messages.chunked_layout(lambda: self.index_address, pieces.chunk, itemsize)
 
-    def index_extents(self) -> list[Extent]:
+    def index_extents(self) -> Sequence[Extent]:
         base, stride = self.data_address, self._stride
         return self._index.extents(self.index_address, lambda numbers: base + numbers * stride)
 
-    def data_extents(self) -> list[Extent]:
-        return self._data
 
-
-class ImplicitlyIndexed:
+class ImplicitlyIndexed(Storage):
     """Unfiltered chunks one after another without gaps: addresses need no index."""
 
     allocation = messages.EARLY
-    index_size = index_address = 0
 
     def __init__(self, array: Array, how: Stored) -> None:
-        pieces = Pieces.of(array.meta.shape, array.meta.chunks, 1, how.dtype.itemsize)
-        self._data, _ = _chunks(array, pieces, how, lambda: self.data_address, dense=True)
-        self.data_size = sum(extent.size for extent in self._data)
-        self.data_address = 0
-        self.layout = messages.implicit_layout(
-            lambda: self.data_address, pieces.chunk, how.dtype.itemsize
-        )
-
-    def index_extents(self) -> list[Extent]:
-        return []
-
-    def data_extents(self) -> list[Extent]:
-        return self._data
+        itemsize = how.dtype.itemsize
+        pieces = Pieces.of(array.meta.shape, array.meta.chunks, 1, itemsize)
+        super().__init__(_chunks(array, pieces, how, self._where, dense=True)[0])
+        self.layout = messages.implicit_layout(self._where, pieces.chunk, itemsize)
 
 
 def storage(array: Array, how: Stored, layout: Layout) -> Storage:

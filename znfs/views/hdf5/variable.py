@@ -21,7 +21,7 @@ from znfs.errors import Unsupported
 from znfs.extents import Bytes
 from znfs.meta import Index
 from znfs.node import Extent
-from znfs.views.hdf5.heap import ELEMENT, WORD, Collection, collection
+from znfs.views.hdf5.heap import ELEMENT, WORD, Collection, encode_collection
 from znfs.views.hdf5.items import Integers, Items, items, words_of
 from znfs.views.hdf5.pieces import PieceBlocks, Pieces
 from znfs.views.hdf5.structures import PAGE, align
@@ -96,7 +96,7 @@ class Heap:
 
     def _collection(self, found: Items, i: int, size: int) -> Bytes:
         lengths, words = found.read(*self._bounds[i : i + 2].tolist())
-        return collection(lengths, words, size)
+        return encode_collection(lengths, words, size)
 
 
 class References(PieceBlocks):
