@@ -18,12 +18,14 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numcodecs
 import numpy as np
+from numcodecs.vlen import VLenBytes
 
 from tests.fuzz.hostile import document as change_document
 from tests.fuzz.hostile import noise
@@ -35,10 +37,11 @@ from tests.test_zip_store import Remote
 from znfs.array import Array
 from znfs.cache import BlockCache
 from znfs.codecs import Decoder
+from znfs.codecs.vlen import Packed
 from znfs.errors import ChunkError, StoreError, ZnfsError
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy
-from znfs.meta import CodecSpec
+from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec
 from znfs.stores.autoindex import entries
 from znfs.stores.base import Store
 from znfs.stores.references import ReferenceStore
@@ -136,6 +139,11 @@ def _read_blocks(store: Store) -> None:
             last = tuple(n - 1 - i for n, i in zip(grid, place, strict=True))
             for index in (place, last):
                 with contextlib.suppress(ZnfsError):
+                    if node.meta.is_variable:
+                        block = node.load(index)
+                        if block is not None:
+                            _check_packed(block, prod(node.meta.clipped_chunk))
+                        continue
                     block = node.block(index)
                     assert block.shape == node.meta.chunks
                     assert block.dtype == node.meta.dtype
@@ -143,6 +151,14 @@ def _read_blocks(store: Store) -> None:
         pass
     finally:
         hierarchy.close()
+
+
+def _check_packed(block: np.ndarray[Any, Any], count: int) -> None:
+    """Elements of variable length lie one after another, all within the block."""
+    packed = Packed(block, count)
+    assert packed.starts[0] == 0
+    assert packed.starts[-1] == len(packed.words)
+    assert (np.diff(packed.starts.astype("i8")) == -(-packed.lengths.astype("i8") // 8)).all()
 
 
 # Encoded chunks: the first byte chooses the codecs.
@@ -179,7 +195,12 @@ def _filters() -> dict[str, tuple[Decoder, bytes]]:
         Decoder((cast, CodecSpec("bytes", {})), np.dtype("<u4"), (6, 7), bytes(4)),
         DATA.astype("<f4").tobytes(),
     )
-    for name in ("packbits", "cast_value", "N5 raw", "N5 n5_lz4"):
+    texts = np.array([b"", b"a", "é".encode(), b"x" * 100, b"12345678", b"123456789"], object)
+    body = bytes(VLenBytes().encode(texts))
+    for codec, kind in (("vlen-utf8", VARIABLE_TEXT), ("vlen-bytes", VARIABLE_BYTES)):
+        turned = CodecSpec("transpose", {"order": [1, 0]})
+        made[codec] = (Decoder((turned, CodecSpec(codec)), kind, (3, 2), b"", 4096), body)
+    for name in ("packbits", "cast_value", "N5 raw", "N5 n5_lz4", "vlen-utf8", "vlen-bytes"):
         decoder, data = made[name]
         decoder.decode(data)  # the seeds are good
     return made
@@ -193,6 +214,9 @@ def _chunk(data: bytes) -> None:
         decoder, _ = _DECODERS[data[0] % len(_DECODERS)]
         with contextlib.suppress(ChunkError):
             block = decoder.decode(data[1:])
+            if decoder.dtype in (VARIABLE_TEXT, VARIABLE_BYTES):
+                _check_packed(block, prod(decoder.shape))
+                return
             assert (block.shape, block.dtype) == (decoder.shape, decoder.dtype)
 
 

@@ -38,7 +38,8 @@ def telling(document: Mapping[str, Any], *members: str) -> Iterator[None]:
 def checked(name: str, meta: ArrayMeta) -> ArrayMeta:
     """`meta`, once its chunks are known to be decodable. Raises Unsupported or MetadataError."""
     encoded = meta.outer_chunks if meta.is_assembled else meta.chunks
-    itemsize = meta.string_bytes if meta.is_variable else meta.dtype.itemsize
+    # Of elements of variable length what is decoded has, besides, starts and lengths.
+    itemsize = meta.string_bytes + 24 if meta.is_variable else meta.dtype.itemsize
     check_chunk_nbytes(name, encoded, itemsize)
     try:
         if meta.is_assembled and meta.is_variable:
