@@ -18,7 +18,8 @@ _HEAD = """\
 What was read, by whom it was written and with what it was compared. This page is written by
 `make conformance`, which runs these tests; nothing in it is written by hand. Except where a row
 says otherwise, the arrays are read through a real mount: `NAME.npy` is compared with what the
-oracle reads, value for value, and every stored key with the store's own bytes.
+oracle reads, value for value (where a row says so, `NAME.h5`), and every stored key with the
+store's own bytes.
 
 `equal`: all values are. `refused`: there is no view, and `znfs info` says why; the keys read raw.
 """
