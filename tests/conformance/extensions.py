@@ -143,7 +143,8 @@ REFUSED: Mapping[str, tuple[Mapping[str, Any], str]] = {
     **{f"codec {name}": ({"codecs": [{"name": name}]}, why) for name, why in (
         ("zfp", _NO_LIBRARY), ("numcodecs.zfpy", _NO_LIBRARY), ("jpeg", _NO_LIBRARY),
         ("jpegxl", _NO_LIBRARY), ("zarrs.gdeflate", _NO_LIBRARY), ("optional", "may be missing"),
-        ("n5_varlen", "variable length"), ("arrow-ipc", "is unknown"), ("numcodecs.pickle", "runs code"))},
+        ("n5_varlen", "variable length"), ("arrow-ipc", "is unknown"),
+        ("numcodecs.pickle", "runs code"))},
     "codec scale_offset of integers": (
         {"codecs": [codec("scale_offset", scale=2, offset=1), LITTLE]}, "of floats"),
     **{f"data type {name}": ({"data_type": name}, why) for name, why in (
