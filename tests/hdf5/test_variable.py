@@ -121,6 +121,21 @@ def test_bytes(fmt: int, layout: hdf5.Layout, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_fill_value_that_does_not_fit(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "g.zarr")
+    for name, length in (("fits", 16_384), ("not", 16_385)):
+        group.create_array(name, shape=(64,), chunks=(16,), dtype=str, fill_value="x" * length)
+    with (
+        tree(tmp_path / "g.zarr") as opened,
+        h5py.File(Seekable(resolve(opened, "g.h5"))) as h5,
+    ):
+        remarks = {d.path: "\n".join(d.remarks) for d in opened.describe()}
+        assert list(h5) == ["fits"]
+        assert _text(h5["fits"]) == ["x" * 16_384] * 64
+    assert "a fill value of 16385 bytes" in remarks["not"]
+    assert "not is left out" in remarks[""]
+
+
 @pytest.mark.parametrize("fmt", [2, 3])
 def test_scalars_empty_arrays_and_chunks_beyond_the_shape(fmt: int, tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt)

@@ -9,8 +9,8 @@ import numpy as np
 
 from znfs.array import Array
 from znfs.codecs.vlen import Packed
-from znfs.errors import ChunkError
-from znfs.meta import VARIABLE_BYTES, Index
+from znfs.errors import ChunkError, Unsupported
+from znfs.meta import VARIABLE_BYTES, ArrayMeta, Index
 from znfs.views.hdf5.conversion import encoded
 from znfs.views.hdf5.heap import WORD
 from znfs.views.hdf5.pieces import clipped, elements
@@ -98,6 +98,25 @@ class _Text:
 def words_of(nbytes: Any) -> Any:
     """How many words so many bytes take."""
     return -(-nbytes // WORD)
+
+
+def usual_nbytes(meta: ArrayMeta) -> int:
+    """Bytes that there is room for of each element, on average."""
+    return meta.string_bytes if meta.is_variable else meta.dtype.itemsize
+
+
+def most_words(meta: ArrayMeta) -> int:
+    """Words that the elements of a chunk may take. Raises Unsupported if fill values take more."""
+    count = prod(meta.clipped_chunk)
+    if not meta.is_variable:
+        return count * int(words_of(meta.dtype.itemsize))
+    most = meta.most_of_chunk
+    if count * len(meta.fill) > most:
+        raise Unsupported(
+            f"a fill value of {len(meta.fill)} bytes, {count} times in a chunk that has room for "
+            f"{most} (--string-bytes)"
+        )
+    return int(words_of(most)) + count  # each ends with part of a word
 
 
 def items(array: Array, index: Index | None) -> Items:

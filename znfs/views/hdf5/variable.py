@@ -17,17 +17,16 @@ from math import prod
 import numpy as np
 
 from znfs.array import Array
-from znfs.errors import Unsupported
 from znfs.extents import Bytes
 from znfs.meta import Index
 from znfs.node import Extent
 from znfs.views.hdf5.heap import ELEMENT, WORD, Collection, encode_collection
-from znfs.views.hdf5.items import Integers, Items, items, words_of
+from znfs.views.hdf5.items import Integers, Items, items, most_words, usual_nbytes
 from znfs.views.hdf5.pieces import PieceBlocks, Pieces
 from znfs.views.hdf5.structures import PAGE, align
 
-# A collection's elements take so many bytes if each takes the room there is for it on average: what
-# a reader of one string reads at most, then.
+# What a collection's elements take if each takes what there is room for: about what a reader of one
+# string reads.
 _COLLECTION_BYTES = 64 << 10
 
 
@@ -38,43 +37,33 @@ class Heap:
     """
 
     def __init__(self, array: Array) -> None:
-        meta = array.meta
-        count = prod(meta.clipped_chunk)
-        each = meta.string_bytes if meta.is_variable else meta.dtype.itemsize
-        most = meta.most_of_chunk
-        if meta.is_variable and count * len(meta.fill) > most:
-            raise Unsupported(
-                f"a fill value of {len(meta.fill)} bytes; a chunk's elements have room for {most} "
-                "(--string-bytes)"
-            )
-        fit = _COLLECTION_BYTES // Collection.taken(each)
+        self._array = array
+        count = prod(array.meta.clipped_chunk)
+        fit = _COLLECTION_BYTES // Collection.taken(usual_nbytes(array.meta))
         self._each = max(1, min(fit, count, Collection.MOST_OBJECTS))
         collections = -(-count // self._each)
         self._bounds = np.minimum(np.arange(collections + 1) * self._each, count)
-        # Each element begins a word.
-        words = words_of(most) + count if meta.is_variable else count * words_of(each)
-        headers = Collection.HEADER * (count + collections)
+        headers = Collection.HEADER * (collections + count)
         # What empty elements lack to a collection's least size; and the last, which has fewer.
         lack = collections * max(0, PAGE - Collection.HEADER * (1 + self._each)) + PAGE
-        self.window = align(WORD * words + headers + lack, PAGE)
-        self._array = array
+        self.window = align(WORD * most_words(array.meta) + headers + lack, PAGE)
 
     def items(self, index: Index | None) -> Items:
         """The elements of the chunk at `index`. Raises as Array.load does."""
         return items(self._array, index)
 
-    def references(self, found: Items, lo: int, hi: int, address: int) -> Integers:
+    def references(self, chunk: Items, lo: int, hi: int, address: int) -> Integers:
         """Elements [lo, hi) as HDF5 has them, of a chunk whose window is at `address`."""
         numbers = np.arange(lo, hi)
         values = np.zeros(hi - lo, ELEMENT)
-        values["length"], _ = found.read(lo, hi)
-        values["collection"] = address + self._offsets(found)[numbers // self._each]
+        values["length"], _ = chunk.read(lo, hi)
+        values["collection"] = address + self._offsets(chunk)[numbers // self._each]
         values["index"] = numbers % self._each + 1
         return values
 
-    def read_into(self, found: Items, start: int, target: Bytes) -> None:
+    def read_into(self, chunk: Items, start: int, target: Bytes) -> None:
         """Bytes of a chunk's window, from `start` on."""
-        offsets = self._offsets(found)
+        offsets = self._offsets(chunk)
         at = 0
         while at < len(target):
             i = int(np.searchsorted(offsets, start + at, "right")) - 1
@@ -82,20 +71,22 @@ class Heap:
                 target[at:] = 0
                 return
             skip = start + at - int(offsets[i])
-            part = self._collection(found, i, int(offsets[i + 1] - offsets[i]))[skip:]
+            part = self._collection(chunk, i, int(offsets[i + 1] - offsets[i]))[skip:]
             part = part[: len(target) - at]
             target[at : at + len(part)] = part
             at += len(part)
 
-    def _offsets(self, found: Items) -> Integers:
+    def _offsets(self, chunk: Items) -> Integers:
         """Where collections begin in the window, and the last one ends."""
-        words = np.diff(found.starts(self._bounds))
+        words = np.diff(chunk.starts(self._bounds))
         headers = Collection.HEADER * (1 + np.diff(self._bounds))
         sizes = np.maximum(PAGE, headers + WORD * words)
-        return np.concatenate(([0], np.cumsum(sizes)))
+        offsets = np.concatenate(([0], np.cumsum(sizes)))
+        assert offsets[-1] <= self.window
+        return offsets
 
-    def _collection(self, found: Items, i: int, size: int) -> Bytes:
-        lengths, words = found.read(*self._bounds[i : i + 2].tolist())
+    def _collection(self, chunk: Items, i: int, size: int) -> Bytes:
+        lengths, words = chunk.read(*self._bounds[i : i + 2].tolist())
         return encode_collection(lengths, words, size)
 
 
@@ -118,8 +109,8 @@ class References(PieceBlocks):
     def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
         size = ELEMENT.itemsize
         lo, hi = start // size, -(-(start + len(target)) // size)
-        found = self._heap.items(self._index(number, part))
-        values = self._heap.references(found, lo, hi, self._window(number, part))
+        chunk = self._heap.items(self._index(number, part))
+        values = self._heap.references(chunk, lo, hi, self._window(number, part))
         target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]
 
 
