@@ -303,3 +303,21 @@ def test_a_store_like_anndatas(fmt: int, consolidated: bool, tmp_path: Path) -> 
         kinds = h5["obs/cell_type/categories"].asstr()[...]
         assert names[codes == 3].tolist() == expected["obs/_index"][codes == 3].tolist()
         assert kinds[3] == "日本語"
+
+
+def test_a_thousand_million_chunks(tmp_path: Path) -> None:
+    """The far corner reads without the rest, and little is read for it."""
+    path = tmp_path / "a.zarr"
+    edge = 1000
+    written = zarr.create_array(
+        path, shape=(2 * edge,) * 3, chunks=(2,) * 3, dtype=str, fill_value="none"
+    )
+    written[-1, -1, -1] = "corner"
+    with tree(path) as opened:
+        file = Seekable(resolve(opened, "a.h5"))
+        assert file.file.size > 10**9 * (64 << 10)
+        with h5py.File(file) as h5:
+            assert h5["a"].asstr()[-1, -1, -1] == "corner"
+            assert h5["a"].asstr()[-1, -1, -2] == "none"
+            assert h5["a"].asstr()[edge, 5, 7] == "none"
+        assert sum(n for _, n in file.reads) < 128 << 10
