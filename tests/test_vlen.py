@@ -117,11 +117,14 @@ def meta(fill: Any, kind: str = "vlen-utf8") -> ArrayMeta:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", ["vlen-utf8", "vlen-bytes"])
-@pytest.mark.parametrize("fill", [0, None, "", "eA==", 1.5, 7])
-def test_fill_values_are_zarrs(fill: Any, kind: str, tmp_path: Path) -> None:
-    if kind == "vlen-bytes" and not isinstance(fill, str | None):
-        pytest.skip("zarr-python does not open such arrays")
+@pytest.mark.parametrize(
+    ("kind", "fill"),
+    [
+        *(("vlen-utf8", fill) for fill in (0, None, "", "eA==", 1.5, 7)),
+        *(("vlen-bytes", fill) for fill in (None, "", "eA==")),  # it opens no others
+    ],
+)
+def test_fill_values_are_zarrs(kind: str, fill: Any, tmp_path: Path) -> None:
     document = {
         "zarr_format": 2, "shape": [3], "chunks": [2], "dtype": "|O", "fill_value": fill,
         "order": "C", "filters": [{"id": kind}], "compressor": None,

@@ -18,6 +18,7 @@ Shape = tuple[int, ...]
 # (codecs/vlen.py).
 VARIABLE_TEXT: np.dtype[Any] = np.dtypes.StringDType()
 VARIABLE_BYTES: np.dtype[Any] = np.dtype(object)
+VARIABLE = (VARIABLE_TEXT, VARIABLE_BYTES)
 
 _MOST_OF_CHUNK = (1 << 32) - 1
 # What the elements of variable length of a chunk, and of an array, may take whatever their number.
@@ -258,7 +259,7 @@ class ArrayMeta:
     @cached_property
     def is_variable(self) -> bool:
         """Whether elements are of variable length."""
-        return self.dtype in (VARIABLE_TEXT, VARIABLE_BYTES)
+        return self.dtype in VARIABLE
 
     @cached_property
     def most_of_chunk(self) -> int:

@@ -41,7 +41,7 @@ from znfs.codecs.vlen import Packed
 from znfs.errors import ChunkError, StoreError, ZnfsError
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy
-from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec
+from znfs.meta import VARIABLE, VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec
 from znfs.stores.autoindex import entries
 from znfs.stores.base import Store
 from znfs.stores.references import ReferenceStore
@@ -214,7 +214,7 @@ def _chunk(data: bytes) -> None:
         decoder, _ = _DECODERS[data[0] % len(_DECODERS)]
         with contextlib.suppress(ChunkError):
             block = decoder.decode(data[1:])
-            if decoder.dtype in (VARIABLE_TEXT, VARIABLE_BYTES):
+            if decoder.dtype in VARIABLE:
                 _check_packed(block, prod(decoder.shape))
                 return
             assert (block.shape, block.dtype) == (decoder.shape, decoder.dtype)

@@ -28,7 +28,7 @@ from znfs.codecs.forms import (
     shown,
 )
 from znfs.errors import ChunkError, Unsupported
-from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec, Shape
+from znfs.meta import VARIABLE, CodecSpec, Shape
 
 __all__ = ["CODECS", "INTERNAL", "REFUSED", "Decoder", "encoded_size", "unwrap"]
 
@@ -151,13 +151,9 @@ def _codecs_for(form: Form) -> tuple[str, tuple[Mapping[str, Prepare], ...]]:
     """What such a form is called, and the tables of the codecs that can be applied to it."""
     if isinstance(form, BytesForm):
         return "bytes", (BYTES_TO_BYTES,)
-    if _is_variable(form.dtype):
+    if form.dtype in VARIABLE:
         return "elements of variable length", (OF_VARIABLE,)
     return "an array", (ARRAY_TO_ARRAY, ARRAY_TO_BYTES)
-
-
-def _is_variable(dtype: np.dtype[Any]) -> bool:
-    return dtype in (VARIABLE_TEXT, VARIABLE_BYTES)
 
 
 def _run(steps: Sequence[tuple[str, Step]], data: Any) -> Any:
@@ -189,7 +185,6 @@ class Decoder:
     ) -> None:
         self.dtype = dtype
         self.shape = shape
-        self._is_variable = _is_variable(dtype)
         self._clip = (*map(slice, clip), ...)
         start = [
             CodecSpec(s.name, {"fill": fill, **s.config}) if s.name == "n5_block" else s
@@ -207,7 +202,7 @@ class Decoder:
         declared size, whatever the data claims.
         """
         out = _run(self._steps, data)
-        if self._is_variable:
+        if self.dtype in VARIABLE:
             block = vlen.pack(out[self._clip])
         else:
             block = layout.contiguous(out.astype(self.dtype, copy=False)).reshape(self.shape)

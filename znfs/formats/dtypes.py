@@ -30,7 +30,6 @@ def little(dtype: DType) -> DType:
     return dtype.newbyteorder("<")
 
 
-VARIABLE = (VARIABLE_TEXT, VARIABLE_BYTES)
 # Zarr v2 says of objects only by their first filter what they are.
 OBJECTS = {"vlen-utf8": VARIABLE_TEXT, "vlen-bytes": VARIABLE_BYTES}
 

@@ -12,7 +12,7 @@ from znfs.codecs import promote
 from znfs.codecs.forms import shown
 from znfs.codecs.promote import SMALL, widen
 from znfs.errors import MetadataError
-from znfs.meta import type_name
+from znfs.meta import VARIABLE, type_name
 
 DType = np.dtype[Any]
 _WORDS = {
@@ -34,7 +34,7 @@ def parse(name: str, value: Any, dtype: DType, stored: DType | None = None) -> b
     """
     try:
         if value is None:  # as zarr-python 3 has it: NaT for times, else zero, or nothing
-            if dtype.kind in "TO":
+            if dtype in VARIABLE:
                 return b""
             return _time("NaT", dtype, dtype) if dtype.kind in "mM" else bytes(dtype.itemsize)
         return _element(value, dtype, dtype if stored is None else stored)

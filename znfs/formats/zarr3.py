@@ -23,7 +23,7 @@ from znfs.formats.document import (
     safe_path,
     shape,
 )
-from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta, Shape, Shard
+from znfs.meta import VARIABLE, ArrayMeta, ChunkKeys, CodecSpec, GroupMeta, Shape, Shard
 
 DOCUMENT = "zarr.json"
 DOCUMENTS = (DOCUMENT,)
@@ -264,7 +264,7 @@ def _typed(codecs: tuple[CodecSpec, ...], kind: dtypes.DataType) -> Iterator[Cod
 def _endian(codec: CodecSpec, dtype: np.dtype[Any]) -> CodecSpec:
     """`bytes` may leave out the byte order only where there is none, and zarr-python leaves it out
     of structs, which it writes little-endian."""
-    if codec.name != "bytes" or codec.config.get("endian") or dtype in dtypes.VARIABLE:
+    if codec.name != "bytes" or codec.config.get("endian") or dtype in VARIABLE:
         return codec
     if dtype.names is None and dtype.newbyteorder(">") != dtype:
         raise MetadataError(f"{DOCUMENT}: codec 'bytes' has no endian")
