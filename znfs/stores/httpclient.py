@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _NOBODY_THERE = frozenset({502, 503, 504})
 _REDIRECTS = 10
-_CONNECTIONS = 256  # kept open; past that urllib3 logs a warning for each
 _PIECE = 1 << 20  # bytes read between two looks at the clock
 
 
@@ -62,6 +61,8 @@ class HttpClient:
     def _open_pool(self) -> PoolManager:
         import urllib3
 
+        from znfs.stores.connections import CONNECTIONS, bounded
+
         context = None
         if self._url.startswith("https:"):
             context = ssl.create_default_context()
@@ -73,8 +74,9 @@ class HttpClient:
         host = urlsplit(self._url).hostname or ""
         proxy = urllib.request.getproxies().get(urlsplit(self._url).scheme)
         if proxy and not urllib.request.proxy_bypass(host):
-            return urllib3.ProxyManager(proxy, maxsize=_CONNECTIONS, ssl_context=context)
-        return urllib3.PoolManager(maxsize=_CONNECTIONS, ssl_context=context)
+            proxied = urllib3.ProxyManager(proxy, maxsize=CONNECTIONS, ssl_context=context)
+            return bounded(proxied)
+        return bounded(urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context))
 
     def fetch(
         self, key: str, url: str, method: str = "GET", range_: str = "", limit: int | None = None
