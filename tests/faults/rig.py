@@ -259,6 +259,6 @@ def _sample(lines: Sequence[str]) -> str:
     """How many lines were logged, and the last of them without what differs from run to run."""
     if not lines:
         return "nothing"
-    last = re.sub(r"127\.0\.0\.1:\d+", "HOST", lines[-1])
+    last = re.sub(r"(127\.0\.0\.1|localhost):\d+", "HOST", lines[-1])
     last = re.sub(r"/tmp/\S*/", "…/", last)
     return f"{len(lines)} lines: `{last}`" if len(lines) > 1 else f"`{last}`"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -15,7 +13,6 @@ import pytest
 from tests.faults import rig
 from tests.faults.conftest import Start
 from tests.faults.rig import GRID, RIGHT, Row, eventually
-from tests.servers.faultproxy import FaultProxy
 from tests.servers.s3 import S3
 from znfs import mounts
 
@@ -39,34 +36,6 @@ def test_credentials_revoked(s3: S3, start: Start) -> None:
         lambda: s3.suspend_user(), lambda: s3.suspend_user(suspended=False), cold=["EACCES"],
     )  # fmt: skip
     mounted.close()
-
-
-def test_name_not_resolved(line: FaultProxy, start: Start, tmp_path: Path) -> None:
-    """In a mount namespace of its own, where files alone say where `localhost` is."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("needs root and unshare, for a hosts file of its own")
-    hosts, switch = tmp_path / "hosts", tmp_path / "nsswitch.conf"
-    hosts.write_text("127.0.0.1 localhost\n")
-    switch.write_text("hosts: files\n")
-    script = (
-        f"mount --bind {hosts} /etc/hosts && mount --bind {switch} /etc/nsswitch.conf"
-        ' && exec "$@"'
-    )
-    wrap = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
-    mounted = start(f"http://localhost:{line.port}", wrap=wrap)
-    mounted.path = Path(f"/proc/{mounted.daemon.pid}/root{mounted.path}")
-
-    def begin() -> None:
-        hosts.write_text("127.0.0.1 elsewhere\n")
-        line.drop_all()
-
-    def end() -> None:
-        hosts.write_text("127.0.0.1 localhost\n")
-
-    rig.watch(mounted, "name cannot be resolved", begin, end, cold=["EIO"])
-    mounted.daemon.send_signal(signal.SIGTERM)  # its mount is in a namespace of its own
-    assert mounted.daemon.wait(10) == 0
-    mounted.check_log()
 
 
 def test_down_at_mount_time(s3: S3, start: Start) -> None:
