@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ import pytest
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from tests.conftest import ROOT
 from tests.faults import rig
 from tests.faults.conftest import Start
 from tests.faults.rig import CHUNKS, GRID, RIGHT, SHAPE, VALUES, Mounted, eventually
@@ -155,3 +158,20 @@ def watch_silence(mounted: Mounted, fault: str, names: NameServer, line: FaultPr
         assert time.monotonic() - began < rig.DEADLINE + rig.MARGIN
         assert RIGHT not in {read.result().said for read in reads}
     mounted.check_log()
+
+
+def test_a_command_does_not_wait_at_its_end(names: NameServer, wrap: list[str]) -> None:
+    """asyncio looks names up in threads that Python would wait for."""
+    names.silent = True
+    began = time.monotonic()
+    done = subprocess.run(
+        [*wrap, sys.executable, "-m", "znfs", "ls", "s3://bucket/v.zarr", "--backend", "fsspec",
+         "--endpoint-url", f"http://{NAME}", "--anon", "--deadline", str(rig.DEADLINE)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": "/nonexistent"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert "no answer in time" in done.stderr
+    assert names.unanswered
+    assert time.monotonic() - began < rig.DEADLINE + rig.MARGIN
