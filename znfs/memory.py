@@ -24,8 +24,7 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 log = logging.getLogger(__name__)
 
 _LEAST = 64 << 10  # bytes; below, the C library's heap is as good
-# From this size on (bands) the C library maps each piece apart and gives it back at once, and numpy
-# asks for huge pages by itself.
+# From this size on (bands) each piece is mapped apart and given back at once.
 _MMAP_THRESHOLD = 4 << 20
 _REGION = 16 << 20  # bytes of a region: whole huge pages, several blocks
 # What has been let go of and not been taken again is kept up to this many bytes; the rest goes
@@ -82,8 +81,10 @@ class Pool:
 
         Raises MemoryError.
         """
-        if not _is_pooled(nbytes):
+        if nbytes < _LEAST:
             return np.empty(nbytes, np.uint8)
+        if not _is_pooled(nbytes):
+            return np.frombuffer(_mapped(nbytes), np.uint8, nbytes)
         size = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
         with self._lock:
             regions = self._regions.setdefault(size, [])
@@ -119,15 +120,7 @@ class _Region:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        try:
-            self.memory = mmap.mmap(-1, _REGION, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except OSError as error:
-            raise MemoryError(f"no {_REGION} bytes for blocks: {error}") from error
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
-                self.memory.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:  # a kernel without them
-                log.debug("no huge pages")
+        self.memory = _mapped(_REGION)
         self.lent: dict[int, Any] = {}  # offset: weak reference to the block there
         # Offsets of idle blocks: those that hold memory, and those that do not.
         self.used: list[int] = []
@@ -149,6 +142,25 @@ class _Region:
         else:
             self.memory.madvise(mmap.MADV_DONTNEED, offset, self.size)
             self.fresh.append(offset)
+
+
+def _mapped(nbytes: int) -> mmap.mmap:
+    """Memory that begins and ends with a page, huge ones if the kernel has them.
+
+    What the C library maps begins 16 bytes into a page: of 8 MiB, the first and the last of huge
+    pages are small ones then. 256 MiB of bands took 16,500 faults and 39 ms, and so take 130 and
+    16 ms. Raises MemoryError.
+    """
+    try:
+        memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"no {nbytes} bytes for blocks: {error}") from error
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # a kernel without them
+            log.debug("no huge pages")
+    return memory
 
 
 _pool = Pool()
