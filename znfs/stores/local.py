@@ -34,7 +34,7 @@ class LocalStore:
 
     def __init__(self, root: str) -> None:
         self.url = root
-        self.concurrency = (os.cpu_count() or 1) + 2
+        self.concurrency = max(2, os.cpu_count() or 1)
         self._root = root.rstrip("/")
 
     def get(
