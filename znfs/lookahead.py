@@ -91,6 +91,7 @@ class Walk:
 
     _STREAK = 3  # pieces in a row before anything is looked ahead for
     _MOST_DEPTH = 64
+    _WASTE = 32  # of so many pieces taken in a row, one more may be begun in vain
 
     def __init__(self, count: int, begin: Callable[[range], object]) -> None:
         self._count = count
@@ -113,8 +114,11 @@ class Walk:
             return
         if i >= self._begun:  # the reader has overtaken us
             self.late()
+        depth = max(self._depth, min(self._streak // self._WASTE, self._MOST_DEPTH))
         first = max(i + 1, self._begun)
-        self._begun = min(self._count, i + 1 + self._depth)
+        if first > i + 1 + depth // 2:
+            return  # several at a time: to wake a thread takes longer than to copy a chunk
+        self._begun = min(self._count, i + 1 + depth)
         if first < self._begun:
             self._begin(range(first, self._begun))
 
