@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import product
 from math import prod
 
@@ -11,7 +12,7 @@ from znfs.array import Array
 from znfs.extents import Literal, Slab, unravel
 from znfs.meta import Index
 from znfs.node import File
-from znfs.views.tiff.axes import Box, PlaneAxes, plane_axes
+from znfs.views.tiff.axes import Box, plane_axes
 from znfs.views.tiff.calibration import resolution_tags
 from znfs.views.tiff.structure import BIG, CLASSIC, Plane, tiff_dtype
 
@@ -36,6 +37,9 @@ class PlanesDir:
         self._array = array
         self._name = name
         self._box = box or Box.whole(meta)
+        dtype = tiff_dtype(meta.dtype)
+        assert dtype is not None  # the view was refused otherwise
+        self._dtype = dtype
         self._axes = plane_axes(meta, orientation)
         self._lengths = tuple(meta.shape[d] for d in self._axes.rest)
         self._widths = tuple(len(str(n - 1)) for n in self._lengths)
@@ -64,7 +68,21 @@ class PlanesDir:
         box = self._box
         for d, i in zip(self._axes.rest, index, strict=True):
             box = box.with_axis(d, i, 1)
-        return plane_file(self._array, self._axes, box)
+        axes = (*self._axes.rest, self._axes.row, self._axes.column)
+        data = Slab(self._array, box.start, box.shape, axes, self._dtype)
+        return File([Literal(self._header), data], self.version, self.mtime)
+
+    @cached_property
+    def _header(self) -> bytes:
+        """What comes before the pixels: the same in all planes, and most of the work."""
+        axes, shape = self._axes, self._box.shape
+        plane = Plane.of(shape[axes.row], shape[axes.column], self._dtype, _STRIP)
+        tiff = CLASSIC if plane.nbytes < CLASSIC.limit - _MOST_HEADER else BIG
+        named = self._array.meta.axes
+        calibration = resolution_tags(named[axes.row], named[axes.column])
+        at = tiff.header_size
+        length = len(tiff.ifd(plane.tags(tiff, 0) + calibration, at))
+        return tiff.header(at) + tiff.ifd(plane.tags(tiff, at + length) + calibration, at)
 
     def _file_name(self, index: Index) -> str:
         parts = zip(self._labels, index, self._widths, strict=True)
@@ -81,20 +99,6 @@ class PlanesDir:
             return None
         index = tuple(int(i) for i in found.groups())
         return index if all(i < n for i, n in zip(index, self._lengths, strict=True)) else None
-
-
-def plane_file(array: Array, axes: PlaneAxes, box: Box) -> File:
-    """A one-plane TIFF of a box of length 1 along all axes but the plane's."""
-    dtype = tiff_dtype(array.meta.dtype)
-    assert dtype is not None  # the view was refused otherwise
-    plane = Plane.of(box.shape[axes.row], box.shape[axes.column], dtype, _STRIP)
-    tiff = CLASSIC if plane.nbytes < CLASSIC.limit - _MOST_HEADER else BIG
-    calibration = resolution_tags(array.meta.axes[axes.row], array.meta.axes[axes.column])
-    at = tiff.header_size
-    length = len(tiff.ifd(plane.tags(tiff, 0) + calibration, at))
-    ifd = tiff.ifd(plane.tags(tiff, at + length) + calibration, at)
-    data = Slab(array, box.start, box.shape, (*axes.rest, axes.row, axes.column), dtype)
-    return File([Literal(tiff.header(at) + ifd), data], array.version, array.mtime)
 
 
 def refuse(array: Array) -> str | None:
