@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 _PATIENCE = 30.0  # seconds for a mount to appear or to go
@@ -47,13 +49,32 @@ def znfs(source: str | Path, *options: str, env: dict[str, str] | None = None) -
 
 
 @contextmanager
-def null(size: int, files: int = 1, names: int = 0) -> Iterator[Mount]:
-    """Files `null0`, `null1`, ... of `size` bytes, a folder `names` of that many more."""
-    with _folder() as folder:
-        numbers = map(str, (size, files, names))
-        command = [sys.executable, "-m", "benchmarks.null", str(folder), *numbers]
+def null(
+    files: Mapping[str, int], heads: Mapping[str, bytes] = MappingProxyType({}), names: int = 0
+) -> Iterator[Mount]:
+    """The file system that does nothing: files of these sizes, some of whose first bytes are given,
+    and a folder `names` of that many more (see null.py)."""
+    encoded = {path: b64encode(head).decode() for path, head in heads.items()}
+    with _folder() as folder, tempfile.NamedTemporaryFile("w", suffix=".json") as description:
+        json.dump({"files": dict(files), "heads": encoded, "names": names}, description)
+        description.flush()
+        command = [sys.executable, "-m", "benchmarks.null", str(folder), description.name]
         with _served(command, folder, None) as mount:
             yield mount
+
+
+@contextmanager
+def null_like(mount: Mount, files: Mapping[Path, int]) -> Iterator[Mount]:
+    """The file system that does nothing, with the names and sizes of these files of `mount`, the
+    first bytes of each (so many) and its read-ahead: what reads one can read the other."""
+    heads = {}
+    for path, length in files.items():
+        with path.open("rb", buffering=0) as file:
+            heads[str(path.relative_to(mount.path))] = file.read(length)
+    sizes = {str(path.relative_to(mount.path)): path.stat().st_size for path in files}
+    with null(sizes, heads) as nobody:
+        match_read_ahead(mount, nobody)
+        yield nobody
 
 
 def match_read_ahead(mount: Mount, null: Mount) -> None:

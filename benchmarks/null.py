@@ -1,22 +1,28 @@
 """A file system that does nothing, on znfs's own binding: the limit of what a mount can give.
 
-    python -m benchmarks.null MOUNTPOINT SIZE FILES NAMES
+    python -m benchmarks.null MOUNTPOINT DESCRIPTION
 
-has the files `null0`, `null1`, ... of SIZE bytes each, and a folder `names` of NAMES files of one
-byte. Reads copy from one small piece of memory, as any file system must at least copy; every path
-is known without a look. Serves until standard input ends.
+DESCRIPTION is a JSON document: `files` has the size of every file by its path, `heads` the first
+bytes of some in base64 (what a reader must find there, such as a TIFF's header), and `names` is how
+many files of one byte a folder `names` has. All else reads as one small piece of memory again and
+again, as any file system must at least copy; every path is known without a look. Serves until
+standard input ends.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import sys
-from collections.abc import Iterator
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from znfs import mounts
 from znfs.errors import NotFound
+from znfs.extents import Literal
 from znfs.fuse import Operations, Session, load_binding, mount_options
 from znfs.node import File, Node
 
@@ -38,41 +44,53 @@ class Memory:
         pass
 
 
-class Names:
-    """A folder of files, all alike: `prefix` and a number."""
+class Folder:
+    """A folder of the names given."""
 
     version = "null"
     mtime = 0.0
 
-    def __init__(self, prefix: str, count: int, file: File, also: tuple[str, ...] = ()) -> None:
-        self._prefix = prefix
-        self._count = count
-        self._file = file
-        self._also = also
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
 
     def names(self, start: int = 0) -> Iterator[str]:
-        numbered = (f"{self._prefix}{i}" for i in range(self._count))
-        return itertools.islice(itertools.chain(numbered, self._also), start, None)
+        return itertools.islice(self._names, start, None)
 
     def lookup(self, name: str) -> Node | None:
-        number = name.removeprefix(self._prefix)
-        return self._file if number.isdecimal() and int(number) < self._count else None
+        raise NotImplementedError("NullTree knows every path")
+
+
+class Numbers(Folder):
+    """A folder of files named 0, 1, 2, ..."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def names(self, start: int = 0) -> Iterator[str]:
+        return map(str, range(start, self._count))
 
 
 class NullTree:
-    """A tree of two folders."""
+    """The files and folders of a description."""
 
-    def __init__(self, size: int, files: int, names: int) -> None:
-        self._root = Names("null", files, File([Memory(size)], "null"), also=("names",))
-        self._names = Names("", names, File([Memory(1)], "null"))
+    def __init__(self, files: dict[str, int], heads: dict[str, str], names: int) -> None:
+        self._nodes: dict[str, Node] = {"names": Numbers(names)}
+        below: dict[str, list[str]] = {"": ["names"]}
+        for path, size in files.items():
+            head = b64decode(heads.get(path, ""))
+            self._nodes[path] = File([Literal(head), Memory(size - len(head))], "null")
+            folder, _, name = path.rpartition("/")
+            if folder and folder not in below:
+                below[""].append(folder)
+            below.setdefault(folder, []).append(name)
+        self._nodes |= {folder: Folder(names) for folder, names in below.items()}
+        self._one = File([Memory(1)], "null")
 
     def resolve(self, path: str) -> Node:
-        folder, _, name = path[1:].rpartition("/")
-        if not name:
-            return self._root
-        node = self._names.lookup(name) if folder else self._root.lookup(name)
-        if name == "names":
-            node = self._names
+        path = path.strip("/")
+        node = self._nodes.get(path)
+        if node is None and path.startswith("names/"):
+            return self._one
         if node is None:
             raise NotFound(path)
         return node
@@ -83,9 +101,9 @@ class NullTree:
 
 def main() -> None:
     mountpoint = sys.argv[1]
-    size, files, names = map(int, sys.argv[2:])
+    description = json.loads(Path(sys.argv[2]).read_text())
     binding = load_binding()
-    operations = Operations(NullTree(size, files, names))
+    operations = Operations(NullTree(**description))
     session = Session(operations, binding, ended=lambda: None)
     session.mount(mountpoint, mount_options("null", binding, allow_other=False, ttl=1.0))
     session.start()

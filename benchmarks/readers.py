@@ -150,14 +150,14 @@ class Npy:
             assert np.lib.format.read_magic(file) == (1, 0)
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
             assert (shape, fortran, dtype) == (spec.volume.shape, False, DTYPE)
-            self._data_at = file.tell()
+            self.data_at = file.tell()
         self.files = [self._path]
 
     def open(self) -> Read:
         def read(box: Box) -> np.ndarray[Any, Any]:
             lo, hi = box[0].start, box[0].stop
             size = self._plane[0] * self._plane[1]
-            offset = self._data_at + lo * size * DTYPE.itemsize
+            offset = self.data_at + lo * size * DTYPE.itemsize
             flat = np.fromfile(self._path, DTYPE, (hi - lo) * size, offset=offset)
             return flat.reshape(hi - lo, *self._plane)
 
@@ -176,7 +176,7 @@ class Tiff:
         self.files = sorted((folder / "tiff").iterdir())
         assert len(self.files) == spec.volume.shape[0]
         with tifffile.TiffFile(self.files[0]) as tiff:
-            self._data_at = tiff.pages[0].dataoffsets[0]
+            self.data_at = tiff.pages[0].dataoffsets[0]
         self._plane = spec.volume.shape[1:]
 
     def open(self) -> Read:
@@ -184,7 +184,7 @@ class Tiff:
             files = self.files[box[0]]
             out = np.empty((len(files), *self._plane), DTYPE)
             for path, plane in zip(files, out, strict=True):
-                _read_at(path, self._data_at, plane.data.cast("B"))
+                _read_at(path, self.data_at, plane.data.cast("B"))
             return out
 
         return read
@@ -199,6 +199,7 @@ class Hdf5:
         self._path = next(folder.glob("*.h5"))
         with h5py.File(self._path) as file:
             (self._dataset,) = (name for name, item in file.items() if len(item.shape) == 3)
+            self.data_at = file[self._dataset].id.get_chunk_info(0).byte_offset
         self.files = [self._path]
 
     def open(self) -> Read:
@@ -212,12 +213,13 @@ class Hdf5:
         return read
 
 
+# What a program reads. Of each of its `files`, what comes before `data_at` is not pixels.
 View = Npy | Tiff | Hdf5
 VIEWS: tuple[type[Npy] | type[Tiff] | type[Hdf5], ...] = (Npy, Tiff, Hdf5)
 
 
-def reader(view: View) -> Reader:
-    return Reader(f"znfs {view.name}", view.open)
+def reader(view: View, mount: str = "znfs") -> Reader:
+    return Reader(f"{mount} {view.name}", view.open)
 
 
 def _read_at(path: Path, offset: int, out: memoryview) -> None:

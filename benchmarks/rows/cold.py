@@ -6,7 +6,6 @@ The store itself is in the page cache, or else the disk is measured; one line ha
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from benchmarks.readers import Local, Reader
 from benchmarks.report import speed_line
 
 _SLAB = 256  # planes a reader holds at a time
-_NULL = "null FUSE"
 _OF_NULL = 0.8
 
 
@@ -44,9 +42,9 @@ def _compare(bench: Bench, spec: Spec, *, store_dropped: bool = False) -> None:
     path = bench.data.store(spec)
     nbytes = spec.volume.nbytes
     check = checker(bench, spec)
-    with mounts.znfs(path) as mount, mounts.null(nbytes) as null:
-        mounts.match_read_ahead(mount, null)
+    with mounts.znfs(path) as mount:
         views = [view(mount.path, spec) for view in readers.VIEWS]
+        heads = {file: view.data_at for view in views for file in view.files}
 
         def cold() -> None:
             if store_dropped:
@@ -63,24 +61,25 @@ def _compare(bench: Bench, spec: Spec, *, store_dropped: bool = False) -> None:
             reader_side(library, spec, prepare=cold, check=check)
             for library in readers.libraries(Local(path), spec)
         ]
-        limit = null_side(null)
-        times = compare([*own, *peers, limit], bench.repeats)
+        with mounts.null_like(mount, heads) as nobody:
+            limits = [null_side(view(nobody.path, spec), spec) for view in readers.VIEWS]
+            times = compare([*own, *peers, *limits], bench.repeats)
     note = "store not in the page cache either" if store_dropped else ""
     large = f"{nbytes >> 30} GiB " if nbytes > 1 << 30 else ""
-    for side in own:
+    for side, limit in zip(own, limits, strict=True):
         what = f"cold {large}{spec.label}, {side.name.removeprefix('znfs ')}"
         for peer in [*peers, limit]:
-            aim = _aim(spec, side.name, peer.name, times)
+            aim = _aim(spec, peer.name, limit.name, times)
             bench.add(speed_line(1, what, times, side.name, peer.name, nbytes, aim, note))
 
 
-def _aim(spec: Spec, own: str, peer: str, times: Times) -> float | None:
-    """1.0 of zarr-python and tensorstore, 1.5 of zarr-python with gzip; or 0.8 of the null file
-    system, if that is less."""
+def _aim(spec: Spec, peer: str, limit: str, times: Times) -> float | None:
+    """1.0 of zarr-python and tensorstore, 1.5 of zarr-python with gzip; or 0.8 of what the same
+    program gets from the null file system, if that is less."""
     aims = {"zarr-python 3": 1.5 if spec.codec == "gzip" else 1.0, "tensorstore": 1.0}
     if peer not in aims:
         return None
-    return min(aims[peer], _OF_NULL * times.speedup(_NULL, peer).median)
+    return min(aims[peer], _OF_NULL * times.speedup(limit, peer).median)
 
 
 def reader_side(
@@ -111,8 +110,12 @@ def checker(bench: Bench, spec: Spec) -> Callable[[Any], None]:
     return check
 
 
-def null_side(null: mounts.Mount) -> Side:
-    """Read the null file system's file into one buffer."""
-    path: Path = null.path / "null0"
-    buffer = memoryview(bytearray(8 << 20))
-    return Side(_NULL, lambda: readers.scan(path, buffer), lambda: system.drop_pages(path))
+def null_side(view: readers.View, spec: Spec) -> Side:
+    """The same program on the null file system, where it finds something else than the volume."""
+
+    def prepare() -> None:
+        system.drop_pages(*view.files)
+
+    return reader_side(
+        readers.reader(view, "null FUSE"), spec, prepare=prepare, check=lambda slabs: None
+    )

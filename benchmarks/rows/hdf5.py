@@ -1,14 +1,13 @@
 """Row 10: HDF5 by h5py, random boxes of 64³ and the whole volume.
 
 From the page cache against a native HDF5 file of the same chunks, uncompressed, on tmpfs; from
-znfs's cache against the null file system, asked for the same chunks; cold against zarr-python on
-the store. And how many chunks were fetched for those that the boxes touch.
+znfs's cache against h5py on the null file system, which has the file's metadata; cold against
+zarr-python on the store. And how many chunks were fetched for those that the boxes touch.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -69,22 +68,22 @@ def run(bench: Bench) -> None:
         _write_native(bench, spec, Path(folder, "native.h5"))
         native = readers.Reader(_NATIVE, readers.Hdf5(Path(folder), spec).open)
         view = readers.Hdf5(mount.path, spec)
-        own = readers.reader(view)
-        with mounts.null(view.files[0].stat().st_size) as null:
-            mounts.match_read_ahead(mount, null)
+        with mounts.null_like(mount, dict.fromkeys(view.files, view.data_at)) as nobody:
+            null = readers.Hdf5(nobody.path, spec)
             for task in (_random(spec), _whole(spec)):
-                _measure(bench, spec, task, mount, own, view.files[0], native, null)
+                _measure(bench, spec, task, mount, view, native, null)
 
 
 def _measure(
-    bench: Bench, spec: Spec, task: Task, mount: mounts.Mount, own: readers.Reader, file: Path,
-    native: readers.Reader, null: mounts.Mount,
+    bench: Bench, spec: Spec, task: Task, mount: mounts.Mount, view: readers.Hdf5,
+    native: readers.Reader, null: readers.Hdf5,
 ) -> None:  # fmt: skip
     what = f"HDF5, {task.name}, {spec.label}"
-    nobody = null.path / "null0"
+    own = readers.reader(view)
+    nothing = readers.Reader(_NULL, null.open)
 
     def pages() -> None:
-        system.drop_pages(file)
+        system.drop_pages(*view.files)
 
     def forget() -> None:
         mount.refresh()
@@ -93,7 +92,7 @@ def _measure(
     def side(reader: readers.Reader, prepare: Callable[[], object] = lambda: None) -> Side:
         return Side(reader.name, lambda: _read(reader, task), prepare, _checker(bench, spec, task))
 
-    limit = Side(_NULL, _same_requests(nobody, file, spec, task), lambda: system.drop_pages(nobody))
+    limit = Side(_NULL, lambda: _read(nothing, task), lambda: system.drop_pages(*null.files))
     store = readers.zarr_python(Local(bench.data.store(spec)))
 
     times = compare([side(own), side(native)], bench.repeats, warm_up=True)
@@ -150,28 +149,6 @@ def _checker(bench: Bench, spec: Spec, task: Task) -> Callable[[Any], None]:
                 raise AssertionError(f"{spec.name}: {box} is wrong")
 
     return check
-
-
-def _same_requests(nobody: Path, file: Path, spec: Spec, task: Task) -> Callable[[], int]:
-    """Reads the chunks of the task from a file of the same size, each whole, as libhdf5 does."""
-    with h5py.File(file) as opened:
-        dataset = next(item for item in opened.values() if len(item.shape) == 3)
-        first = dataset.id.get_chunk_info_by_coord((0, 0, 0))
-        second = dataset.id.get_chunk_info_by_coord((0, 0, spec.chunk))
-    grid = [-(-n // spec.chunk) for n in spec.volume.shape]
-    stride = second.byte_offset - first.byte_offset
-    numbers = np.ravel_multi_index(np.transpose(task.chunks(spec.chunk)), grid)
-    offsets = (first.byte_offset + numbers * stride).tolist()
-    buffer = bytearray(spec.chunk**3 * DTYPE.itemsize)
-
-    def run() -> int:
-        fd = os.open(nobody, os.O_RDONLY)
-        try:
-            return sum(os.preadv(fd, [buffer], offset) for offset in offsets)
-        finally:
-            os.close(fd)
-
-    return run
 
 
 def _write_native(bench: Bench, spec: Spec, path: Path) -> None:

@@ -39,7 +39,7 @@ def run(bench: Bench) -> None:
     with (
         mounts.znfs(both(bench.data, cached, missed), "--cache-size", str(room)) as mount,
         mounts.znfs(bench.data.store(missed), "--cache-size", "64MiB") as elsewhere,
-        mounts.null(cached.volume.nbytes) as null,
+        mounts.null({"null": cached.volume.nbytes}) as null,
     ):
         npy = readers.Npy(mount.path / CACHED, cached).files[0]
         other = readers.Npy(mount.path / MISSED, missed).files[0]
@@ -49,7 +49,7 @@ def run(bench: Bench) -> None:
             for _ in range(bench.repeats):
                 warm(npy)
                 alone.append(percentiles(npy, count, seconds))
-                limit.append(percentiles(null.path / "null0", count, seconds))
+                limit.append(percentiles(null.path / "null", count, seconds))
                 with missing(apart):
                     beside.append(percentiles(npy, count, seconds))
                 with missing(other):

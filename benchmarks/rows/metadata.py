@@ -75,7 +75,7 @@ def _many_names(bench: Bench) -> None:
     path = bench.data.made(
         f"hollow-{count}", lambda target: write_hollow(target, (_NAMES * 64,) * 3, 64)
     )
-    with mounts.znfs(path) as mount, mounts.null(1, names=count) as null:
+    with mounts.znfs(path) as mount, mounts.null({}, names=count) as null:
         names, limit = mount.path / "chunks", null.path / "names"
         _list(names, count)
         before = system.resident(mount.pid)
