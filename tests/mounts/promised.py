@@ -151,7 +151,7 @@ def write_turned(root: Path) -> None:
 
 
 def write_hostile(root: Path) -> None:
-    """What breaks rules: a bomb, texts that are none or too long, links that go round, a broken document."""
+    """What breaks rules: a bomb, texts that are too long or none, links that go round, ..."""
     bomb = np.zeros((4, 4), "u1")
     zarr.create_array(root / "bomb.zarr", shape=bomb.shape, chunks=bomb.shape, dtype=bomb.dtype,
                       compressors=ZstdCodec())[...] = 1  # fmt: skip
