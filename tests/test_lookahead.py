@@ -40,7 +40,7 @@ def read_as_the_kernel_does(file: File) -> bytes:
 def settle(cache: BlockCache) -> None:
     """Wait for what is being loaded in the background."""
     until = time.monotonic() + 10
-    while cache._queued or cache._loading:
+    while cache._flights or cache._loading:
         assert time.monotonic() < until
         time.sleep(0.001)
 

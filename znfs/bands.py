@@ -103,54 +103,43 @@ class Bands:
 
     def copy(self, lo: int, hi: int, out: Block, wanted: int = 0) -> None:
         """Elements [lo, hi) of the run into `out`. Up to `wanted`, all will be asked for soon."""
-        at = lo
+        at = 0
         waited = False
         goes_round = self._stream.is_steady(lo)
         index: Index = ()
-        while at < hi:
-            index, offset, n = self._segment(at, hi)
-            target = out[at - lo : at - lo + n]
-            band = self._peek(index)
-            if band is None and self._read_spilled(index, offset, target):
-                at += n
-                continue
+        for index, offset, n, is_end in self._segments(lo, hi):
+            target = out[at : at + n]
+            at += n
+            # Who goes round comes back to a band that was passed after all others.
+            band = self._peek(index, passed=goes_round and is_end)
             if band is None:
+                if self._read_spilled(index, offset, target):
+                    continue
                 waited = True
                 self._ahead(lo, max(hi, wanted), index)
                 band = self._load(index)
-            self._serve(band, index, offset, at + n, target, goes_round)
-            at += n
+                if goes_round and is_end:
+                    self._peek(index, passed=True)
+            self._serve(band, index, offset, target)
         self._follow(lo, hi, index, waited)
-
-    def _ends_band(self, at: int) -> bool:
-        """Whether element `at` is the first after a band's rows in one plane."""
-        row, x = divmod(at, self._row)
-        y = row % self._rows
-        return not x and (not y or not y % self._height)
 
     def copy_cached(self, lo: int, hi: int, out: Block) -> bool:
         """As `copy`, if all of it is in the cache; else False."""
-        at = lo
-        while at < hi:
-            index, offset, n = self._segment(at, hi)
+        at = 0
+        for index, offset, n, _ in self._segments(lo, hi):
             band = self._peek(index)
             if band is None:
                 return False
-            self._serve(band, index, offset, at + n, out[at - lo : at - lo + n], False)
+            self._serve(band, index, offset, out[at : at + n])
             at += n
         return True
 
-    def _serve(
-        self, band: Band, index: Index, offset: int, end: int, out: Block, goes_round: bool
-    ) -> None:
-        """Copy from a band what ends at element `end`, and tell the cache if it may go: once it
-        was read through, or is the last that a reader who goes round will come back to."""
+    def _serve(self, band: Band, index: Index, offset: int, out: Block) -> None:
+        """Copy from a band, and tell the cache when it was read through."""
         out[...] = band.data[offset : offset + len(out)]
-        done = band.serve(len(out))
-        if done:
+        if band.serve(len(out)):
             self._stream.pass_by(index)
-        if done or (goes_round and self._ends_band(end)):
-            self._array.cache.retire(self._key(index), done=done)
+            self._array.cache.retire(self._key(index))
 
     def follows(self, lo: int) -> bool:
         """Whether a read from `lo` on continues those before it."""
@@ -162,35 +151,43 @@ class Bands:
             if not self._begin(index):
                 return
 
-    def _segment(self, at: int, hi: int) -> tuple[Index, int, int]:
-        """The band that holds element `at`, where in it, and how many elements up to `hi` follow
-        each other there."""
-        row, x = divmod(at, self._row)
-        plane, y = divmod(row, self._rows)
-        i_y, y_inside = divmod(y, self._height)
-        rows = min(self._height, self._rows - i_y * self._height)
-        index = [i_y]
+    def _segments(self, lo: int, hi: int) -> Iterator[tuple[Index, int, int, bool]]:
+        """Elements [lo, hi) cut by bands: the band, where in it, how many elements follow each
+        other there, and whether they are the last of the band's in that plane."""
+        at = lo
+        while at < hi:
+            row, x = divmod(at, self._row)
+            plane, y = divmod(row, self._rows)
+            slab, inside = self._slab(plane)
+            while at < hi and y < self._rows:
+                i_y, above = divmod(y, self._height)
+                rows = min(self._height, self._rows - i_y * self._height)
+                left = (rows - above) * self._row - x
+                n = min(hi - at, left)
+                yield (*slab, i_y), (inside * rows + above) * self._row + x, n, n == left
+                at += n
+                y += rows - above
+                x = 0
+
+    def _slab(self, plane: int) -> tuple[Index, int]:
+        """The slab of chunks that has the plane, and which of the slab's planes it is."""
+        index: list[int] = []
         inside, planes = 0, 1
-        for d in range(len(self._lead) - 1, -1, -1):
-            plane, z = divmod(plane, self._lead[d])
-            chunk = self._chunks[d]
+        for n, chunk in zip(reversed(self._lead), reversed(self._chunks[:-2]), strict=True):
+            plane, z = divmod(plane, n)
             i_z, z_inside = divmod(z, chunk)
             index.append(i_z)
             inside += z_inside * planes
-            planes *= min(chunk, self._lead[d] - i_z * chunk)
-        offset = (inside * rows + y_inside) * self._row + x
-        return tuple(reversed(index)), offset, min(hi - at, (rows - y_inside) * self._row - x)
+            planes *= min(chunk, n - i_z * chunk)
+        return tuple(reversed(index)), inside
 
     def _indexes(self, lo: int, hi: int) -> Iterator[Index]:
         """The bands of elements [lo, hi) as they are needed, each once."""
         seen: set[Index] = set()
-        at = lo
-        while at < hi:
-            index, _, n = self._segment(at, hi)
+        for index, *_ in self._segments(lo, hi):
             if index not in seen:
                 seen.add(index)
                 yield index
-            at += n
 
     def _key(self, index: Index) -> Any:
         return self._array.band_key(self._order, index)
@@ -222,8 +219,8 @@ class Bands:
         block.setflags(write=False)
         return block
 
-    def _peek(self, index: Index) -> Band | None:
-        found = self._array.cache.peek(self._key(index))
+    def _peek(self, index: Index, *, passed: bool = False) -> Band | None:
+        found = self._array.cache.peek(self._key(index), passed=passed)
         return None if found is None else found[0]
 
     def _read_spilled(self, index: Index, offset: int, out: Block) -> bool:
@@ -302,7 +299,7 @@ class Bands:
             stream.enter(slab, i_y, self._slab_after(hi - 1), count)
             if left is not None:
                 for i in range(count):
-                    self._array.cache.retire(self._key((*left, i)), done=True)
+                    self._array.cache.retire(self._key((*left, i)))
         wanted = min(count, (i_y - stream.first) % count + 1 + stream.depth)
         while stream.begun < wanted:
             if not self._begin((*slab, (stream.first + stream.begun) % count)):
@@ -323,7 +320,7 @@ class Bands:
         near = max(self._rows * self._row, int(2 * self._lead_time * rounds / stream.pace))
         room = self._spare + stream.passed
         while stream.after < self._total and stream.after - hi <= near and stream.ahead < room:
-            following = self._segment(stream.after, stream.after + 1)[0][:-1]
+            following, _ = self._slab(stream.after // (self._rows * self._row))
             if not self._begin((*following, stream.ahead % count)):
                 return
             stream.ahead += 1

@@ -103,16 +103,18 @@ class _Recency(Cache[Hashable, Value]):
         self._passed.clear()
         self._done.clear()
 
-    def retire(self, key: Hashable, done: bool) -> None:
-        """A reader who goes round has passed `key`, or is `done` with it."""
-        if key not in self:
-            return
-        self._use(key)
-        if done:
+    def passing(self, key: Hashable) -> Value:
+        """The value of `key`, which a reader who goes round is about to pass."""
+        value = self[key]
+        self._passed[key] = None
+        return value
+
+    def retire(self, key: Hashable) -> None:
+        """Whoever reads is done with `key`."""
+        if key in self:
+            self._use(key)
             del self._order[key]
             self._done[key] = None
-        else:
-            self._passed[key] = None
 
     def _use(self, key: Hashable) -> None:
         self._done.pop(key, None)
@@ -278,21 +280,21 @@ class BlockCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._lru
 
-    def peek(self, key: Hashable) -> tuple[Value] | None:
-        """The value of `key` in a tuple if it is here, counted as a hit; else None."""
+    def peek(self, key: Hashable, *, passed: bool = False) -> tuple[Value] | None:
+        """The value of `key` in a tuple if it is here, counted as a hit; else None. `passed` by a
+        reader who will want all others before it again."""
         with self._lock:
             try:
-                value = self._lru[key]
+                value = self._lru.passing(key) if passed else self._lru[key]
             except KeyError:
                 return None
             self.hits += 1
             return (value,)
 
-    def retire(self, key: Hashable, *, done: bool) -> None:
-        """Let the value of `key` go early: it was read through (`done`), or a reader has passed it
-        who will want all others before it."""
+    def retire(self, key: Hashable) -> None:
+        """Let the value of `key` go early: it was read through."""
         with self._lock:
-            self._lru.retire(key, done)
+            self._lru.retire(key)
 
     def forget(self, key: Hashable) -> None:
         """Drop one value, if it is here."""

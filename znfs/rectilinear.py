@@ -79,7 +79,7 @@ class Assembly:
                 at = (max(start - a, 0) for (start, _), a, _ in corners)
                 out[tuple(slice(k, k + n) for k, n in zip(at, taken.shape, strict=True))] = taken
             if all(start + n <= b for (start, n), b in zip(spans, hi, strict=True)):
-                self._cache.retire(self._key(number), done=True)
+                self._cache.retire(self._key(number))
         if out is not None:
             out.flags.writeable = False
         return out
