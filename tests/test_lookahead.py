@@ -15,6 +15,7 @@ from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
 from znfs.lookahead import Boxes
 from znfs.node import File
+from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
 
 _SHAPE, _CHUNKS = (32, 64, 16), (8, 8, 8)
 _PLANE = 64 * 16 * 2  # bytes
@@ -109,6 +110,26 @@ def test_chunks_of_one_plane_are_looked_ahead_for_as_far_as_loading_takes():
 
 
 _FAR_APART = [(5, 1, 4), (0, 6, 1), (3, 3, 6), (6, 0, 2), (1, 4, 5), (4, 6, 0)]
+
+
+@pytest.mark.parametrize("dtype", ["<u2", "<f4"])
+def test_who_takes_chunks_in_a_row_finds_the_next_begun_converted_or_not(dtype):
+    array, values, store = make_array((64, 8), (4, 4))
+    array.cache = BlockCache(1 << 20, 4, far=True)
+    pieces = Pieces.of(array.meta.shape, array.meta.chunks, 1, np.dtype(dtype).itemsize)
+    if dtype == array.meta.dtype:
+        file = File([Blocks(array, 0, pieces.count)], "v")
+    else:
+        file = File([ConvertedBlocks(array, pieces, np.dtype(dtype), pieces.nbytes)], "v")
+    found = []
+    for i, at in enumerate(product(range(16), range(2))):
+        found.append((array._identity, at) in array.cache)
+        part = values[tuple(slice(a * 4, a * 4 + 4) for a in at)]
+        assert file.read(i * pieces.nbytes, pieces.nbytes) == part.astype(dtype).tobytes()
+        settle(array.cache)
+    assert not any(found[:3])  # it takes some to tell
+    assert all(found[4:])
+    assert set(store.gets.values()) == {1}
 
 
 def test_a_box_whose_corner_was_turned_is_fetched_ahead_and_nothing_else():

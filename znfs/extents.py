@@ -127,27 +127,18 @@ class Object:
 class Blocks:
     """Whole decoded chunks, padding included, one every `stride` bytes with zeros between.
 
-    They are the `count` chunks from the `first`-th on in row-major order of the grid. With
-    `dtype`, values are cast to it.
+    They are the `count` chunks from the `first`-th on in row-major order of the grid.
     """
 
     def __init__(
-        self,
-        array: Array,
-        first: int = 0,
-        count: int = 1,
-        stride: int | None = None,
-        dtype: np.dtype[Any] | None = None,
+        self, array: Array, first: int = 0, count: int = 1, stride: int | None = None
     ) -> None:
         self._array = array
         self._first = first
-        self._dtype = dtype if dtype is not None and dtype != array.meta.dtype else None
-        itemsize = (dtype or array.meta.dtype).itemsize
-        self._nbytes = prod(array.meta.chunks) * itemsize
+        self._nbytes = array.meta.chunk_nbytes
         self._stride = stride or self._nbytes
-        self._fill = _pattern(array.fill, self._dtype)
-        # All files of an array have the reader in common.
-        self._walk: ChunkWalk = array.shared.setdefault("chunk walk", _chunk_walk(array))
+        self._fill = flat_bytes(array.fill.reshape(1))
+        self._walk = chunk_walk(array)
         self.size = count * self._stride
 
     def read_into(self, start: int, out: memoryview) -> None:
@@ -179,21 +170,21 @@ class Blocks:
         block = self._array.load(index) if found is None else found[0]
         if block is None:
             _tile(self._fill, skip, target)
-        elif self._dtype is not None:
-            itemsize = self._dtype.itemsize
-            lo, hi = skip // itemsize, -(-(skip + len(target)) // itemsize)
-            values = block.reshape(-1)[lo:hi].astype(self._dtype)
-            target[:] = values.view(np.uint8)[skip - lo * itemsize :][: len(target)]
         else:
             target[:] = flat_bytes(block)[skip : skip + len(target)]
         return found is None
 
 
-def _chunk_walk(array: Array) -> ChunkWalk:
-    grid = array.meta.grid
-    walk = Walk(prod(grid), lambda run: array.prefetch(unravel(k, grid) for k in run))
-    # Only where a chunk takes a round trip is it worth guessing.
-    return ChunkWalk(walk, Boxes(grid, array.prefetch) if array.cache.far and grid else None)
+def chunk_walk(array: Array) -> ChunkWalk:
+    """What looks ahead for readers of whole chunks; all files of an array have it in common."""
+    if "chunk walk" not in array.shared:
+        grid = array.meta.grid
+        walk = Walk(prod(grid), lambda run: array.prefetch(unravel(k, grid) for k in run))
+        # Only where a chunk takes a round trip is it worth guessing.
+        boxes = Boxes(grid, array.prefetch) if array.cache.far and grid else None
+        array.shared["chunk walk"] = ChunkWalk(walk, boxes)
+    found: ChunkWalk = array.shared["chunk walk"]
+    return found
 
 
 class Slab:
@@ -226,7 +217,7 @@ class Slab:
         self.size = prod(self._shape) * self._itemsize
         run = tuple(meta.shape[d] for d in self._order)
         self._bands = Bands.of(array, self._order) if _is_run(self._shape, run) else None
-        self._base = _ravel(self._start, run)
+        self._base = ravel(self._start, run)
         self._is_plane = self._shape != run
 
     def read_into(self, start: int, out: memoryview) -> None:
@@ -371,7 +362,8 @@ def unravel(i: int, grid: Shape) -> Index:
     return tuple(reversed(index))
 
 
-def _ravel(index: Index, shape: Shape) -> int:
+def ravel(index: Index, shape: Shape) -> int:
+    """The number of an index of `shape` in row-major order."""
     at = 0
     for i, n in zip(index, shape, strict=True):
         at = at * n + i
@@ -382,12 +374,6 @@ def _is_run(box: Shape, shape: Shape) -> bool:
     """Whether a box of `box` is one run of an array of `shape`, whole rows at least."""
     partial = next((d for d, n in enumerate(box) if n > 1), len(box) - 1)
     return box[partial + 1 :] == shape[partial + 1 :] and box[-1:] == shape[-1:]
-
-
-def _pattern(fill: Block, dtype: np.dtype[Any] | None) -> Bytes:
-    """The bytes of one element of fill value."""
-    value = fill.reshape(1)
-    return flat_bytes(value if dtype is None else value.astype(dtype))
 
 
 def _tile(pattern: Bytes, skip: int, target: Bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array
-from znfs.extents import Bytes, boxes, unravel
+from znfs.extents import Bytes, boxes, chunk_walk, ravel, unravel
 from znfs.meta import Index, Shape
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.structures import MAX_CHUNK
@@ -67,6 +67,7 @@ class PieceBlocks(ABC):
         self._nbytes = nbytes
         self.stride = stride
         self.size = pieces.count * stride
+        self._walk = chunk_walk(array)
 
     @abstractmethod
     def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
@@ -101,8 +102,18 @@ class PieceBlocks(ABC):
         while at < len(target):
             part, skip = divmod(start + at, self._part_nbytes)
             n = min(self._part_nbytes - skip, len(target) - at)
+            waited = self._look_ahead(self._index(number, part))
             self._copy(number, part, skip, target[at : at + n])
+            if waited:
+                self._walk.late()
             at += n
+
+    def _look_ahead(self, index: Index | None) -> bool:
+        """The reader has come to a chunk of the store: whether it has to wait for it."""
+        if index is None:
+            return False
+        self._walk.follow(ravel(index, self._array.meta.grid), index)
+        return self._array.peek(index) is None
 
     def _index(self, number: int, part: int) -> Index | None:
         """The store's chunk that is the `part`-th of an HDF5 chunk; None beyond the grid."""
