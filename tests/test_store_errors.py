@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import http.server
 import os
+import signal
 import socket
 import threading
 import time
@@ -137,6 +138,28 @@ def test_profile(s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises((UsageError, Denied)) as caught:
         opened("s3://data/x", profile="nobody", backend=backend, endpoint_url=s3.url).get("obj")
     assert "nobody" in checked(caught) or "Profile" in checked(caught)
+
+
+def test_a_program_that_issues_no_credentials_costs_a_read_the_deadline(
+    s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    asked = tmp_path / "asked"
+    program = tmp_path / "issue"
+    program.write_text(f"#!/bin/sh\necho $$ >> {asked}\nexec sleep 60\n")
+    program.chmod(0o755)
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend)
+    began = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        store.get("obj")
+    assert time.monotonic() - began < DEADLINE + GRACE
+    checked(caught)
+    store.close()
+    for pid in asked.read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def test_endpoint_from_environment(

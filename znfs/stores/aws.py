@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from znfs.errors import Denied, UsageError
+from znfs.errors import Denied, Unanswered, UsageError
+from znfs.stores.calls import Threads
 
 # How long credentials are trusted before the files, or whatever else issues them, are asked again.
 # obstore asks five minutes before they expire.
 _TRUSTED = timedelta(minutes=10)
+_AT_ONCE = 4  # looks for credentials, hung ones included
 
 
 class Settings:
@@ -62,11 +64,14 @@ class Credentials:
     """A credential provider for obstore: static keys, or whatever botocore finds, found anew.
 
     Each call builds a session from scratch, so that rotated keys and files edited meanwhile are
-    seen without a remount.
+    seen without a remount. Who issues credentials (a service, a program of the user's) is waited
+    for `patience` seconds: a reader's deadline is not known in obstore's threads.
     """
 
-    def __init__(self, profile: str | None) -> None:
+    def __init__(self, profile: str | None, patience: float) -> None:
         self._profile = profile
+        self._patience = patience
+        self._aside = Threads(_AT_ONCE)
         self._lock = threading.Lock()
         self._given: tuple[str, str, str | None] | None = None
 
@@ -85,9 +90,14 @@ class Credentials:
             return self.find() != self._given
         except Denied:
             return True
+        except Unanswered:
+            return False
 
     def find(self) -> tuple[str, str, str | None]:
-        """Key, secret and session token. Raises Denied."""
+        """Key, secret and session token. Raises Denied, Unanswered."""
+        return self._aside.run(self._find, self._patience, "AWS credentials")
+
+    def _find(self) -> tuple[str, str, str | None]:
         from botocore.exceptions import BotoCoreError
         from botocore.session import Session
 

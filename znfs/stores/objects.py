@@ -25,6 +25,8 @@ _RENEWAL = 10.0  # seconds between two looks for other credentials while the sto
 _STATUS = re.compile(r"status code: (\d{3})(?: ([A-Za-z \-]+))?")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'message: "([^"]+)"')
+# Who issues credentials did not answer: no refusal, which might pass for an absent object.
+_NOT_ISSUED = re.compile(r"credential provider: Unanswered: ")
 # How obstore ends what it says of a connection that failed, in its HTTP client's words.
 _BROKEN = re.compile(r"HTTP error: ([\w ]+)$", re.MULTILINE)
 _BREAKS = {
@@ -257,6 +259,8 @@ def _translate(key: str, error: Exception, refused: type[ZnfsError]) -> ZnfsErro
     cause = _short_cause(text, error)
     if status == 416:
         return _OutOfRange()
+    if _NOT_ISSUED.search(text):
+        return StoreError(f"{key}: {cause}")
     if status in (_NOT_LISTABLE if refused is NotListable else _DENIED) or isinstance(
         error, e.PermissionDeniedError | e.UnauthenticatedError
     ):
@@ -278,8 +282,8 @@ def _translate(key: str, error: Exception, refused: type[ZnfsError]) -> ZnfsErro
 
 def _short_cause(text: str, error: Exception) -> str:
     """One line without secrets that says what went wrong."""
-    if denied := re.search(r"Denied: ([^\n\"]+)", text):
-        return denied[1].strip()
+    if own := re.search(r"(?:Denied|Unanswered): ([^\n\"]+)", text):
+        return own[1].strip()
     if found := _STATUS.search(text):
         code = _CODE.search(text)
         return f"{found[1]} {(found[2] or '').strip()}".strip() + (f" ({code[1]})" if code else "")
