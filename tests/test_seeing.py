@@ -162,6 +162,8 @@ def test_watch(store: Path, mount: Mount) -> None:
         [sys.executable, "-u", "-m", "znfs", "status", "--watch", str(mounted)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "TERM": "xterm"},
+        # What a shell began in the background, these tests perhaps, ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     try:
         assert watcher.stdout is not None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -60,28 +58,16 @@ def derived(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def watch(mountpoint: str | None, interval: float = 1.0) -> None:
-    """Show it again and again until interrupted. Raises MountError, KeyboardInterrupt."""
+    """Show it again and again until interrupted. Raises MountError."""
     from rich.live import Live
 
-    # An exception is lost if the interrupt comes while something is being finalised. A second one
-    # raises it all the same: the mount may not answer.
-    interrupted = threading.Event()
-
-    def on_interrupt(*_: object) -> None:
-        interrupted.set()
-        signal.signal(signal.SIGINT, handler)
-
-    handler = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        before = _find(mountpoint)
-        with Live(_picture(mountpoint, before, before), auto_refresh=False) as live:
-            while not interrupted.wait(interval):
-                found = _find(mountpoint)
-                live.update(_picture(mountpoint, found, before), refresh=True)
-                before = found
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    raise KeyboardInterrupt
+    before = _find(mountpoint)
+    with Live(_picture(mountpoint, before, before), auto_refresh=False) as live:
+        while True:
+            time.sleep(interval)
+            found = _find(mountpoint)
+            live.update(_picture(mountpoint, found, before), refresh=True)
+            before = found
 
 
 def _picture(mountpoint: str | None, found: Found, before: Found) -> RenderableType:
