@@ -220,7 +220,7 @@ def test_a_cleared_cache_fills_and_evicts_as_a_new_one():
         for i in range(8):
             cache.get((clear, i), 1000, lambda: block(1000))
             if i % 2:
-                cache.peek((clear, i), passed=True)
+                cache.pass_by((clear, i))
             else:
                 cache.retire((clear, i))
     assert cache.status()["bytes"] == 4000
@@ -368,7 +368,7 @@ def _go_round(cache: BlockCache, count: int, rounds: int) -> int:
     for _ in range(rounds):
         for i in range(count):
             cache.get(("band", i), 1000, lambda: block(1000))
-            cache.peek(("band", i), passed=True)
+            cache.pass_by(("band", i))
     return cache.misses - before
 
 
@@ -397,3 +397,26 @@ def test_what_nobody_used_for_long_goes_before_what_was_passed(monkeypatch):
     _go_round(cache, 8, 3)
     assert sum(("old", i) in cache for i in range(4)) == 2
     assert all(("band", i) in cache for i in range(8))
+
+
+def test_a_prefetch_for_which_there_was_no_thread_comes_when_there_is_one(monkeypatch):
+    cache = BlockCache(1 << 20, 2)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    def load(keys):
+        return [(key, block(1 << 16)) for key in keys]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        for i in range(12):
+            cache.prefetch([(i, 1 << 16)], load)
+    assert cache.get(0, 1 << 16, lambda: block(1 << 16)) is not None
+    cache.prefetch([("other", 1 << 16)], load)
+    until = time.monotonic() + 10
+    while cache._queued or cache._flights:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    assert 1 in cache
+    cache.close()

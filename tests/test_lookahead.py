@@ -132,6 +132,18 @@ def test_who_takes_chunks_in_a_row_finds_the_next_begun_converted_or_not(dtype):
     assert set(store.gets.values()) == {1}
 
 
+@pytest.mark.parametrize("room", [1, 3, 8, 16, 40, 500])
+def test_a_walk_begins_no_more_than_a_quarter_of_the_cache_holds(room):
+    array, values, store = make_array((1200, 256), (4, 256))
+    nbytes = array.meta.chunk_nbytes
+    array.cache = BlockCache(room * nbytes, 2)
+    file = File([Blocks(array, 0, 300)], "v")
+    for z in range(300):
+        assert file.read(z * nbytes, nbytes) == values[4 * z : 4 * z + 4].tobytes()
+        settle(array.cache)
+    assert set(store.gets.values()) == {1}
+
+
 def test_a_box_whose_corner_was_turned_is_fetched_ahead_and_nothing_else():
     store, found = boxes_read((2, 2, 2), (8, 8, 8), _FAR_APART[:4])
     assert set(store.gets.values()) == {1}

@@ -147,9 +147,9 @@ class Array:
             for batch in batches
         )
 
-    def band_key(self, order: tuple[int, ...], index: Index) -> Hashable:
-        """The cache's key of a band (see bands.py)."""
-        return self._identity, order, index
+    def key(self, *what: Hashable) -> Hashable:
+        """The cache's key of something made of this array's chunks."""
+        return self._identity, *what
 
     def chunk_key(self, index: Index) -> str:
         """The store key the chunk at `index` of `meta.keyed_grid` comes from."""

@@ -110,17 +110,16 @@ class Bands:
         for index, offset, n, is_end in self._segments(lo, hi):
             target = out[at : at + n]
             at += n
-            # Who goes round comes back to a band that was passed after all others.
-            band = self._peek(index, passed=goes_round and is_end)
+            band = self._peek(index)
             if band is None:
                 if self._read_spilled(index, offset, target):
                     continue
                 waited = True
                 self._ahead(lo, max(hi, wanted), index)
                 band = self._load(index)
-                if goes_round and is_end:
-                    self._peek(index, passed=True)
-            self._serve(band, index, offset, target)
+            # Who goes round comes back to a band that was passed after all others.
+            if not self._serve(band, index, offset, target) and goes_round and is_end:
+                self._array.cache.pass_by(self._key(index))
         self._follow(lo, hi, index, waited)
 
     def copy_cached(self, lo: int, hi: int, out: Block) -> bool:
@@ -134,12 +133,14 @@ class Bands:
             at += n
         return True
 
-    def _serve(self, band: Band, index: Index, offset: int, out: Block) -> None:
-        """Copy from a band, and tell the cache when it was read through."""
+    def _serve(self, band: Band, index: Index, offset: int, out: Block) -> bool:
+        """Copy from a band, and tell the cache when, as is said then, it was read through."""
         out[...] = band.data[offset : offset + len(out)]
-        if band.serve(len(out)):
+        done = band.serve(len(out))
+        if done:
             self._stream.pass_by(index)
             self._array.cache.retire(self._key(index))
+        return done
 
     def follows(self, lo: int) -> bool:
         """Whether a read from `lo` on continues those before it."""
@@ -190,7 +191,7 @@ class Bands:
                 yield index
 
     def _key(self, index: Index) -> Any:
-        return self._array.band_key(self._order, index)
+        return self._array.key(self._order, index)
 
     def _box(self, index: Index) -> Shape:
         """The shape of a band: that of its chunks, cut at the array's edge, rows in full."""
@@ -219,8 +220,8 @@ class Bands:
         block.setflags(write=False)
         return block
 
-    def _peek(self, index: Index, *, passed: bool = False) -> Band | None:
-        found = self._array.cache.peek(self._key(index), passed=passed)
+    def _peek(self, index: Index) -> Band | None:
+        found = self._array.cache.peek(self._key(index))
         return None if found is None else found[0]
 
     def _read_spilled(self, index: Index, offset: int, out: Block) -> bool:

@@ -103,11 +103,11 @@ class _Recency(Cache[Hashable, Value]):
         self._passed.clear()
         self._done.clear()
 
-    def passing(self, key: Hashable) -> Value:
-        """The value of `key`, which a reader who goes round is about to pass."""
-        value = self[key]
-        self._passed[key] = None
-        return value
+    def pass_by(self, key: Hashable) -> None:
+        """A reader who goes round has passed `key`."""
+        if key in self:
+            self._use(key)
+            self._passed[key] = None
 
     def retire(self, key: Hashable) -> None:
         """Whoever reads is done with `key`."""
@@ -223,6 +223,8 @@ class BlockCache:
         with self._lock:
             if self._workers == 0:
                 return False
+            if self._prefetches and not self._runners:
+                self._add_runner()  # there was no thread to be had before
             missing, total, room = [], 0, True
             budget = self.limit // 2 - self._loading - self._queued
             for key, nbytes in items:
@@ -240,14 +242,7 @@ class BlockCache:
             self._queued += batch.nbytes
             self.prefetched += len(missing)
             self._prefetches.append(batch)
-            if self._runners < self._workers:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(self._workers, "znfs-load")
-                try:
-                    self._pool.submit(self._run_prefetches)
-                except RuntimeError:  # the interpreter is shutting down: who needs it loads it
-                    return False
-                self._runners += 1
+            self._add_runner()
         return room
 
     def spread(self, tasks: Sequence[Callable[[], None]]) -> None:
@@ -261,7 +256,7 @@ class BlockCache:
             return
         with self._lock:
             if self._parts is None:
-                self._parts = ThreadPoolExecutor(self._workers, thread_name_prefix="znfs-part")
+                self._parts = ThreadPoolExecutor(max(1, self._workers), "znfs-part")
             part = deadline.carried(self._part)
             futures = [self._parts.submit(part, task) for task in tasks]
         errors = [error for future in futures if (error := future.exception()) is not None]
@@ -280,16 +275,20 @@ class BlockCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._lru
 
-    def peek(self, key: Hashable, *, passed: bool = False) -> tuple[Value] | None:
-        """The value of `key` in a tuple if it is here, counted as a hit; else None. `passed` by a
-        reader who will want all others before it again."""
+    def peek(self, key: Hashable) -> tuple[Value] | None:
+        """The value of `key` in a tuple if it is here, counted as a hit; else None."""
         with self._lock:
             try:
-                value = self._lru.passing(key) if passed else self._lru[key]
+                value = self._lru[key]
             except KeyError:
                 return None
             self.hits += 1
             return (value,)
+
+    def pass_by(self, key: Hashable) -> None:
+        """A reader has passed the value of `key` who will want all others before it again."""
+        with self._lock:
+            self._lru.pass_by(key)
 
     def retire(self, key: Hashable) -> None:
         """Let the value of `key` go early: it was read through."""
@@ -346,13 +345,16 @@ class BlockCache:
             raise
 
     def _next_prefetch(self) -> _Batch | None:
+        """What to run next, claimed; None ends the runner, which is then no longer counted."""
         with self._lock:
             while self._prefetches and self._workers:
                 batch = self._prefetches.popleft()
                 if not batch.claimed:  # by a reader who took it over
                     self._claim(batch)
                     return batch
-            self._runners -= 1  # together with finding nothing: what is queued next gets a new one
+            # Together with finding nothing, so that what is queued next gets another. Not below 0:
+            # a runner for whom there was no thread at first is not counted, and may run after all.
+            self._runners = max(0, self._runners - 1)
             return None
 
     def _run(self, batch: _Batch) -> None:
@@ -366,12 +368,12 @@ class BlockCache:
             in_time = nested or not batch.nbytes or self._wait_for_room(batch)
             self._loading += batch.nbytes
             generation = self._generation
-            if in_time:
-                self._shrink()
         self._nested.depth = nested + 1
         try:
             if not in_time:
                 raise StoreError("no room in the cache in time")
+            with self._lock:
+                self._shrink()
             self._hand_on()
             for key, value in batch.load(list(batch.flights)):
                 self._publish(batch, key, value, generation)
@@ -417,6 +419,19 @@ class BlockCache:
             self.on_evict(key, value)
 
     # The methods below are called with the lock held.
+
+    def _add_runner(self) -> None:
+        """One more thread for what is queued, unless there are enough. If none can be had (a limit
+        of processes, the interpreter shutting down), readers load what they need themselves."""
+        if self._runners >= self._workers:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._workers, "znfs-load")
+        self._runners += 1
+        try:
+            self._pool.submit(self._run_prefetches)
+        except RuntimeError:
+            self._runners -= 1
 
     def _wait_for_room(self, batch: _Batch) -> bool:
         """Wait until `batch` is the first to come and fits; False if its time is over before, and

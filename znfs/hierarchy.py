@@ -25,6 +25,7 @@ from znfs.cache import BlockCache
 from znfs.disk import DiskTier
 from znfs.errors import Denied, MetadataError, NotListable, Stale, StoreError, ZnfsError
 from znfs.formats import FORMATS, Format, ome
+from znfs.formats.arrays import with_room
 from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
 from znfs.stores.base import Blob, Entry, Folders, Store
 
@@ -383,7 +384,7 @@ class Hierarchy:
                 meta = _parse(fmt, docs) if docs else None
                 if isinstance(meta, ArrayMeta):
                     if meta.is_variable:
-                        meta = replace(meta, string_bytes=self._string_bytes)
+                        meta = with_room(next(iter(docs)), meta, self._string_bytes)
                     if inherited.axes is not None and len(inherited.axes) == meta.ndim:
                         meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
                     return Array(

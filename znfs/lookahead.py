@@ -86,15 +86,20 @@ class Stream:
 class Walk:
     """Looks ahead for a reader who takes `count` pieces one after another.
 
-    `begin` is given the pieces to begin loading. Races between threads cost a wrong guess, no more.
+    `begin` is given the pieces to begin loading, and says whether there was room for all. No more
+    are begun than a quarter of the cache holds, which has room for `room` of them. Races between
+    threads cost a wrong guess, no more.
     """
 
     _STREAK = 3  # pieces in a row before anything is looked ahead for
     _MOST_DEPTH = 64
-    _WASTE = 32  # of so many pieces taken in a row, one more may be begun in vain
+    # For so many pieces taken in a row, one is begun ahead: of a walk that ends, so large a part is
+    # in vain.
+    _STREAK_FOR_EACH = 32
 
-    def __init__(self, count: int, begin: Callable[[range], object]) -> None:
+    def __init__(self, count: int, begin: Callable[[range], bool], room: int) -> None:
         self._count = count
+        self._most = max(1, min(self._MOST_DEPTH, room // 4))
         self._begin = begin
         self._at = -1
         self._streak = 0
@@ -114,18 +119,18 @@ class Walk:
             return
         if i >= self._begun:  # the reader has overtaken us
             self.late()
-        depth = max(self._depth, min(self._streak // self._WASTE, self._MOST_DEPTH))
+        depth = max(self._depth, min(self._streak // self._STREAK_FOR_EACH, self._most))
         first = max(i + 1, self._begun)
         if first > i + 1 + depth // 2:
-            return  # several at a time: to wake a thread takes longer than to copy a chunk
+            return  # half of it is still ahead; one by one, waking threads took longer than loading
         self._begun = min(self._count, i + 1 + depth)
-        if first < self._begun:
-            self._begin(range(first, self._begun))
+        if first < self._begun and not self._begin(range(first, self._begun)):
+            self._begun = first  # the next time again
 
     def late(self) -> None:
         """The reader has to wait for the piece: look further ahead."""
         if self._streak >= self._STREAK:
-            self._depth = min(self._MOST_DEPTH, 2 * self._depth)
+            self._depth = min(self._most, 2 * self._depth)
 
 
 class ChunkWalk:

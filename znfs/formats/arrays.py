@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -14,6 +15,8 @@ from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
 from znfs.formats.document import MAX_CHUNKS_PER_SHARD, check_chunk_nbytes
 from znfs.meta import ArrayMeta, CodecSpec
+
+_PACKED = 24  # bytes that an element of variable length takes besides its own, at most
 
 
 def named_codec(document: str, name: str, config: Mapping[str, Any]) -> CodecSpec:
@@ -35,12 +38,16 @@ def telling(document: Mapping[str, Any], *members: str) -> Iterator[None]:
         raise Unsupported(f"{error} ({told})") from None
 
 
+def with_room(name: str, meta: ArrayMeta, string_bytes: int) -> ArrayMeta:
+    """`meta` of elements of variable length that have so much room. Raises Unsupported."""
+    check_chunk_nbytes(f"{name}: --string-bytes", meta.chunks, string_bytes + _PACKED)
+    return replace(meta, string_bytes=string_bytes)
+
+
 def checked(name: str, meta: ArrayMeta) -> ArrayMeta:
     """`meta`, once its chunks are known to be decodable. Raises Unsupported or MetadataError."""
     encoded = meta.outer_chunks if meta.is_assembled else meta.chunks
-    # Of elements of variable length what is decoded has, besides, starts and lengths.
-    itemsize = meta.string_bytes + 24 if meta.is_variable else meta.dtype.itemsize
-    check_chunk_nbytes(name, encoded, itemsize)
+    check_chunk_nbytes(name, encoded, _PACKED if meta.is_variable else meta.dtype.itemsize)
     try:
         if meta.is_assembled and meta.is_variable:
             raise Unsupported("elements of variable length in a rectilinear grid without shards")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -72,7 +71,6 @@ class Credentials:
         self._profile = profile
         self._patience = patience
         self._aside = Threads(_AT_ONCE)
-        self._lock = threading.Lock()
         self._given: tuple[str, str, str | None] | None = None
 
     def __call__(self) -> dict[str, Any]:
@@ -101,12 +99,11 @@ class Credentials:
         from botocore.exceptions import BotoCoreError
         from botocore.session import Session
 
-        with self._lock:
-            try:
-                found = Session(profile=self._profile).get_credentials()
-                frozen = found.get_frozen_credentials() if found else None
-            except BotoCoreError as error:
-                raise Denied(f"AWS credentials: {type(error).__name__}") from error
+        try:
+            found = Session(profile=self._profile).get_credentials()
+            frozen = found.get_frozen_credentials() if found else None
+        except BotoCoreError as error:
+            raise Denied(f"AWS credentials: {type(error).__name__}") from error
         if frozen is None or not frozen.access_key:
             raise Denied("no AWS credentials found; a public bucket needs --anon")
         return frozen.access_key, frozen.secret_key, frozen.token

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from znfs import deadline
-from znfs.errors import Unanswered
+from znfs.errors import StoreError, Unanswered
 
 T = TypeVar("T")
 
@@ -61,7 +61,11 @@ class Threads:
             finally:
                 self._free.release()
 
-        threading.Thread(target=work, name="znfs-store", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="znfs-store", daemon=True).start()
+        except RuntimeError as error:  # a limit of processes
+            self._free.release()
+            raise StoreError(f"{what}: {error}") from error
         try:
             return future.result(max(0.0, over - time.monotonic()))
         except TimeoutError as error:

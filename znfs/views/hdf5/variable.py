@@ -28,6 +28,7 @@ from znfs.views.hdf5.structures import PAGE, align
 # What a collection's elements take if each takes what there is room for: about what a reader of one
 # string reads.
 _COLLECTION_BYTES = 64 << 10
+_LARGE = 1 << 20  # bytes of a collection, from which on it is kept
 
 
 class Heap:
@@ -61,8 +62,9 @@ class Heap:
         values["index"] = numbers % self._each + 1
         return values
 
-    def read_into(self, chunk: Items, start: int, target: Bytes) -> None:
-        """Bytes of a chunk's window, from `start` on."""
+    def read_into(self, index: Index | None, start: int, target: Bytes) -> None:
+        """Bytes of the window of the chunk at `index`, from `start` on. Raises as Array.load."""
+        chunk = self.items(index)
         offsets = self._offsets(chunk)
         at = 0
         while at < len(target):
@@ -71,7 +73,7 @@ class Heap:
                 target[at:] = 0
                 return
             skip = start + at - int(offsets[i])
-            part = self._collection(chunk, i, int(offsets[i + 1] - offsets[i]))[skip:]
+            part = self._collection(index, chunk, i, int(offsets[i + 1] - offsets[i]))[skip:]
             part = part[: len(target) - at]
             target[at : at + len(part)] = part
             at += len(part)
@@ -85,9 +87,17 @@ class Heap:
         assert offsets[-1] <= self.window
         return offsets
 
-    def _collection(self, chunk: Items, i: int, size: int) -> Bytes:
-        lengths, words = chunk.read(*self._bounds[i : i + 2].tolist())
-        return encode_collection(lengths, words, size)
+    def _collection(self, index: Index | None, chunk: Items, i: int, size: int) -> Bytes:
+        def encode() -> Bytes:
+            lengths, words = chunk.read(*self._bounds[i : i + 2].tolist())
+            return encode_collection(lengths, words, size)
+
+        if size <= _LARGE:
+            return encode()
+        # Long elements. Who reads them in pieces would have all made anew for each.
+        key = self._array.key("collection", index, i)
+        found: Bytes = self._array.cache.get(key, size, encode)
+        return found
 
 
 class References(PieceBlocks):
@@ -123,7 +133,7 @@ class Windows(PieceBlocks):
         self._heap = heap
 
     def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
-        self._heap.read_into(self._heap.items(self._index(number, part)), start, target)
+        self._heap.read_into(self._index(number, part), start, target)
 
 
 class Interleaved:

@@ -48,7 +48,9 @@ class Tiles:
         self.per_plane = prod(self._grid[-2:])
         self.nbytes = rows * columns * pixel
         self.size = prod(self._grid) * self.nbytes
-        self._walk = Walk(prod(self._grid), self._begin)
+        self._walk = Walk(
+            prod(self._grid), self._begin, array.cache.limit // max(1, array.meta.chunk_nbytes)
+        )
         # Where a tile is a chunk, it is copied as a whole.
         chunks = array.meta.chunks
         self._are_chunks = (
@@ -80,8 +82,9 @@ class Tiles:
             if first < last:
                 slab.prefetch(first * width * self._pixel, last * width * self._pixel)
 
-    def _begin(self, tiles: range) -> None:
+    def _begin(self, tiles: range) -> bool:
         self.prefetch(tiles.start * self.nbytes, tiles.stop * self.nbytes)
+        return True
 
     def _chunk(self, i: int) -> Index:
         """The grid index of the chunk that tile `i` is."""
