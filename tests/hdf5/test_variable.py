@@ -22,6 +22,8 @@ from znfs.node import File
 from znfs.stores.local import LocalStore
 from znfs.tree import Tree
 from znfs.views import hdf5
+from znfs.views.hdf5 import variable
+from znfs.views.hdf5.heap import encode_collection
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -321,3 +323,27 @@ def test_a_thousand_million_chunks(tmp_path: Path) -> None:
             assert h5["a"].asstr()[-1, -1, -2] == "none"
             assert h5["a"].asstr()[edge, 5, 7] == "none"
         assert sum(n for _, n in file.reads) < 128 << 10
+
+
+def test_long_elements_are_laid_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the pieces are in which they are read."""
+    written = zarr.create_array(tmp_path / "a.zarr", shape=(3,), chunks=(3,), dtype=str)
+    words = ["x" * (3 << 20), "", "é" * (1 << 20)]
+    written[:] = words
+    made: Counter[int] = Counter()
+
+    def encode(lengths: Any, text: Any, size: int) -> Any:
+        made[size] += 1
+        return encode_collection(lengths, text, size)
+
+    monkeypatch.setattr(variable, "encode_collection", encode)
+    with tree(tmp_path / "a.zarr", string_bytes=2 << 20) as opened:
+        file = resolve(opened, "a.h5")
+        assert isinstance(file, File)
+        in_pieces = b"".join(file.read(at, 100_000) for at in range(0, file.size, 100_000))
+        assert in_pieces == file.read(0, file.size)
+        with h5py.File(Seekable(file)) as h5:
+            assert _text(h5["a"]) == words
+    assert [times for size, times in made.items() if size > 1 << 20] == [1, 1]
