@@ -15,7 +15,7 @@ import itertools
 import json
 import sys
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,52 +45,60 @@ class Memory:
 
 
 class Folder:
-    """A folder of the names given."""
+    """A folder of these nodes by their names."""
 
     version = "null"
     mtime = 0.0
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
 
     def names(self, start: int = 0) -> Iterator[str]:
-        return itertools.islice(self._names, start, None)
+        return itertools.islice(self._nodes, start, None)
 
     def lookup(self, name: str) -> Node | None:
-        raise NotImplementedError("NullTree knows every path")
+        return self._nodes.get(name)
 
 
-class Numbers(Folder):
-    """A folder of files named 0, 1, 2, ..."""
+class Numbers:
+    """A folder of files of one byte named 0, 1, 2, ..."""
+
+    version = "null"
+    mtime = 0.0
 
     def __init__(self, count: int) -> None:
         self._count = count
+        self._file = File([Memory(1)], "null")
 
     def names(self, start: int = 0) -> Iterator[str]:
         return map(str, range(start, self._count))
+
+    def lookup(self, name: str) -> Node | None:
+        return self._file if name.isdecimal() and int(name) < self._count else None
 
 
 class NullTree:
     """The files and folders of a description."""
 
     def __init__(self, files: dict[str, int], heads: dict[str, str], names: int) -> None:
-        self._nodes: dict[str, Node] = {"names": Numbers(names)}
-        below: dict[str, list[str]] = {"": ["names"]}
+        self._numbers = Numbers(names)
+        root: dict[str, Node] = {"names": self._numbers}
+        self._nodes: dict[str, Node] = {"": Folder(root), "names": self._numbers}
+        below = {"": root}
         for path, size in files.items():
             head = b64decode(heads.get(path, ""))
-            self._nodes[path] = File([Literal(head), Memory(size - len(head))], "null")
             folder, _, name = path.rpartition("/")
-            if folder and folder not in below:
-                below[""].append(folder)
-            below.setdefault(folder, []).append(name)
-        self._nodes |= {folder: Folder(names) for folder, names in below.items()}
-        self._one = File([Memory(1)], "null")
+            if folder not in below:
+                below[folder] = {}
+                self._nodes[folder] = root[folder] = Folder(below[folder])
+            file = File([Literal(head), Memory(size - len(head))], "null")
+            self._nodes[path] = below[folder][name] = file
 
     def resolve(self, path: str) -> Node:
         path = path.strip("/")
         node = self._nodes.get(path)
         if node is None and path.startswith("names/"):
-            return self._one
+            node = self._numbers.lookup(path.removeprefix("names/"))
         if node is None:
             raise NotFound(path)
         return node
