@@ -100,8 +100,7 @@ class Array:
     def load(self, index: Index) -> Block | None:
         """As `block`, but None for a chunk the store does not have. Elements of variable length
         are packed (codecs.vlen), those beyond the array's edge at its first chunk left out."""
-        key = (self._identity, index)
-        return self.cache.get(key, self._nbytes, lambda: _kept(self._load(index)))  # type: ignore[no-any-return]
+        return self.cache.get(self.key(index), self._nbytes, lambda: _kept(self._load(index)))  # type: ignore[no-any-return]
 
     def stored_chunk(self, index: Index) -> Block | None:
         """The chunk at `index` of `meta.keyed_grid`, in the shape it is stored in; else `load`."""
@@ -109,7 +108,7 @@ class Array:
 
     def peek(self, index: Index) -> tuple[Block | None] | None:
         """What `load` would answer, in a tuple, if the cache has it; else None."""
-        return self.cache.peek((self._identity, index))
+        return self.cache.peek(self.key(index))
 
     def load_many(
         self, indexes: Sequence[Index], put: Callable[[Index, Block | None], None]
@@ -137,18 +136,23 @@ class Array:
 
         def load(keys: Sequence[Any]) -> Iterator[tuple[Any, Block | None]]:
             for at, block in self._load_batch([at for _, at in keys]):
-                yield (self._identity, at), _kept(block)
+                yield self.key(at), _kept(block)
 
         # Near by, neighbours in a shard are decoded side by side sooner than read together: .h5 of
         # a local sharded array reads 1.15 times as fast.
         batches = self._batches(indexes) if self.cache.far else ([at] for at in indexes)
         return all(
-            self.cache.prefetch([((self._identity, at), self._nbytes) for at in batch], load)
+            self.cache.prefetch([(self.key(at), self._nbytes) for at in batch], load)
             for batch in batches
         )
 
+    @property
+    def room(self) -> int:
+        """How many of the array's chunks the cache can hold."""
+        return self.cache.limit // max(1, self._nbytes)
+
     def key(self, *what: Hashable) -> Hashable:
-        """The cache's key of something made of this array's chunks."""
+        """The cache's key of a chunk, by its index, or of something made of chunks."""
         return self._identity, *what
 
     def chunk_key(self, index: Index) -> str:

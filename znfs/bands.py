@@ -134,7 +134,7 @@ class Bands:
         return True
 
     def _serve(self, band: Band, index: Index, offset: int, out: Block) -> bool:
-        """Copy from a band, and tell the cache when, as is said then, it was read through."""
+        """Copy from a band. True if it was thereby read through, which the cache is told."""
         out[...] = band.data[offset : offset + len(out)]
         done = band.serve(len(out))
         if done:

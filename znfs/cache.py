@@ -250,15 +250,17 @@ class BlockCache:
 
         The first error is raised once all have ended.
         """
-        if not self.far or len(tasks) == 1 or not self._workers:  # none: closed meanwhile
+        with self._lock:
+            aside = self.far and len(tasks) > 1 and self._workers > 0  # none: closed meanwhile
+            if aside:
+                if self._parts is None:
+                    self._parts = ThreadPoolExecutor(self._workers, "znfs-part")
+                part = deadline.carried(self._part)
+                futures = [self._parts.submit(part, task) for task in tasks]
+        if not aside:
             for task in tasks:
                 task()
             return
-        with self._lock:
-            if self._parts is None:
-                self._parts = ThreadPoolExecutor(max(1, self._workers), "znfs-part")
-            part = deadline.carried(self._part)
-            futures = [self._parts.submit(part, task) for task in tasks]
         errors = [error for future in futures if (error := future.exception()) is not None]
         if errors:
             raise errors[0]

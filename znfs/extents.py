@@ -180,9 +180,8 @@ def chunk_walk(array: Array) -> ChunkWalk:
     if "chunk walk" not in array.shared:
         grid = array.meta.grid
         walk = Walk(
-            prod(grid), lambda run: array.prefetch(unravel(k, grid) for k in run),
-            array.cache.limit // max(1, array.meta.chunk_nbytes),
-        )  # fmt: skip
+            prod(grid), lambda run: array.prefetch(unravel(k, grid) for k in run), array.room
+        )
         # Only where a chunk takes a round trip is it worth guessing.
         boxes = Boxes(grid, array.prefetch) if array.cache.far and grid else None
         array.shared["chunk walk"] = ChunkWalk(walk, boxes)

@@ -28,7 +28,7 @@ from znfs.codecs.native import numcodecs
 from znfs.errors import Unsupported
 from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, type_name
 
-WORD = 8  # elements begin at multiples of so many bytes
+WORD = 8  # elements begin at multiples of so many bytes, as in HDF5's heap, which takes them so
 _PADDING = [bytes(n) for n in range(WORD)]
 
 

@@ -105,6 +105,7 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
     if options.anon or is_true(config.get("skip_signature")):
         config["skip_signature"] = True
     elif "access_key_id" not in config:
+        # Half: after a refusal they are looked for once more, within the same read.
         credentials = Credentials(profile, options.deadline / 2)
 
     def connect() -> Client:

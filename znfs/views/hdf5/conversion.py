@@ -113,9 +113,7 @@ def _stored_dtype(dtype: np.dtype[Any], promote_float16: bool) -> np.dtype[Any]:
     kind, size = dtype.kind, dtype.itemsize
     if kind == "f" and size == 2 and promote_float16:
         return np.dtype("<f4")
-    if kind == "S":
-        return np.dtype(f"S{max(1, size)}")
-    if kind == "U":
+    if kind in "SU":
         return np.dtype(f"S{max(1, size)}")  # UTF-8 never takes more than 4 bytes a character
     if kind == "V" and dtype.type is not np.void:  # ml_dtypes
         return _promoted(dtype)

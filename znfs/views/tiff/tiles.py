@@ -48,9 +48,7 @@ class Tiles:
         self.per_plane = prod(self._grid[-2:])
         self.nbytes = rows * columns * pixel
         self.size = prod(self._grid) * self.nbytes
-        self._walk = Walk(
-            prod(self._grid), self._begin, array.cache.limit // max(1, array.meta.chunk_nbytes)
-        )
+        self._walk = Walk(prod(self._grid), self._begin, array.room)
         # Where a tile is a chunk, it is copied as a whole.
         chunks = array.meta.chunks
         self._are_chunks = (
@@ -84,7 +82,7 @@ class Tiles:
 
     def _begin(self, tiles: range) -> bool:
         self.prefetch(tiles.start * self.nbytes, tiles.stop * self.nbytes)
-        return True
+        return True  # bands that find no room are not asked for again
 
     def _chunk(self, i: int) -> Index:
         """The grid index of the chunk that tile `i` is."""
