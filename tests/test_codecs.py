@@ -226,6 +226,38 @@ def test_bombs_take_no_memory():
     assert told["grew"] < 64 << 20
 
 
+IMPORTS = """
+import threading
+from znfs.codecs.native import numcodecs
+
+failed = []
+together = threading.Barrier(4)
+
+def first_use(name):
+    together.wait()
+    try:
+        numcodecs(name)
+    except BaseException as error:
+        failed.append((name, repr(error)))
+
+threads = [threading.Thread(target=first_use, args=(n,)) for n in ("zstd", "blosc", "lz4", "vlen")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not failed, failed
+"""
+
+
+def test_codecs_first_used_at_once():
+    """By threads that read chunks of several arrays as the first thing after mounting."""
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_headers_that_lie():
     lz4 = bytearray(ENCODED["lz4"][1])
     lz4[:4] = struct.pack("<I", 0xFFFFFFFF)

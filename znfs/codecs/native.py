@@ -13,6 +13,9 @@ from typing import Any
 @cache
 def numcodecs(name: str) -> Any:
     """The module of that name."""
+    # The package first: threads that each import another module of it lock one another out, and
+    # Python then gives one of them a module that is not complete.
+    import_module("numcodecs")
     module: Any = import_module(f"numcodecs.{name}")
     if name == "blosc":
         # Chunks are decoded side by side already; Blosc's own threads would only compete.
