@@ -33,13 +33,14 @@ _MOST_BYTES = 64 << 20
 
 
 class Band:
-    """A band's elements, flat, and how many bytes of it have been read so far."""
+    """A band's elements, flat, and how many of them were not read yet (those read twice count
+    twice)."""
 
-    __slots__ = ("data", "served")
+    __slots__ = ("data", "unread")
 
     def __init__(self, data: Block) -> None:
         self.data = data
-        self.served = 0
+        self.unread = data.size
 
     @property
     def nbytes(self) -> int:
@@ -47,16 +48,16 @@ class Band:
 
     def serve(self, elements: int) -> bool:
         """Count elements that were read; true once, when that makes all of the band."""
-        before = self.served
-        self.served = before + elements * self.data.itemsize
-        return before < self.nbytes <= self.served
+        before = self.unread
+        self.unread = before - elements
+        return self.unread <= 0 < before
 
 
 def spill_to(spill: Spill) -> Callable[[Hashable, Any], None]:
     """What a cache does with a band it drives out: keep it on disk if it is still wanted."""
 
     def on_evict(key: Hashable, value: Any) -> None:
-        if isinstance(value, Band) and value.served < value.nbytes:
+        if isinstance(value, Band) and value.unread > 0:
             spill.put(key, flat_bytes(value.data).data)
 
     return on_evict
@@ -110,16 +111,18 @@ class Bands:
         for index, offset, n, is_end in self._segments(lo, hi):
             target = out[at : at + n]
             at += n
-            band = self._peek(index)
+            # Who goes round comes back to a band that was passed after all others.
+            passing = goes_round and is_end
+            band = self._peek(index, passing=passing)
             if band is None:
                 if self._read_spilled(index, offset, target):
                     continue
                 waited = True
                 self._ahead(lo, max(hi, wanted), index)
                 band = self._load(index)
-            # Who goes round comes back to a band that was passed after all others.
-            if not self._serve(band, index, offset, target) and goes_round and is_end:
-                self._array.cache.pass_by(self._key(index))
+                if passing:
+                    self._array.cache.pass_by(self._key(index))
+            self._serve(band, index, offset, target)
         self._follow(lo, hi, index, waited)
 
     def copy_cached(self, lo: int, hi: int, out: Block) -> bool:
@@ -133,14 +136,12 @@ class Bands:
             at += n
         return True
 
-    def _serve(self, band: Band, index: Index, offset: int, out: Block) -> bool:
-        """Copy from a band. True if it was thereby read through, which the cache is told."""
+    def _serve(self, band: Band, index: Index, offset: int, out: Block) -> None:
+        """Copy from a band. If it was thereby read through, the cache is told."""
         out[...] = band.data[offset : offset + len(out)]
-        done = band.serve(len(out))
-        if done:
+        if band.serve(len(out)):
             self._stream.pass_by(index)
             self._array.cache.retire(self._key(index))
-        return done
 
     def follows(self, lo: int) -> bool:
         """Whether a read from `lo` on continues those before it."""
@@ -220,8 +221,8 @@ class Bands:
         block.setflags(write=False)
         return block
 
-    def _peek(self, index: Index) -> Band | None:
-        found = self._array.cache.peek(self._key(index))
+    def _peek(self, index: Index, *, passing: bool = False) -> Band | None:
+        found = self._array.cache.peek(self._key(index), passing=passing)
         return None if found is None else found[0]
 
     def _read_spilled(self, index: Index, offset: int, out: Block) -> bool:

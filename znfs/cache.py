@@ -104,10 +104,10 @@ class _Recency(Cache[Hashable, Value]):
         self._done.clear()
 
     def pass_by(self, key: Hashable) -> None:
-        """A reader who goes round has passed `key`."""
-        if key in self:
-            self._use(key)
+        """A reader who goes round has used `key` and passed it."""
+        if key in self._order:
             self._passed[key] = None
+            self._passed.move_to_end(key)
 
     def retire(self, key: Hashable) -> None:
         """Whoever reads is done with `key`."""
@@ -277,14 +277,17 @@ class BlockCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._lru
 
-    def peek(self, key: Hashable) -> tuple[Value] | None:
-        """The value of `key` in a tuple if it is here, counted as a hit; else None."""
+    def peek(self, key: Hashable, *, passing: bool = False) -> tuple[Value] | None:
+        """The value of `key` in a tuple if it is here, counted as a hit; else None. With `passing`,
+        it is passed by as well."""
         with self._lock:
             try:
                 value = self._lru[key]
             except KeyError:
                 return None
             self.hits += 1
+            if passing:
+                self._lru.pass_by(key)
             return (value,)
 
     def pass_by(self, key: Hashable) -> None:
