@@ -27,6 +27,8 @@ import pytest
 from tests.faketree import Blocked, Bytes, Counted, Failing, FakeTree, Folder, text
 from znfs import fuse, mounts
 from znfs.errors import ChunkError, Denied, MountError, Stale, StoreError
+from znfs.fuse.handles import OpenDir, Seen
+from znfs.fuse.operations import MUTATING, version_ns
 from znfs.node import File
 
 pytestmark = pytest.mark.skipif(
@@ -109,7 +111,7 @@ def test_attributes(tree: FakeTree, tmp_path: Path) -> None:
         assert stat.S_IMODE(st.st_mode) == 0o444
         assert (st.st_size, st.st_blocks, st.st_nlink) == (len(DATA), -(-len(DATA) // 512), 1)
         assert (st.st_uid, st.st_gid) == (12, 34)
-        assert st.st_mtime_ns == 1_700_000_000 * 10**9 + fuse.version_ns("v1")
+        assert st.st_mtime_ns == 1_700_000_000 * 10**9 + version_ns("v1")
         assert os.stat(m / "dir").st_mode == stat.S_IFDIR | 0o555
         assert os.stat(m).st_ino == 1
         inodes = {p: os.stat(m / p).st_ino for p in ("a.bin", "empty", "dir", "dir/b.txt")}
@@ -181,7 +183,7 @@ def test_listings_side_by_side(tmp_path: Path) -> None:
 
 def test_listing_from_any_offset() -> None:
     names = [b".", b"..", *(n.encode() for n in Counted(50).names())]
-    opened = fuse.OpenDir("", Counted(50))
+    opened = OpenDir("", Counted(50))
     rng = random.Random(3)
     for _ in range(300):
         offset, room = rng.randrange(len(names) + 1), rng.randrange(1, 9)
@@ -277,7 +279,7 @@ def test_refresh_drops_pages(tmp_path: Path) -> None:
 def test_forgotten_versions_cost_one_look_up(tmp_path: Path) -> None:
     root = Folder({str(i): text(str(i)) for i in range(50)})
     operations = fuse.Operations(FakeTree(root), ttl=5.0)
-    operations._shown, operations._opened = fuse.Seen(3), fuse.Seen(3)
+    operations._shown, operations._opened = Seen(3), Seen(3)
     ended = threading.Event()
     binding = fuse.load_binding()
     session = fuse.Session(operations, binding, ended.set)
@@ -353,7 +355,7 @@ def test_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_store_down_and_up(tree: FakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fuse, "DOWN_SECONDS", 0.0)
+    monkeypatch.setattr("znfs.fuse.operations.DOWN_SECONDS", 0.0)
     with mounted(tree, tmp_path / "m") as m:
         tree.down = True
         assert stat.S_ISDIR(os.stat(m).st_mode)
@@ -406,7 +408,7 @@ def test_every_change_is_refused(tree: FakeTree, tmp_path: Path, writable: bool)
 
 def test_refusing_callbacks(tree: FakeTree) -> None:
     callbacks = fuse.Operations(tree).callbacks()
-    for name in fuse.MUTATING:
+    for name in MUTATING:
         assert callbacks[name](b"/a.bin", 0, 0, None) == -errno.EROFS
     assert callbacks["access"](b"/a.bin", os.W_OK) == -errno.EROFS
     assert callbacks["access"](b"/a.bin", os.R_OK) == 0

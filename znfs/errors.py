@@ -15,7 +15,7 @@
         └── Unsupported   understood, but znfs cannot read such data
 
 Libraries' own exceptions become these in `stores/` and nowhere else; these become errno in
-`fuse.py` and nowhere else. Messages name the thing (the key, the document, the option) and hold
+`znfs.fuse` and nowhere else. Messages name the thing (the key, the document, the option) and hold
 no secrets.
 """
 

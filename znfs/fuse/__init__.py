@@ -1,0 +1,14 @@
+"""The file system: libfuse's callbacks over a tree.
+
+Nothing else in znfs imports the FUSE binding or errno. `binding` finds mfusepy (over libfuse3) or
+fusepy (over libfuse2, with `ZNFS_FUSE_BINDING=fusepy`), which give the C structures. The callbacks
+are in `operations`, what they keep of open files and folders in `handles`, the mount and its
+threads in `session`: a read fills libfuse's own buffer, a listing streams, and as many threads
+as wait for a store can wait without delaying the others.
+"""
+
+from znfs.fuse.binding import Binding, load_binding
+from znfs.fuse.operations import Operations
+from znfs.fuse.session import Session, is_dead, mount_options
+
+__all__ = ["Binding", "Operations", "Session", "is_dead", "load_binding", "mount_options"]

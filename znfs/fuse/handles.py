@@ -1,0 +1,98 @@
+"""What is kept of open files and folders, and of versions that the kernel has seen."""
+
+from __future__ import annotations
+
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from znfs.errors import StoreError
+from znfs.node import Dir, File
+
+SEEN = 1 << 16  # paths whose last version is remembered; forgetting one costs one look-up
+FAILED_SECONDS = 0.2  # how long a read that the store did not answer is not tried again
+KINDS = {"files": stat.S_IFREG, "directories": stat.S_IFDIR}
+
+
+class Seen:
+    """The last version of a path, for the paths used last. Forgetting one is always safe."""
+
+    def __init__(self, limit: int = SEEN) -> None:
+        self._limit = limit
+        self._versions: dict[str, str] = {}
+        self._mutex = threading.Lock()
+
+    def set(self, path: str, version: str) -> str | None:
+        """Remember; returns what was remembered before."""
+        with self._mutex:
+            before = self._versions.pop(path, None)
+            self._versions[path] = version
+            if len(self._versions) > self._limit:
+                del self._versions[next(iter(self._versions))]
+        return before
+
+    def get(self, path: str) -> str | None:
+        return self._versions.get(path)
+
+    def clear(self) -> None:
+        with self._mutex:
+            self._versions.clear()
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """An open file: it shows one version only."""
+
+    path: str
+    file: File
+    failure: tuple[float, int, int, StoreError] | None = None  # when, offset, size, and why
+
+    def recall(self, offset: int) -> None:
+        """Raise the error of a read a moment ago that covered `offset`: the kernel asks again at
+        once for the pages that its look-ahead did not get, and would wait as long again."""
+        if self.failure is not None:
+            when, start, size, error = self.failure
+            if start <= offset < start + size and time.monotonic() - when < FAILED_SECONDS:
+                raise error.with_traceback(None)
+
+
+class OpenDir:
+    """An open directory: where its listing stands, so that the next part continues it.
+
+    `kind` is the kind of all its entries (stat's S_IFREG or S_IFDIR), or 0 if they differ.
+    """
+
+    def __init__(self, path: str, node: Dir) -> None:
+        self.path = path
+        self.kind = KINDS.get(getattr(node, "holds", ""), 0)
+        self._node = node
+        self._mutex = threading.Lock()
+        self._next = -1  # offset of the entry that `_entries` yields next
+        self._entries: Iterator[bytes] = iter(())
+        self._held: bytes | None = None  # an entry that did not fit into the last reply
+
+    def fill(self, offset: int, add: Callable[[bytes, int], int]) -> None:
+        """Call `add(name, offset of the next entry)` from `offset` on until it returns true."""
+        with self._mutex:
+            if offset != self._next:
+                self._entries, self._held = self._from(offset), None
+            self._next = -1  # should a name fail to come, the next call starts afresh
+            at = offset
+            if self._held is not None:
+                at += 1
+                add(self._held, at)  # the buffer is empty: it fits
+                self._held = None
+            for name in self._entries:
+                if add(name, at + 1):
+                    self._held = name
+                    break
+                at += 1
+            self._next = at
+
+    def _from(self, offset: int) -> Iterator[bytes]:
+        yield from islice((b".", b".."), min(offset, 2), None)
+        for name in self._node.names(max(offset - 2, 0)):
+            yield name.encode("utf-8", "surrogateescape")
