@@ -105,7 +105,7 @@ def test_a_document_of_any_length(tmp_path: Path) -> None:
 
 
 def test_of_a_distant_document_no_more_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hierarchy, "_MOST_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr("znfs.hierarchy.documents._MOST_DOCUMENT_BYTES", 1000)
     document = b'{"zarr_format": 3, "node_type": "group"}'
     store = MemoryStore({"zarr.json": document, "a/zarr.json": document + b" " * 1_000_000})
     nodes = hierarchy.Hierarchy(store, BlockCache(1 << 20, 1), root_name="g", ttl=60.0)

@@ -140,7 +140,7 @@ def test_a_listing_that_a_refresh_overtakes_is_not_kept(store):
 
 
 def test_listings_are_remembered_up_to_so_many_names(store, monkeypatch):
-    monkeypatch.setattr("znfs.hierarchy._MOST_LISTED", 1000)
+    monkeypatch.setattr("znfs.hierarchy.listings._MOST_LISTED", 1000)
     h = hierarchy(store, ttl=3600)
     for folder in range(8):
         for i in range(10 if folder else 2000):
@@ -150,7 +150,7 @@ def test_listings_are_remembered_up_to_so_many_names(store, monkeypatch):
     assert store.lists["0"] == 1
     for folder in range(8):
         h.listing(str(folder))
-    assert len(h._listings) <= 3
+    assert len(h._listings._known) <= 3
 
 
 def test_an_absent_chunk_is_fill_only_while_the_metadata_stands(store):
@@ -381,7 +381,7 @@ def test_a_shard_rewritten_after_its_index_was_read():
 
 
 class Clock:
-    """Stands in for the module's clock."""
+    """Stands in for the modules' clock."""
 
     now = 1000.0
 
@@ -394,7 +394,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("znfs.hierarchy.time", clock)
+    monkeypatch.setattr("znfs.hierarchy.lookup.time", clock)
+    monkeypatch.setattr("znfs.hierarchy.listings.time", clock)
     return clock
 
 

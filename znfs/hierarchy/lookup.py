@@ -1,4 +1,4 @@
-"""The hierarchy of a source: which path is an array, a group or a plain prefix, and its version.
+"""Nodes by path, and their versions.
 
 A node's version is a hash of its metadata documents with their ETag and Last-Modified (of local
 files: mtime in ns, size, inode). It is checked when somebody asks for the node and the last check
@@ -7,14 +7,11 @@ is older than `ttl`; a node whose version changed is a new object, and so has ne
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from posixpath import normpath
 
 from cachetools import LRUCache
@@ -23,66 +20,21 @@ from znfs import deadline
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.disk import DiskTier
-from znfs.errors import Denied, MetadataError, NotListable, Stale, StoreError, ZnfsError
+from znfs.errors import Denied, MetadataError, Stale, StoreError, ZnfsError
 from znfs.formats import FORMATS, Format, ome
 from znfs.formats.arrays import with_room
+from znfs.hierarchy.documents import Documents, version_of
+from znfs.hierarchy.listings import Listing, Listings
+from znfs.hierarchy.nodes import HierarchyNode, Prefix, Unreadable
 from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
-from znfs.stores.base import Blob, Entry, Folders, Store
+from znfs.stores.base import Blob, Folders, Store
 
 log = logging.getLogger(__name__)
 
 # Nodes remembered; one takes 2-5 kB.
 _MOST_NODES = 16_384
-# Documents asked for at once: of several nodes, for somebody may be looking at all there are.
-_AT_ONCE = 64
-# Names of listings remembered; one takes 100-200 bytes. A longer listing is kept alone.
-_MOST_LISTED = 1 << 19
-# A longer metadata document is not read.
-_MOST_DOCUMENT_BYTES = 256 << 20
-# What is parsed of documents up to this long is kept for others of the same words.
-_MOST_ALIKE_BYTES = 8192
 # A look at the metadata that began this recently confirms that an absent chunk is fill (contract).
 _CONFIRM_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """A plain prefix: no metadata, only names below it."""
-
-    path: str
-    name: str
-    version: str = "prefix"
-    mtime: float = 0.0
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A node whose metadata cannot be used; `reason` says why. Its keys still read raw."""
-
-    path: str
-    name: str
-    reason: str
-    version: str
-    mtime: float
-    documents: tuple[str, ...] = ()
-
-
-HierarchyNode = Array | Group | Prefix | Unreadable
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a store lists directly below a prefix."""
-
-    prefixes: tuple[str, ...]
-    objects: Mapping[str, int]  # name -> size
-
-
-def _listed(known: tuple[float, Listing | None]) -> int:
-    """What a listing counts against _MOST_LISTED."""
-    listing = known[1]
-    names = 0 if listing is None else len(listing.prefixes) + len(listing.objects)
-    return min(_MOST_LISTED, 256 + names)
 
 
 @dataclass
@@ -149,21 +101,15 @@ class Hierarchy:
         self._string_bytes = string_bytes
         self._disk = disk
         self._identity = identity or store.url
-        self._formats = formats
         self._manifest = tuple(path.strip("/") for path in manifest)
         self._seen: LRUCache[str, _Seen] = LRUCache(maxsize=_MOST_NODES)
-        self._listings: LRUCache[str, tuple[float, Listing | None]] = LRUCache(
-            _MOST_LISTED, getsizeof=_listed
-        )
+        self._listings = Listings(store, ttl)
+        self._documents = Documents(store, formats)
         self._failed: LRUCache[str, _Failure] = LRUCache(maxsize=1024)
         self._lock = threading.Lock()
         self._looking = [threading.RLock() for _ in range(64)]
         self._generation = 0
         self._tier = None if disk is None else disk.of_store(self._identity)
-        # Documents of one node are asked for at once: one round trip instead of six.
-        self._pool = None if store.local else ThreadPoolExecutor(_AT_ONCE, "znfs-metadata")
-        self._listers = None if store.local else ThreadPoolExecutor(8, "znfs-list")
-        self._under_way: dict[tuple[str, int], Future[Listing | None]] = {}
 
     def node(self, path: str, *, checked_since: float | None = None) -> HierarchyNode | None:
         """What `path` is, or None. Metadata is read if the last look began before
@@ -181,24 +127,9 @@ class Hierarchy:
     def listing(self, path: str) -> Listing | None:
         """The names the store lists below `path`; None where it cannot list.
 
-        A listing that takes longer than its operation has left goes on, and is there next time.
+        Raises Denied, StoreError: also if it takes longer than its operation has left.
         """
-        with self._lock:
-            known = self._listings.get(path)
-            generation = self._generation
-            if known is not None and time.monotonic() < known[0]:
-                return known[1]
-            if self._listers is None:
-                under_way = None
-            elif (under_way := self._under_way.get((path, generation))) is None:
-                under_way = self._listers.submit(self._list, path, generation)
-                self._under_way[path, generation] = under_way
-        if under_way is None:
-            return self._list(path, generation)
-        try:
-            return under_way.result(deadline.wait())
-        except TimeoutError:
-            raise StoreError(f"{path or 'the root'}: the listing goes on") from None
+        return self._listings.of(path)
 
     def refresh(self) -> None:
         """Forget all metadata, and begin anew with the blocks of every node."""
@@ -206,18 +137,17 @@ class Hierarchy:
         if self._disk is not None:
             self._disk.renew(self._identity)
             tier = self._disk.of_store(self._identity)
+        self._listings.forget()  # first: what begins in the new generation sees none of the old
         with self._lock:
             self._generation += 1
             self._tier = tier
             self._seen.clear()
             self._failed.clear()
-            self._listings.clear()
 
     def close(self) -> None:
         """Stop the threads that read metadata."""
-        for pool in (self._pool, self._listers):
-            if pool is not None:
-                pool.shutdown(wait=False, cancel_futures=True)
+        self._documents.close()
+        self._listings.close()
 
     def children(self, path: str) -> Sequence[str]:
         """Names below a group, an N5 array or a prefix that may be nodes, sorted."""
@@ -308,12 +238,14 @@ class Hierarchy:
             }
             denied = None
         else:
-            blobs, denied = self._fetch(path, parent.node if parent else None)
+            inside = parent.node if parent else None
+            above = inside.meta.format if isinstance(inside, Group) else None
+            blobs, denied = self._documents.fetch(path, above)
         if not blobs:
             node = self._without_documents(path, parent, denied)
             return _Seen(node, began, scope=scope, above=parent)
         inherited = _inherited(path, parent)
-        version = _version(blobs, inherited)
+        version = version_of(blobs, inherited)
         if old is not None and old.node is not None and old.node.version == version:
             own_scope = old.scope is old.node
             return replace(
@@ -333,42 +265,6 @@ class Hierarchy:
             stamps=stamps if own else (), above=parent,
         )  # fmt: skip
 
-    def _fetch(
-        self, path: str, inside: HierarchyNode | None
-    ) -> tuple[dict[str, Blob], Denied | None]:
-        """The metadata documents at `path`, below the node `inside`. Denied is returned, not
-        raised: another document may do.
-
-        A store mostly keeps to one format, so below a group the documents that would settle the
-        matter are asked for first: one request a node of Zarr v3 instead of six.
-        """
-        names = [name for fmt in self._formats for name in fmt.documents]
-        first = _FIRST_ASKED.get(inside.meta.format, ()) if isinstance(inside, Group) else ()
-        likely = [name for name in names if name in first]
-        found, denied = self._get_all(path, likely)
-        if found.keys() & _DECISIVE:
-            return found, denied
-        others, denied_too = self._get_all(path, [name for name in names if name not in first])
-        return found | others, denied or denied_too
-
-    def _get_all(self, path: str, names: list[str]) -> tuple[dict[str, Blob], Denied | None]:
-        prefix = path + "/" if path else ""
-
-        # Only as much as is needed to see that it is too long to be a document.
-        stop = _MOST_DOCUMENT_BYTES + 1
-
-        def get(name: str) -> Blob | Denied | None:
-            try:
-                return self.store.get(prefix + name, 0, stop)
-            except Denied as error:
-                return error
-
-        answers = list(
-            self._pool.map(deadline.carried(get), names) if self._pool else map(get, names)
-        )
-        found = {n: a for n, a in zip(names, answers, strict=True) if isinstance(a, Blob)}
-        return found, next((a for a in answers if isinstance(a, Denied)), None)
-
     def _build(
         self, path: str, blobs: Mapping[str, Blob], version: str, inherited: _Inherited,
         scope: Group | None,
@@ -376,28 +272,24 @@ class Hierarchy:
         name = self.name(path)
         mtime = max(blob.mtime for blob in blobs.values())
         try:
-            for doc, blob in blobs.items():
-                if len(blob.data) > _MOST_DOCUMENT_BYTES:
-                    raise MetadataError(f"{doc}: longer than {_MOST_DOCUMENT_BYTES >> 20} MiB")
-            for fmt in self._formats:
-                docs = {n: bytes(blobs[n].data) for n in fmt.documents if n in blobs}
-                meta = _parse(fmt, docs) if docs else None
-                if isinstance(meta, ArrayMeta):
-                    if meta.is_variable:
-                        meta = with_room(next(iter(docs)), meta, self._string_bytes)
-                    if inherited.axes is not None and len(inherited.axes) == meta.ndim:
-                        meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
-                    return Array(
-                        path, name, meta, version, mtime, self.store, self.cache,
-                        lambda: self._confirm(path, version), self.missing_403,
-                        self._tier, self._generation,
-                    )  # fmt: skip
-                if isinstance(meta, GroupMeta):
-                    at_hand = scope is not None or meta.consolidated is not None
-                    return self._group(path, meta, version, mtime, at_hand)
+            parsed = self._documents.parse(blobs)
+            if parsed is None:
+                return None
+            document, meta = parsed
+            if isinstance(meta, GroupMeta):
+                at_hand = scope is not None or meta.consolidated is not None
+                return self._group(path, meta, version, mtime, at_hand)
+            if meta.is_variable:
+                meta = with_room(document, meta, self._string_bytes)
+            if inherited.axes is not None and len(inherited.axes) == meta.ndim:
+                meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
+            return Array(
+                path, name, meta, version, mtime, self.store, self.cache,
+                lambda: self._confirm(path, version), self.missing_403,
+                self._tier, self._generation,
+            )  # fmt: skip
         except MetadataError as error:
             return Unreadable(path, name, str(error), version, mtime, tuple(sorted(blobs)))
-        return None
 
     def _group(
         self, path: str, meta: GroupMeta, version: str, mtime: float, at_hand: bool = False
@@ -541,39 +433,7 @@ class Hierarchy:
             self.cache.forget(key)
             raise Stale(f"{own[0]}: gone, though the consolidated metadata lists it")
 
-    def _list(self, path: str, generation: int) -> Listing | None:
-        began = time.monotonic()
-        listing = None
-        try:
-            entries: list[Entry] = list(self.store.list(path))
-            prefixes = sorted({e.name for e in entries if e.is_prefix})
-            listing = Listing(
-                tuple(prefixes), {e.name: e.size for e in entries if not e.is_prefix}
-            )
-        except NotListable:
-            pass
-        finally:
-            with self._lock:
-                self._under_way.pop((path, generation), None)
-        ended = time.monotonic()
-        with self._lock:
-            # A long listing is not repeated as often: at most a tenth of the time goes to it.
-            if generation == self._generation:
-                self._listings[path] = ended + max(self._ttl, 10 * (ended - began)), listing
-        return listing
-
-
 _OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray"})
-
-# Documents that make a node, and those that settle what is below a group of each format: all that
-# take precedence over its own, and its own.
-_DECISIVE = frozenset({"zarr.json", ".zarray", ".zgroup", "attributes.json"})
-_FIRST_ASKED = {
-    "zarr3": ("zarr.json",),
-    "zarr2": ("zarr.json", ".zarray", ".zgroup", ".zattrs"),
-    "n5": ("zarr.json", ".zarray", ".zgroup", "attributes.json"),
-}
-
 
 def _inherited(path: str, above: _Seen | None) -> _Inherited:
     """What a group above says of this array (OME-Zarr `multiscales` and `omero`)."""
@@ -587,32 +447,6 @@ def _inherited(path: str, above: _Seen | None) -> _Inherited:
                 return _Inherited(axes, ome.channels(attributes))
         above = above.above
     return _Inherited()
-
-
-def _parse(fmt: Format, docs: Mapping[str, bytes]) -> ArrayMeta | GroupMeta | None:
-    """What the documents say. The arrays of a store are often alike to the letter: those of a
-    plate, the levels of many images."""
-    if sum(map(len, docs.values())) > _MOST_ALIKE_BYTES:
-        return fmt.parse(docs)
-    return _parse_alike(fmt, tuple(docs.items()))
-
-
-@lru_cache(1024)
-def _parse_alike(
-    fmt: Format, docs: tuple[tuple[str, bytes], ...]
-) -> ArrayMeta | GroupMeta | None:
-    return fmt.parse(dict(docs))
-
-
-def _version(blobs: Mapping[str, Blob], inherited: _Inherited) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(blobs):
-        blob = blobs[name]
-        for part in (name, blob.version, repr(blob.mtime)):
-            digest.update(part.encode() + b"\0")
-        digest.update(blob.data)
-    digest.update(repr(inherited).encode())
-    return digest.hexdigest()
 
 
 def _parent(path: str) -> str:

@@ -1,0 +1,104 @@
+"""What a store lists below its prefixes, remembered for a while."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from znfs import deadline
+from znfs.errors import NotListable, StoreError
+from znfs.stores.base import Entry, Store
+
+# Names remembered; one takes 100-200 bytes. A longer listing is kept alone.
+_MOST_LISTED = 1 << 19
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a store lists directly below a prefix."""
+
+    prefixes: tuple[str, ...]
+    objects: Mapping[str, int]  # name -> size
+
+
+def _listed(known: tuple[float, Listing | None]) -> int:
+    """What a listing counts against _MOST_LISTED."""
+    listing = known[1]
+    names = 0 if listing is None else len(listing.prefixes) + len(listing.objects)
+    return min(_MOST_LISTED, 256 + names)
+
+
+class Listings:
+    """The listings of a store, each taken anew after `ttl` seconds. Safe for many threads."""
+
+    def __init__(self, store: Store, ttl: float) -> None:
+        self._store = store
+        self._ttl = ttl
+        self._lock = threading.Lock()
+        self._known: LRUCache[str, tuple[float, Listing | None]] = LRUCache(
+            _MOST_LISTED, getsizeof=_listed
+        )  # with the time until which they stand
+        self._generation = 0
+        self._pool = None if store.local else ThreadPoolExecutor(_AT_ONCE, "znfs-list")
+        self._under_way: dict[tuple[str, int], Future[Listing | None]] = {}
+
+    def of(self, path: str) -> Listing | None:
+        """The names the store lists below `path`; None where it cannot list.
+
+        A listing that takes longer than its operation has left goes on, and is there next time.
+        Raises Denied, StoreError.
+        """
+        with self._lock:
+            known = self._known.get(path)
+            generation = self._generation
+            if known is not None and time.monotonic() < known[0]:
+                return known[1]
+            if self._pool is None:
+                under_way = None
+            elif (under_way := self._under_way.get((path, generation))) is None:
+                under_way = self._pool.submit(self._list, path, generation)
+                self._under_way[path, generation] = under_way
+        if under_way is None:
+            return self._list(path, generation)
+        try:
+            return under_way.result(deadline.wait())
+        except TimeoutError:
+            raise StoreError(f"{path or 'the root'}: the listing goes on") from None
+
+    def forget(self) -> None:
+        """Take all listings anew."""
+        with self._lock:
+            self._generation += 1
+            self._known.clear()
+
+    def close(self) -> None:
+        """Stop the threads that list."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _list(self, path: str, generation: int) -> Listing | None:
+        began = time.monotonic()
+        listing = None
+        try:
+            entries: list[Entry] = list(self._store.list(path))
+            prefixes = sorted({e.name for e in entries if e.is_prefix})
+            listing = Listing(
+                tuple(prefixes), {e.name: e.size for e in entries if not e.is_prefix}
+            )
+        except NotListable:
+            pass
+        finally:
+            with self._lock:
+                self._under_way.pop((path, generation), None)
+        ended = time.monotonic()
+        with self._lock:
+            # A long listing is not repeated as often: at most a tenth of the time goes to it.
+            if generation == self._generation:
+                self._known[path] = ended + max(self._ttl, 10 * (ended - began)), listing
+        return listing
