@@ -154,8 +154,7 @@ def test_a_batch_hands_out_values_as_they_come():
 
 
 def test_a_batch_that_fails_half_way_fails_only_the_rest():
-    cache = BlockCache(1 << 20, workers=0)
-    cache._workers = 1
+    cache = BlockCache(1 << 20, workers=1)
 
     def load(keys):
         yield "a", b"fine"

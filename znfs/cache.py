@@ -171,7 +171,8 @@ class BlockCache:
         self._runners = 0  # threads that run them
         self._nested = threading.local()
         self._generation = 0
-        self.workers = self._workers = workers
+        self.workers = workers
+        self._closed = False
         self.on_evict: Callable[[Hashable, Value], None] | None = None
         self._evicted: list[tuple[Hashable, Value]] = []
         self._pool: ThreadPoolExecutor | None = None
@@ -221,7 +222,7 @@ class BlockCache:
         with all that is under way is left out; the answer is then False. Never waits.
         """
         with self._lock:
-            if self._workers == 0:
+            if self._closed or not self.workers:
                 return False
             if self._prefetches and not self._runners:
                 self._add_runner()  # there was no thread to be had before
@@ -251,10 +252,10 @@ class BlockCache:
         The first error is raised once all have ended.
         """
         with self._lock:
-            aside = self.far and len(tasks) > 1 and self._workers > 0  # none: closed meanwhile
+            aside = self.far and len(tasks) > 1 and not self._closed
             if aside:
                 if self._parts is None:
-                    self._parts = ThreadPoolExecutor(self._workers, "znfs-part")
+                    self._parts = ThreadPoolExecutor(self.workers, "znfs-part")
                 part = deadline.carried(self._part)
                 futures = [self._parts.submit(part, task) for task in tasks]
         if not aside:
@@ -331,7 +332,7 @@ class BlockCache:
     def close(self) -> None:
         """Stop prefetching; loads under way end in their own time."""
         with self._lock:
-            self._workers = 0
+            self._closed = True
             pools = [pool for pool in (self._pool, self._parts) if pool is not None]
             self._pool = self._parts = None
         for pool in pools:
@@ -352,7 +353,7 @@ class BlockCache:
     def _next_prefetch(self) -> _Batch | None:
         """What to run next, claimed; None ends the runner, which is then no longer counted."""
         with self._lock:
-            while self._prefetches and self._workers:
+            while self._prefetches and not self._closed:
                 batch = self._prefetches.popleft()
                 if not batch.claimed:  # by a reader who took it over
                     self._claim(batch)
@@ -428,10 +429,10 @@ class BlockCache:
     def _add_runner(self) -> None:
         """One more thread for what is queued, unless there are enough. If none can be had (a limit
         of processes, the interpreter shutting down), readers load what they need themselves."""
-        if self._runners >= self._workers:
+        if self._closed or self._runners >= self.workers:
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._workers, "znfs-load")
+            self._pool = ThreadPoolExecutor(self.workers, "znfs-load")
         self._runners += 1
         try:
             self._pool.submit(self._run_prefetches)
