@@ -28,6 +28,7 @@ _FOOTER = """
 Not run, for want of a package or a licence: HDFView, jHDF, current netCDF-Java, MATLAB, IDL, Julia,
 Imaris. GNU Data Language of Debian is built without HDF5. PyTables knows no strings of variable
 length, whoever wrote them: such a dataset is an `UnImplemented` node, and all others read.
+CDO leaves them out and Octave's `load` stops at them, in native files too.
 """
 _COLUMNS = ("datasets", "attributes", "10^9 chunks", "strings", "NetCDF")
 _rows: dict[tuple[str, str], dict[str, str]] = {}

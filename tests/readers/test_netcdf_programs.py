@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -65,6 +66,20 @@ def test_nco(sample: Sample, note: Callable[..., None], tmp_path: Path) -> None:
     with xr.open_dataset(copy) as got:
         np.testing.assert_allclose(got["temperature"].values, _VALUES.mean(0), rtol=1e-6)
     note("NCO", _version("ncks", "--version"), "NetCDF")
+
+
+def test_nco_strings(sample: Sample, note: Callable[..., None]) -> None:
+    require("ncks")
+    told = json.loads(_run("ncks", "--json", "-C", "-v", "words", sample.strings))
+    assert told["variables"]["words"]["data"] == samples.STRINGS
+    note("NCO", _version("ncks", "--version"), "strings")
+
+
+def test_gdal_strings(sample: Sample, note: Callable[..., None]) -> None:
+    require("gdalmdiminfo")
+    told = json.loads(_run("gdalmdiminfo", "-detailed", "-array", "words", sample.strings))
+    assert told["values"] == samples.STRINGS
+    note("GDAL", _version("gdalinfo", "--version"), "strings")
 
 
 def test_cdo(sample: Sample, note: Callable[..., None]) -> None:
