@@ -59,6 +59,36 @@ def test_light_start() -> None:
         assert command in done.stdout
 
 
+HUNG = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from znfs.__main__ import _exit
+
+def hang():  # as asyncio does in fsspec's thread, which is a daemon
+    ThreadPoolExecutor().submit(under_way.set)
+    ThreadPoolExecutor().submit(threading.Event().wait)
+    under_way.wait()
+
+def command():
+    loop = threading.Thread(target=hang, daemon=True)
+    loop.start()
+    loop.join()
+    print("done")
+    return 3
+
+under_way = threading.Event()
+_exit(command)
+"""
+
+
+def test_a_command_ends_though_a_thread_hangs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (3, "done\n", "")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -13,9 +13,10 @@ from znfs.cli import main, mount_main
 
 def _exit(command: Callable[[], int]) -> NoReturn:
     """End with the command's exit status, at once: Python would wait for threads that hang in the
-    look-up of a server's name, which nothing can interrupt."""
+    look-up of a server's name, which nothing can interrupt. Those of executors are waited for
+    even if they are daemons, as asyncio's are in fsspec."""
     status = command()
-    if any(t is not threading.main_thread() and not t.daemon for t in threading.enumerate()):
+    if threading.active_count() > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
