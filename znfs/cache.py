@@ -252,7 +252,7 @@ class BlockCache:
         The first error is raised once all have ended.
         """
         with self._lock:
-            aside = self.far and len(tasks) > 1 and not self._closed
+            aside = self.far and len(tasks) > 1 and self.workers > 0 and not self._closed
             if aside:
                 if self._parts is None:
                     self._parts = ThreadPoolExecutor(self.workers, "znfs-part")
