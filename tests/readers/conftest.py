@@ -18,8 +18,8 @@ Made by `ZNFS_WRITE_MATRIX=docs/hdf5-readers.md pytest tests/readers`: every rea
 same files on a mount, and what it read was compared with what was written as Zarr. *Datasets*: 46
 in nested groups, in chunks, by checksum. *Attributes*: texts (one of 160 kB), numbers, lists.
 *10⁹ chunks*: the first and the last element of a 64000³ array. *Strings*: Zarr's own, of variable
-length. *NetCDF*: a variable over named dimensions of a `.nc` file that xarray wrote as Zarr, with
-its coordinates.
+length; for anndata, those of a matrix that it wrote as Zarr. *NetCDF*: a variable over named
+dimensions of a `.nc` file that xarray wrote as Zarr, with its coordinates.
 
 | Reader | Version | Datasets | Attributes | 10⁹ chunks | Strings | NetCDF |
 |---|---|---|---|---|---|---|
@@ -28,7 +28,10 @@ _FOOTER = """
 Not run, for want of a package or a licence: HDFView, jHDF, current netCDF-Java, MATLAB, IDL, Julia,
 Imaris. GNU Data Language of Debian is built without HDF5. PyTables knows no strings of variable
 length, whoever wrote them: such a dataset is an `UnImplemented` node, and all others read.
-CDO leaves them out and Octave's `load` stops at them, in native files too.
+CDO leaves them out, and variables that have them for a coordinate; Octave's `load` stops at them
+unless it is told what to load, and its `ncread` knows none: in native files too. Its `ncreadatt`
+reads no text attribute, as in files that h5py wrote; netCDF-C writes them as characters. Bytes of
+variable length are beyond NCO, ncdf4, rhdf5, pyfive and jsfive, in native files too.
 """
 _COLUMNS = ("datasets", "attributes", "10^9 chunks", "strings", "NetCDF")
 _rows: dict[tuple[str, str], dict[str, str]] = {}
