@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.servers.faultproxy import FaultProxy
-from tests.servers.nginx import Nginx
+from tests.servers.nginx import Nginx, served
 from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 from znfs.errors import Denied, NotListable, SourceError, Stale, StoreError, UsageError, ZnfsError
@@ -49,11 +49,8 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[Nginx]:
     www = tmp_path_factory.mktemp("www")
     (www / "x").mkdir()
     (www / "x/obj").write_bytes(DATA)
-    try:
-        with Nginx(www, f"127.0.0.1:{s3.port}") as server:
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with served(www, f"127.0.0.1:{s3.port}") as server:
+        yield server
 
 
 def opened(url: str, **options: Any) -> Store:

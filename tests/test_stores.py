@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers.nginx import Nginx
+from tests.servers.nginx import Nginx, served
 from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 from znfs.errors import NotListable, Stale
@@ -57,11 +57,8 @@ def www(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def nginx(www: Path) -> Iterator[Nginx]:
-    try:
-        with Nginx(www) as server:
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with served(www) as server:
+        yield server
 
 
 @dataclass

@@ -21,7 +21,7 @@ import zarr
 
 from tests.conftest import Mount, znfs
 from tests.fuzz.hostile import noise
-from tests.servers.nginx import Nginx
+from tests.servers.nginx import Nginx, served
 from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 from znfs.errors import Denied, SourceError, StoreError, UsageError, ZnfsError
@@ -155,11 +155,8 @@ def test_on_s3(
 
 @pytest.fixture(scope="module")
 def nginx(folder: Path) -> Iterator[Nginx]:
-    try:
-        with Nginx(folder) as server:
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with served(folder) as server:
+        yield server
 
 
 def test_on_the_web(

@@ -13,8 +13,7 @@ import z5py
 import zarr
 
 from tests.conftest import Mount
-from tests.servers.nginx import Nginx
-from tests.servers.process import NotAvailable
+from tests.servers.nginx import Nginx, served
 from tests.test_ome_writers import ome_zarr
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -127,11 +126,8 @@ STORES: dict[str, tuple[str, str, str, Callable[[Path], None], set[str]]] = {
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Nginx, Path]]:
     root = tmp_path_factory.mktemp("www")
-    try:
-        with Nginx(root) as server:
-            yield server, root
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with served(root) as server:
+        yield server, root
 
 
 def arrays(mounted: Path) -> set[str]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 import zarr
@@ -24,7 +23,7 @@ from tests.faults.conftest import Start
 from tests.faults.rig import CHUNKS, GRID, RIGHT, SHAPE, VALUES, Mounted, eventually
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.nameserver import NameServer
-from tests.servers.nginx import Nginx
+from tests.servers.nginx import served
 from tests.servers.process import NotAvailable
 from znfs import mounts
 
@@ -93,13 +92,11 @@ def web(tmp_path: Path) -> Iterator[FaultProxy]:
         compressors=Crc32cCodec(),
     )  # fmt: skip
     array[...] = VALUES
-    try:
-        with Nginx(tmp_path / "web") as nginx:
-            port = urlsplit(nginx.url("plain")).port or 0
-            with FaultProxy("127.0.0.1", port) as proxy:
-                yield proxy
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with (
+        served(tmp_path / "web") as nginx,
+        FaultProxy("127.0.0.1", nginx.ports["plain"]) as proxy,
+    ):
+        yield proxy
 
 
 @pytest.mark.parametrize("backend", ["obstore", "fsspec"])

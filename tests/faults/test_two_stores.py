@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,8 +13,7 @@ from tests.faults import rig
 from tests.faults.rig import CHUNKS, GRID, RIGHT, SHAPE, Mounted, block, eventually
 from tests.faults.test_line import FAULTS, Fault
 from tests.servers.faultproxy import FaultProxy
-from tests.servers.nginx import Nginx
-from tests.servers.process import NotAvailable
+from tests.servers.nginx import Nginx, served
 from tests.servers.statusproxy import StatusProxy
 
 OF_ONE, OF_OTHER = GRID[::2], GRID[1::2]
@@ -31,16 +29,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     folder = tmp_path_factory.mktemp("chunks")
     for index in GRID:
         (folder / "-".join(map(str, index))).write_bytes(block(index))
-    try:
-        with Nginx(folder) as nginx:
-            yield nginx
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with served(folder) as nginx:
+        yield nginx
 
 
 @pytest.fixture
 def lines(server: Nginx) -> Iterator[tuple[StatusProxy, FaultProxy]]:
-    with StatusProxy("127.0.0.1", urlsplit(server.url("plain")).port or 0) as status:  # noqa: SIM117
+    with StatusProxy("127.0.0.1", server.ports["plain"]) as status:  # noqa: SIM117
         with FaultProxy("127.0.0.1", status.port) as line:
             yield status, line
 

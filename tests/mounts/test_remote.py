@@ -18,7 +18,7 @@ import zarr
 from demo.volume import halve
 from demo.write import write_n5, write_ome_zarr
 from tests.conftest import Mount, znfs
-from tests.servers.nginx import Nginx
+from tests.servers.nginx import Nginx, served
 from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 
@@ -67,11 +67,8 @@ def policy(bucket: str, actions: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def nginx(local: Path) -> Iterator[Nginx]:
-    try:
-        with Nginx(local) as server:
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with served(local) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """HTTP by nginx: servers of many tempers over one folder, each on its own port.
 
-    with Nginx(folder) as nginx:
+    with served(folder) as nginx:
         open_store(nginx.url("plain") + "/x.zarr", Options())
 
 TEMPERS names them. `https` has a certificate of a private CA, whose file is `nginx.ca`.
@@ -11,8 +11,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
+
+import pytest
 
 from tests.servers.process import (
     NotAvailable,
@@ -163,3 +167,13 @@ class Nginx:
         if done.returncode:
             raise NotAvailable(f"openssl {arguments[0]}: {done.stderr.strip()[-300:]}")
         return done.stdout
+
+
+@contextmanager
+def served(root: Path | str, upstream: str | None = None) -> Iterator[Nginx]:
+    """`Nginx`, running; where it cannot be had, the test is skipped and says why."""
+    try:
+        with Nginx(root, upstream) as nginx:
+            yield nginx
+    except NotAvailable as why:
+        pytest.skip(str(why))
