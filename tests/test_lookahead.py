@@ -13,7 +13,7 @@ from tests.test_extents import make_array
 from znfs.array import Array
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
-from znfs.lookahead import Boxes
+from znfs.lookahead import Boxes, Walk
 from znfs.node import File
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
 
@@ -142,6 +142,26 @@ def test_a_walk_begins_no_more_than_a_quarter_of_the_cache_holds(room):
         assert file.read(z * nbytes, nbytes) == values[4 * z : 4 * z + 4].tobytes()
         settle(array.cache)
     assert set(store.gets.values()) == {1}
+
+
+def test_reads_that_overtake_one_another_do_not_end_a_walk():
+    begun: list[int] = []
+    walk = Walk(1000, lambda run: begun.extend(run) or True, 1000)
+    for i in range(200):
+        walk.follow(i)
+    assert walk.is_steady
+    ahead = len(begun)
+    for i in range(200, 240, 4):
+        walk.expect(i + 3)
+        for k in (i + 2, i, i + 3, i + 1):
+            walk.follow(k)
+            assert walk.is_steady
+            assert walk.is_near(k)
+    assert begun == list(range(begun[0], begun[-1] + 1))
+    assert len(begun) >= ahead + 40
+    walk.follow(500)
+    assert not walk.is_steady
+    assert not walk.is_near(240)
 
 
 def test_a_box_whose_corner_was_turned_is_fetched_ahead_and_nothing_else():

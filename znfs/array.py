@@ -110,6 +110,10 @@ class Array:
         """What `load` would answer, in a tuple, if the cache has it; else None."""
         return self.cache.peek(self.key(index))
 
+    def is_expected(self, index: Index) -> bool:
+        """Whether the chunk at `index` is in the cache or being loaded."""
+        return self.cache.expects(self.key(index))
+
     def load_many(
         self, indexes: Sequence[Index], put: Callable[[Index, Block | None], None]
     ) -> None:

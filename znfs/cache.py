@@ -278,6 +278,10 @@ class BlockCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._lru
 
+    def expects(self, key: Hashable) -> bool:
+        """Whether the value of `key` is here, or being loaded."""
+        return key in self._lru or key in self._flights
+
     def peek(self, key: Hashable, *, passing: bool = False) -> tuple[Value] | None:
         """The value of `key` in a tuple if it is here, counted as a hit; else None. With `passing`,
         it is passed by as well."""

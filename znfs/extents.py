@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
 from math import prod
+from mmap import PAGESIZE
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from znfs.meta import Index, Shape
 from znfs.stores.base import Store
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+# Bytes of pieces with gaps between that the kernel reads ahead. Larger pieces it asks for in
+# several requests anyway, of which only the first is waited for: chunks of 4 MiB gained nothing.
+_AHEAD = 2 << 20
 # One axis of a box cut by the chunk grid: (chunk's index, part of the chunk, part of the box).
 _Cut = tuple[int, slice, slice]
 
@@ -161,6 +165,12 @@ class Blocks:
         wanted = (i for i in slots if start < i * self._stride + self._nbytes)  # not just the gap
         self._array.prefetch(self._index(i) for i in wanted)
 
+    def ahead(self, start: int) -> Iterator[range]:
+        count = self.size // self._stride
+        return chunks_ahead(
+            self._array, self._first, start // self._stride, count, self._stride, self._nbytes
+        )
+
     def _index(self, i: int) -> Index:
         return unravel(self._first + i, self._array.meta.grid)
 
@@ -173,6 +183,21 @@ class Blocks:
         else:
             target[:] = flat_bytes(block)[skip : skip + len(target)]
         return found is None
+
+
+def chunks_ahead(
+    array: Array, first: int, i: int, count: int, stride: int, nbytes: int
+) -> Iterator[range]:
+    """Spaced.ahead for a reader of the `i`-th of `count` pieces of `nbytes`, one every `stride`
+    bytes, which are the chunks from the `first`-th on."""
+    walk = chunk_walk(array)
+    if stride - nbytes < PAGESIZE or not walk.is_steady(first + i):
+        return  # over less than a page the kernel reads ahead by itself
+    for k in range(i + 1, min(count, i + 1 + _AHEAD // nbytes)):
+        if not array.is_expected(unravel(first + k, array.meta.grid)):
+            return
+        walk.expect(first + k)
+        yield range(k * stride, k * stride + nbytes)
 
 
 def chunk_walk(array: Array) -> ChunkWalk:

@@ -92,6 +92,7 @@ class Walk:
     """
 
     _STREAK = 3  # pieces in a row before anything is looked ahead for
+    _NEAR = 16  # pieces: the kernel is never asked for more at once
     _MOST_DEPTH = 64
     # For so many pieces taken in a row, one is begun ahead: of a walk that ends, so large a part is
     # in vain.
@@ -110,12 +111,14 @@ class Walk:
         """The reader has come to the `i`-th piece."""
         if i == self._at:
             return
-        if i != self._at + 1:
+        if self.is_steady and self._at - self._NEAR < i < self._at:
+            return  # the kernel's reads ahead come several at a time, and out of order
+        if not self._at < i <= max(self._at + 1, self._begun - 1):
             self._at, self._streak, self._depth, self._begun = i, 0, 1, 0
             return
+        self._streak += i - self._at
         self._at = i
-        self._streak += 1
-        if self._streak < self._STREAK:
+        if not self.is_steady:
             return
         if i >= self._begun:  # the reader has overtaken us
             self.late()
@@ -127,9 +130,22 @@ class Walk:
         if first < self._begun and not self._begin(range(first, self._begun)):
             self._begun = first  # the next time again
 
+    def expect(self, i: int) -> None:
+        """The `i`-th piece will be read next, with all before it; it is there, or begun."""
+        self._begun = max(self._begun, i + 1)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the reader has taken several in a row."""
+        return self._streak >= self._STREAK
+
+    def is_near(self, i: int) -> bool:
+        """Whether the reader is about the `i`-th piece."""
+        return abs(i - self._at) <= self._NEAR
+
     def late(self) -> None:
         """The reader has to wait for the piece: look further ahead."""
-        if self._streak >= self._STREAK:
+        if self.is_steady:
             self._depth = min(self._most, 2 * self._depth)
 
 
@@ -152,6 +168,15 @@ class ChunkWalk:
         self._at = i
         if self._boxes is None or self._boxes.follow(index):
             self._walk.follow(i)
+
+    def is_steady(self, i: int) -> bool:
+        """Whether the reader is about the `i`-th chunk and takes one after another. Never so where
+        boxes are told from the order of reads: the kernel's reads ahead have none."""
+        return self._boxes is None and self._walk.is_steady and self._walk.is_near(i)
+
+    def expect(self, i: int) -> None:
+        """The `i`-th chunk will be read next, with all before it; it is there, or begun."""
+        self._walk.expect(i)
 
     def late(self) -> None:
         """The reader has to wait for the chunk."""

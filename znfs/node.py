@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Extent(Protocol):
@@ -23,16 +23,27 @@ class Extent(Protocol):
         """Begin loading what a read of [start, stop) would need; never raises, never waits."""
 
 
+@runtime_checkable
+class Spaced(Protocol):
+    """An extent of pieces with gaps between, over which the kernel does not read ahead."""
+
+    def ahead(self, start: int) -> Iterator[range]:
+        """The pieces that who reads at `start` will most likely read next, in order, as far as
+        they are loaded or being loaded anyway."""
+
+
 class File:
     """A virtual file: extents one after another.
 
     `version` changes whenever its bytes may have; `mtime` is in seconds (the metadata's
     Last-Modified, else 0). Safe for many threads. A `live` file is a report made anew at every
     look: its size says nothing to others. A `stored` one is an object of the store as it is.
+    One that `has_gaps` may have Spaced extents.
     """
 
     live = False
     stored = False
+    has_gaps = False
 
     def __init__(self, extents: Sequence[Extent], version: str, mtime: float = 0.0) -> None:
         self._extents = [e for e in extents if e.size]
@@ -60,6 +71,13 @@ class File:
         """Begin loading [start, stop); a hint."""
         for extent, lo, hi, _ in self._pieces(start, min(stop, self.size)):
             extent.prefetch(lo, hi)
+
+    def ahead(self, start: int) -> Iterator[range]:
+        """See Spaced: in bytes of the file."""
+        for extent, lo, _, _ in self._pieces(start, min(start + 1, self.size)):
+            if isinstance(extent, Spaced):
+                for part in extent.ahead(lo):
+                    yield range(start - lo + part.start, start - lo + part.stop)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[Extent, int, int, int]]:
         i = bisect_right(self._ends, start)

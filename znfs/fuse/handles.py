@@ -44,11 +44,20 @@ class Seen:
 
 @dataclass(slots=True)
 class OpenFile:
-    """An open file: it shows one version only."""
+    """An open file: it shows one version only. `own` if the daemon has opened it (readahead.py)."""
 
     path: str
     file: File
+    own: bool = False
+    asked: range = range(0)  # from where a reader was to the end of what was read ahead for it
     failure: tuple[float, int, int, StoreError] | None = None  # when, offset, size, and why
+
+    def unasked(self, file: File, offset: int) -> list[range]:
+        """What follows a read at `offset` and should be read ahead, as far as it was not yet."""
+        ranges = [part for part in file.ahead(offset) if part.start not in self.asked]
+        if ranges:
+            self.asked = range(offset, ranges[-1].stop)
+        return ranges
 
     def recall(self, offset: int) -> None:
         """Raise the error of a read a moment ago that covered `offset`: the kernel asks again at

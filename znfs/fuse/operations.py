@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from znfs.errors import ChunkError, Denied, NotFound, Stale, StoreError, ZnfsError
 from znfs.fuse.binding import Binding
 from znfs.fuse.handles import KINDS, OpenDir, OpenFile, Seen
+from znfs.fuse.readahead import ReadAhead, is_own
 from znfs.node import File, Node
 
 log = logging.getLogger("znfs.fuse")
@@ -104,6 +105,7 @@ class Operations:
         self._ttl = min(ttl, KERNEL_TTL)
         self._shown = Seen()  # versions whose attributes the kernel has been told
         self._opened = Seen()  # versions whose pages the kernel may hold
+        self._read_ahead = ReadAhead()
         self._files: dict[int, OpenFile] = {}
         self._dirs: dict[int, OpenDir] = {}
         self._numbers = count(1)
@@ -115,19 +117,24 @@ class Operations:
         """Every callback by libfuse's name for it."""
         reading: dict[str, Callable[..., int]] = {
             "init": self.init, "getattr": self.getattr, "fgetattr": self.getattr,
-            "open": self.open, "read": self.read, "release": self.release,
+            "open": self.open, "read": self.read, "flush": self.flush, "release": self.release,
             "opendir": self.opendir, "readdir": self.readdir, "releasedir": self.releasedir,
             "statfs": self.statfs, "access": self.access,
             "getxattr": self.getxattr, "listxattr": self.listxattr,
         }  # fmt: skip
         return reading | dict.fromkeys(MUTATING, self.refuse)
 
-    def use(self, binding: Binding) -> None:
-        """Make the structures that callbacks hand to libfuse."""
+    def use(self, binding: Binding, mountpoint: str) -> None:
+        """Make the structures that callbacks hand to libfuse, for a mount that will be there."""
+        self._read_ahead.use(binding, mountpoint)
         for kind in KINDS.values():
             about = binding.module.c_stat()
             about.st_mode, about.st_ino = kind, _NO_INODE
             self._about[kind] = ctypes.pointer(about)
+
+    def close(self) -> None:
+        """The mount has gone."""
+        self._read_ahead.close()
 
     def forget_pages(self) -> None:
         """Have the next open of every file drop its pages (after a refresh)."""
@@ -145,6 +152,7 @@ class Operations:
             offer.max_background = MAX_BACKGROUND
             offer.congestion_threshold = MAX_BACKGROUND * 3 // 4
             offer.want = (offer.want | _ASYNC_READ & offer.capable) & ~(_SPLICE | _READDIRPLUS)
+            self._read_ahead.agree(offer.proto_minor)
         return 0
 
     def getattr(self, raw: bytes | None, out: Any, info: Any = None) -> int:
@@ -208,14 +216,19 @@ class Operations:
             if self._shown.get(path) != node.version:
                 return -errno.ESTALE
             fi.keep_cache = self._opened.set(path, node.version) == node.version
+        own = is_own(fi.flags)
+        fi.noflush = own or not node.has_gaps
         fi.fh = number = next(self._numbers)
-        self._files[number] = OpenFile(path, node)
+        self._files[number] = OpenFile(path, node, own)
         return 0
 
     def read(self, raw: bytes | None, out: Any, size: int, offset: int, info: Any) -> int:
-        opened = self._files[info.contents.fh]
+        number = info.contents.fh
+        opened = self._files[number]
         file = opened.file if opened.file.live else self._current(opened)
         opened.recall(offset)
+        if file.has_gaps and not opened.own and (ranges := opened.unasked(file, offset)):
+            self._read_ahead.ask(number, opened.path, ranges)
         view: memoryview = _view_at(ctypes.addressof(out.contents), size, _WRITABLE)
         try:
             return file.read_into(offset, view)
@@ -234,7 +247,14 @@ class Operations:
             raise Stale(f"{opened.path}: has changed since it was opened")
         return node
 
+    def flush(self, raw: bytes | None, info: Any) -> int:
+        """A descriptor of an open file is closed. Not asked for again where it says that it is not
+        there."""
+        self._read_ahead.drop(info.contents.fh)
+        return 0 if self._read_ahead.able else -errno.ENOSYS
+
     def release(self, raw: bytes | None, info: Any) -> int:
+        self._read_ahead.drop(info.contents.fh)
         self._files.pop(info.contents.fh, None)
         return 0
 
@@ -291,7 +311,13 @@ class Operations:
 
     @property
     def open_files(self) -> int:
-        return len(self._files)
+        """How many files readers have open."""
+        return sum(not opened.own for opened in list(self._files.values()))
+
+    @property
+    def read_ahead(self) -> int:
+        """How many ranges of files the kernel was asked to read ahead."""
+        return self._read_ahead.asked
 
     def refuse(self, *args: Any) -> int:
         return -errno.EROFS

@@ -38,7 +38,6 @@ class Session:
         self._requests: Counter[str] = Counter()
         self._bytes = 0
         self._over = False
-        operations.use(binding)
         self._table = binding.module.fuse_operations()
         for name, prototype, *_ in self._table._fields_:
             if callback := operations.callbacks().get(name):
@@ -57,6 +56,7 @@ class Session:
         argv = (ctypes.c_char_p * (len(words) + 1))(*words, None)
         args = _Args(len(words), ctypes.cast(argv, pointer), 0)
         self._mountpoint = os.fsencode(mountpoint)
+        self._operations.use(self._binding, mountpoint)
         table, size = ctypes.byref(self._table), ctypes.c_size_t(ctypes.sizeof(self._table))
         lib.fuse_get_session.restype = pointer
         mounted = False
@@ -99,6 +99,7 @@ class Session:
             return {
                 "requests": dict(self._requests), "bytes": self._bytes, "busy": self._busy,
                 "threads": self._threads, "open_files": self._operations.open_files,
+                "read_ahead": self._operations.read_ahead,
             }  # fmt: skip
 
     def _add_thread(self) -> None:
@@ -112,6 +113,7 @@ class Session:
         with self._mutex:
             first, self._over = not self._over, True
         if first:
+            self._operations.close()
             self._ended()
 
     def _guarded(self, name: str, callback: Callable[..., int]) -> Callable[..., int]:

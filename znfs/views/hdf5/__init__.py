@@ -22,7 +22,7 @@ from znfs.node import File
 from znfs.views.hdf5 import attributes, collector, netcdf
 from znfs.views.hdf5.build import Built, build_array, build_group
 from znfs.views.hdf5.objects import dataset
-from znfs.views.hdf5.plan import file_extents
+from znfs.views.hdf5.plan import PlannedFile
 from znfs.views.hdf5.slots import SlotFile, slot_bits
 from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.walk import MOST_DESCENDANTS, arrays_below, walk
@@ -40,7 +40,7 @@ _named: WeakKeyDictionary[Group, bool] = WeakKeyDictionary()
 def array_file(array: Array, name: str, layout: Layout = _DEFAULT) -> File:
     """`NAME.h5` of an array: the dataset `/NAME` with its attributes. Raises Unsupported."""
     built = build_array(array, name, layout)
-    return File(file_extents(built.root), array.version, array.mtime)
+    return PlannedFile(built.root, array.version, array.mtime)
 
 
 def group_file(group: Group, name: str, layout: Layout = _DEFAULT) -> File:
@@ -64,7 +64,7 @@ def _exact_or_slots(group: Group, layout: Layout) -> File:
             return SlotFile(group, layout)
         built = build_group(branch, layout)
         mtime = max(node.mtime for node in branch.nodes())
-        return File(file_extents(built.root), branch.version(), mtime)
+        return PlannedFile(built.root, branch.version(), mtime)
 
 
 def refuse(node: Array | Group) -> str | None:

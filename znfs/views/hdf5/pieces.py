@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array
-from znfs.extents import Bytes, boxes, chunk_walk, ravel, unravel
+from znfs.extents import Bytes, boxes, chunk_walk, chunks_ahead, ravel, unravel
 from znfs.meta import Index, Shape
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.structures import MAX_CHUNK
@@ -96,6 +97,12 @@ class PieceBlocks(ABC):
                 if index is not None:
                     indexes.append(index)
         self._array.prefetch(indexes)
+
+    def ahead(self, start: int) -> Iterator[range]:
+        if self._pieces.merge > 1:
+            return iter(())  # of those, the kernel reads each ahead by itself
+        number, count = start // self.stride, self._pieces.count
+        return chunks_ahead(self._array, 0, number, count, self.stride, self._nbytes)
 
     def _read_piece(self, number: int, start: int, target: Bytes) -> None:
         at = 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from znfs.extents import Literal, Zeros
-from znfs.node import Extent
+from znfs.node import Extent, File
 from znfs.views.hdf5.btree import SymbolTable
 from znfs.views.hdf5.heap import GlobalHeap
 from znfs.views.hdf5.messages import ObjectHeader
@@ -21,8 +21,16 @@ from znfs.views.hdf5.structures import PAGE, align
 from znfs.views.hdf5.superblock import SIZE, superblock
 
 
-def file_extents(root: GroupObject) -> list[Extent]:
-    """The extents of a file that holds `root` and all below it."""
+class PlannedFile(File):
+    """A file that holds `root` and all below it, at addresses that are known."""
+
+    has_gaps = True
+
+    def __init__(self, root: GroupObject, version: str, mtime: float) -> None:
+        super().__init__(_extents(root), version, mtime)
+
+
+def _extents(root: GroupObject) -> list[Extent]:
     placed = Placement(SIZE)
     placed.add(root)
     placed.place_data()

@@ -9,7 +9,7 @@ does not fit its slot, is an empty group whose attribute `znfs_left_out` says wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -32,6 +32,8 @@ _MOST_OPEN = 512  # children of one group whose headers are kept
 
 class SlotFile(File):
     """The file of a group. When a child turns out to have changed, so does `version`."""
+
+    has_gaps = True
 
     def __init__(self, group: Group, layout: Layout) -> None:
         self._group = group
@@ -140,6 +142,13 @@ class _Slots:
         k, skip = divmod(start, 1 << self._bits)
         if k in self._versions and stop <= (k + 1) << self._bits:
             self._open(k).prefetch(skip, skip + stop - start)
+
+    def ahead(self, start: int) -> Iterator[range]:
+        """See Spaced: within one slot, whose child a read has made before."""
+        k, skip = divmod(start, 1 << self._bits)
+        if k in self._versions:
+            for part in self._open(k).ahead(skip):
+                yield range(start - skip + part.start, start - skip + part.stop)
 
     def _make(self, k: int) -> File:
         base, size = self._first + (k << self._bits), 1 << self._bits
