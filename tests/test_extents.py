@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.memory_store import MemoryStore
 from znfs.array import Array
 from znfs.cache import BlockCache
-from znfs.extents import Blocks, Literal, Records, Slab, Zeros, boxes, unravel
-from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec
+from znfs.extents import Blocks, Literal, Records, Slab, Zeros, boxes
+from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, unravel
 from znfs.node import File
 
 

@@ -13,7 +13,8 @@ from tests.test_extents import make_array
 from znfs.array import Array
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
-from znfs.lookahead import Boxes, Walk
+from znfs.lookahead import Boxes, ChunkWalk, Walk
+from znfs.meta import ravel
 from znfs.node import File
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
 
@@ -144,24 +145,72 @@ def test_a_walk_begins_no_more_than_a_quarter_of_the_cache_holds(room):
     assert set(store.gets.values()) == {1}
 
 
-def test_reads_that_overtake_one_another_do_not_end_a_walk():
+def test_what_the_kernel_reads_ahead_does_not_end_a_walk():
     begun: list[int] = []
     walk = Walk(1000, lambda run: begun.extend(run) or True, 1000)
     for i in range(200):
         walk.follow(i)
     assert walk.is_steady
-    ahead = len(begun)
+    ahead, taken = len(begun), 200
     for i in range(200, 240, 4):
-        walk.expect(i + 3)
-        for k in (i + 2, i, i + 3, i + 1):
-            walk.follow(k)
-            assert walk.is_steady
-            assert walk.is_near(k)
+        walk.hand_over(i + 3)
+        for step in walk.steps(i + 4):
+            assert step == taken
+            taken += 1
+            walk.follow(step)
+        assert walk.is_steady
+    assert taken == 241
     assert begun == list(range(begun[0], begun[-1] + 1))
     assert len(begun) >= ahead + 40
+    assert list(walk.steps(500)) == [500]
     walk.follow(500)
     assert not walk.is_steady
-    assert not walk.is_near(240)
+
+
+def chunk_walk(grid):
+    """A walk over chunks, and the numbers of those it has begun."""
+    begun: list[int] = []
+    walk = Walk(prod(grid), lambda run: begun.extend(run) or True, 1000)
+    boxes = Boxes(grid, lambda found: begun.extend(ravel(i, grid) for i in found), guesses=False)
+    return ChunkWalk(grid, walk, boxes), begun
+
+
+def test_what_is_certain_of_a_box_can_be_handed_over():
+    """The kernel's reads of it come in any order; the reader's do not come any more."""
+    walk, begun = chunk_walk((8, 8, 8))
+    for corner in (0, 37, 74, 222, 300, 75):
+        a, b, c, d, e, f, g, h = (corner + i for i in (0, 1, 8, 9, 64, 65, 72, 73))
+        begun.clear()
+        for i in (a, b):
+            walk.follow(i)
+            assert list(walk.ahead(i)) == []
+        walk.follow(c)
+        assert list(walk.ahead(c)) == begun == [d]
+        walk.hand_over(d)
+        walk.follow(d)
+        walk.follow(e)
+        assert list(walk.ahead(e)) == begun[1:] == [f, g, h]
+        for i in (f, g, h):
+            walk.hand_over(i)
+        for i in (g, h, f, g):
+            walk.follow(i)
+
+
+def test_a_walk_goes_on_where_what_was_handed_over_ends():
+    walk, begun = chunk_walk((1000,))
+    i = 0
+    while i < 900:
+        walk.follow(i)
+        ahead = [k for k in walk.ahead(i) if k <= i + 4]
+        assert ahead == (list(range(i + 1, i + 5)) if i > 1 else [])
+        for k in ahead:
+            walk.hand_over(k)
+        for k in reversed(ahead):
+            walk.follow(k)
+        i += 1 + len(ahead)
+    assert begun == sorted(set(begun))
+    walk.follow(17)
+    assert not list(walk.ahead(17))
 
 
 def test_a_box_whose_corner_was_turned_is_fetched_ahead_and_nothing_else():
@@ -202,9 +251,12 @@ def test_what_is_guessed_in_vain_stays_a_small_share():
     assert waits < 0.57 * read  # without guesses 0.62
 
 
-def test_boxes_of_local_stores_are_not_guessed():
-    _, found = boxes_read((2, 2, 2), (8, 8, 8), _FAR_APART, far=False)
-    assert not found
+def test_boxes_of_local_stores_are_not_guessed_but_what_is_certain_is_begun():
+    corners = list(product((0, 3, 6), (6, 3, 0), (0, 3, 6)))
+    store, found = boxes_read((2, 2, 2), (8, 8, 8), corners, far=False)
+    assert set(store.gets.values()) == {1}
+    assert len(store.gets) == 8 * len(corners)
+    assert found == 4 * len(corners)  # what is left: the first of each row, layer, box
 
 
 def test_a_box_with_holes_and_one_at_the_edge():

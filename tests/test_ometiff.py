@@ -21,7 +21,7 @@ from tests.conftest import require
 from tests.images import Handle, save, write_image
 from tests.test_extents import arrays, check_ranges
 from znfs.errors import NotFound
-from znfs.extents import unravel
+from znfs.meta import unravel
 from znfs.node import File
 from znfs.tree import open_tree
 from znfs.views.tiff.structure import IMAGE_WIDTH, SUB_IFDS, TILE_BYTE_COUNTS, TILE_OFFSETS

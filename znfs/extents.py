@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from math import prod
 from mmap import PAGESIZE
 from typing import Any
@@ -19,7 +19,7 @@ from znfs.bands import Bands
 from znfs.cache import BlockCache
 from znfs.errors import Stale, StoreError, ZnfsError
 from znfs.lookahead import Boxes, ChunkWalk, Walk
-from znfs.meta import Index, Shape
+from znfs.meta import Index, Shape, ravel, unravel
 from znfs.stores.base import Store
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -153,9 +153,8 @@ class Blocks:
             n = min(self._stride - skip, len(out) - at)
             data = max(0, min(self._nbytes - skip, n))
             if data:
-                index = self._index(i)
-                self._walk.follow(self._first + i, index)
-                if self._copy(index, skip, target[at : at + data]):
+                self._walk.follow(self._first + i)
+                if self._copy(self._index(i), skip, target[at : at + data]):
                     self._walk.late()
             target[at + data : at + n] = 0
             at += n
@@ -191,25 +190,26 @@ def chunks_ahead(
     """Spaced.ahead for a reader of the `i`-th of `count` pieces of `nbytes`, one every `stride`
     bytes, which are the chunks from the `first`-th on."""
     walk = chunk_walk(array)
-    if stride - nbytes < PAGESIZE or not walk.is_steady(first + i):
-        return  # over less than a page the kernel reads ahead by itself
-    for k in range(i + 1, min(count, i + 1 + _AHEAD // nbytes)):
-        if not array.is_expected(unravel(first + k, array.meta.grid)):
+    if stride - nbytes < PAGESIZE:
+        return  # over so little the kernel reads ahead by itself
+    for chunk in islice(walk.ahead(first + i), _AHEAD // nbytes):
+        k = chunk - first
+        if k >= count or not array.is_expected(unravel(chunk, array.meta.grid)):
             return
-        walk.expect(first + k)
+        walk.hand_over(chunk)
         yield range(k * stride, k * stride + nbytes)
 
 
 def chunk_walk(array: Array) -> ChunkWalk:
     """What looks ahead for readers of whole chunks; all files of an array have it in common."""
     if "chunk walk" not in array.shared:
-        grid = array.meta.grid
+        grid = array.meta.grid or (1,)
         walk = Walk(
             prod(grid), lambda run: array.prefetch(unravel(k, grid) for k in run), array.room
         )
         # Only where a chunk takes a round trip is it worth guessing.
-        boxes = Boxes(grid, array.prefetch) if array.cache.far and grid else None
-        array.shared["chunk walk"] = ChunkWalk(walk, boxes)
+        boxes = Boxes(grid, array.prefetch, guesses=array.cache.far)
+        array.shared["chunk walk"] = ChunkWalk(grid, walk, boxes)
     found: ChunkWalk = array.shared["chunk walk"]
     return found
 
@@ -378,23 +378,6 @@ def boxes(shape: Shape, lo: int, hi: int) -> Iterator[tuple[Index, Index]]:
 def _below(i: int, inner: Iterator[tuple[Index, Index]]) -> Iterator[tuple[Index, Index]]:
     for lo, hi in inner:
         yield (i, *lo), (i + 1, *hi)
-
-
-def unravel(i: int, grid: Shape) -> Index:
-    """The `i`-th index of `grid` in row-major order (Python integers: no limit of 2^63)."""
-    index = []
-    for n in reversed(grid):
-        i, at = divmod(i, n)
-        index.append(at)
-    return tuple(reversed(index))
-
-
-def ravel(index: Index, shape: Shape) -> int:
-    """The number of an index of `shape` in row-major order."""
-    at = 0
-    for i, n in zip(index, shape, strict=True):
-        at = at * n + i
-    return at
 
 
 def _is_run(box: Shape, shape: Shape) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from itertools import product
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice, product
 from math import prod
 
-from znfs.meta import Index, Shape
+from znfs.meta import Index, Shape, ravel, unravel
 
 
 class Stream:
@@ -92,7 +92,6 @@ class Walk:
     """
 
     _STREAK = 3  # pieces in a row before anything is looked ahead for
-    _NEAR = 16  # pieces: the kernel is never asked for more at once
     _MOST_DEPTH = 64
     # For so many pieces taken in a row, one is begun ahead: of a walk that ends, so large a part is
     # in vain.
@@ -111,13 +110,11 @@ class Walk:
         """The reader has come to the `i`-th piece."""
         if i == self._at:
             return
-        if self.is_steady and self._at - self._NEAR < i < self._at:
-            return  # the kernel's reads ahead come several at a time, and out of order
-        if not self._at < i <= max(self._at + 1, self._begun - 1):
+        if i != self._at + 1:
             self._at, self._streak, self._depth, self._begun = i, 0, 1, 0
             return
-        self._streak += i - self._at
         self._at = i
+        self._streak += 1
         if not self.is_steady:
             return
         if i >= self._begun:  # the reader has overtaken us
@@ -130,18 +127,18 @@ class Walk:
         if first < self._begun and not self._begin(range(first, self._begun)):
             self._begun = first  # the next time again
 
-    def expect(self, i: int) -> None:
-        """The `i`-th piece will be read next, with all before it; it is there, or begun."""
+    def hand_over(self, i: int) -> None:
+        """The reader will find all up to the `i`-th piece without us."""
         self._begun = max(self._begun, i + 1)
+
+    def steps(self, i: int) -> range:
+        """The pieces that the reader has come to, if it now comes to the `i`-th."""
+        return range(self._at + 1 if self._at < i <= self._begun else i, i + 1)
 
     @property
     def is_steady(self) -> bool:
         """Whether the reader has taken several in a row."""
         return self._streak >= self._STREAK
-
-    def is_near(self, i: int) -> bool:
-        """Whether the reader is about the `i`-th piece."""
-        return abs(i - self._at) <= self._NEAR
 
     def late(self) -> None:
         """The reader has to wait for the piece: look further ahead."""
@@ -152,31 +149,45 @@ class Walk:
 class ChunkWalk:
     """Looks ahead for a reader of whole chunks, one after another: HDF5.
 
-    What it reads are boxes of chunks, each in row-major order, up to the whole array. With `boxes`
-    that is taken into account.
+    What it reads are boxes of chunks of `grid`, each in row-major order, up to the whole array.
+    What was handed over to the kernel is read several at a time and in no order, and nobody is
+    told when the reader takes it: that is seen by what it wants next.
     """
 
-    def __init__(self, walk: Walk, boxes: Boxes | None) -> None:
+    def __init__(self, grid: Shape, walk: Walk, boxes: Boxes) -> None:
         self._at = -1
+        self._grid = grid
         self._walk = walk
         self._boxes = boxes
+        self._is_run = False  # what was read of the box last is one chunk after another
+        self._handed: set[int] = set()
 
-    def follow(self, i: int, index: Index) -> None:
-        """The reader has come to the `i`-th chunk, that at `index`."""
-        if i == self._at:
+    def follow(self, i: int) -> None:
+        """The reader has come to the `i`-th chunk."""
+        if i == self._at or i in self._handed:
             return
         self._at = i
-        if self._boxes is None or self._boxes.follow(index):
-            self._walk.follow(i)
+        self._handed.clear()
+        for k in self._walk.steps(i) if self._is_run else (i,):
+            self._is_run = self._boxes.follow(unravel(k, self._grid))
+            if self._is_run:
+                self._walk.follow(k)
 
-    def is_steady(self, i: int) -> bool:
-        """Whether the reader is about the `i`-th chunk and takes one after another. Never so where
-        boxes are told from the order of reads: the kernel's reads ahead have none."""
-        return self._boxes is None and self._walk.is_steady and self._walk.is_near(i)
+    def ahead(self, i: int) -> Iterator[int]:
+        """The chunks that will be read after the `i`-th, in order."""
+        if i != self._at:
+            return
+        if not self._is_run:
+            coming = (ravel(index, self._grid) for index in self._boxes.coming)
+            yield from (k for k in coming if k > i)
+        elif self._walk.is_steady:
+            yield from range(i + 1, prod(self._grid))
 
-    def expect(self, i: int) -> None:
-        """The `i`-th chunk will be read next, with all before it; it is there, or begun."""
-        self._walk.expect(i)
+    def hand_over(self, i: int) -> None:
+        """The kernel is told to read the `i`-th chunk, as it was all before it."""
+        self._handed.add(i)
+        if self._is_run:
+            self._walk.hand_over(i)
 
     def late(self) -> None:
         """The reader has to wait for the chunk."""
@@ -188,10 +199,10 @@ class Boxes:
     follows.
 
     Who reads on in the second row wants as much of it as of the first, and of the second layer as
-    much as of the first. The rest is guessed: that a box has what all of the last ones had in
-    common, for who cuts a volume into equal pieces reads such pieces again; and that it goes on
-    along an axis, as most of them did. What is guessed and not read stays a small share of what is
-    read.
+    much as of the first. The rest may be guessed (`guesses`): that a box has what all of the last
+    ones had in common, for who cuts a volume into equal pieces reads such pieces again; and that
+    it goes on along an axis, as most of them did. What is guessed and not read stays a small share
+    of what is read.
 
     A chunk that the kernel had in its page cache is missing from the order, which does no harm.
     """
@@ -200,8 +211,13 @@ class Boxes:
     _MOST = 0.6  # of the last boxes
     _WASTE = 1 / 32  # guessed in vain, of the chunks read
     _MOST_CREDIT = 16.0  # chunks
+    _MOST_ASKED = 1024  # chunks: a layer may have a million
 
-    def __init__(self, grid: Shape, begin: Callable[[Iterable[Index]], object]) -> None:
+    def __init__(
+        self, grid: Shape, begin: Callable[[Iterable[Index]], object], *, guesses: bool = True
+    ) -> None:
+        self.coming: list[Index] = []  # what is certain of the box, and was asked for last
+        self._guesses = guesses
         self._grid = grid
         self._begin = begin
         self._corner: Index = (-1,) * len(grid)
@@ -230,7 +246,7 @@ class Boxes:
             self._extent = (*extent[:axis], extent[axis] + 1, *extent[axis + 1 :])
             if not self._is_run():
                 # The rest of this row or layer; of the axes before it, where the reader is.
-                self._ask(*self._layer(axis, at))
+                self.coming = self._ask(*self._layer(axis, at))
             self._guess(axis)
             self._guess(axis - 1)
         return self._is_run()
@@ -243,13 +259,14 @@ class Boxes:
         self._extent = (1,) * len(index)
         self._last = (0,) * len(index)
         self._guessed.clear()
-        if len(self._before) == self._ALIKE and self._credit >= 0:
+        self.coming = []
+        if self._guesses and len(self._before) == self._ALIKE and self._credit >= 0:
             self._bet(self._last, tuple(map(min, *self._before)))
         self._guess(len(index) - 1)
 
     def _guess(self, axis: int) -> None:
         """Have one more row or layer along `axis` begun, if the box most likely has it."""
-        if axis < 0:
+        if axis < 0 or not self._guesses:
             return
         now = self._extent[axis]
         as_long = [extent for extent in self._before if extent[axis] >= now]
@@ -279,7 +296,7 @@ class Boxes:
             for at, n, most in zip(first, shape, self._grid, strict=True)
         ]
         here = tuple(c + a for c, a in zip(self._corner, self._last, strict=True))
-        wanted = [index for index in product(*axes) if index > here]
+        wanted = list(islice((i for i in product(*axes) if i > here), self._MOST_ASKED))
         if wanted:
             self._begin(wanted)
         return wanted

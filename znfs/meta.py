@@ -26,6 +26,23 @@ _LEAST_OF_CHUNK = 64 << 10
 _LEAST_OF_ARRAY = 1 << 20
 
 
+def unravel(i: int, grid: Shape) -> Index:
+    """The `i`-th index of `grid` in row-major order (Python integers: no limit of 2^63)."""
+    index = []
+    for n in reversed(grid):
+        i, at = divmod(i, n)
+        index.append(at)
+    return tuple(reversed(index))
+
+
+def ravel(index: Index, shape: Shape) -> int:
+    """The number of an index of `shape` in row-major order."""
+    at = 0
+    for i, n in zip(index, shape, strict=True):
+        at = at * n + i
+    return at
+
+
 def type_name(dtype: np.dtype[Any]) -> str:
     """A type of elements, for people."""
     if dtype == VARIABLE_TEXT:

@@ -227,14 +227,15 @@ class Operations:
         opened = self._files[number]
         file = opened.file if opened.file.live else self._current(opened)
         opened.recall(offset)
-        if file.has_gaps and not opened.own and (ranges := opened.unasked(file, offset)):
-            self._read_ahead.ask(number, opened.path, ranges)
         view: memoryview = _view_at(ctypes.addressof(out.contents), size, _WRITABLE)
         try:
-            return file.read_into(offset, view)
+            got = file.read_into(offset, view)
         except StoreError as exc:
             opened.failure = time.monotonic(), offset, size, exc
             raise
+        if file.has_gaps and not opened.own and (ranges := opened.unasked(file, offset)):
+            self._read_ahead.ask(number, opened.path, ranges)
+        return got
 
     def _current(self, opened: OpenFile) -> File:
         """The file at the path, of the version that was opened. After a refresh it is another

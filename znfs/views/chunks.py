@@ -9,8 +9,8 @@ from math import prod
 import numpy as np
 
 from znfs.array import Array, flat_bytes
-from znfs.extents import Blocks, unravel
-from znfs.meta import Index
+from znfs.extents import Blocks
+from znfs.meta import Index, unravel
 from znfs.node import File
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array
-from znfs.extents import Bytes, boxes, chunk_walk, chunks_ahead, ravel, unravel
-from znfs.meta import Index, Shape
+from znfs.extents import Bytes, boxes, chunk_walk, chunks_ahead
+from znfs.meta import Index, Shape, ravel, unravel
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.structures import MAX_CHUNK
 
@@ -119,7 +119,7 @@ class PieceBlocks(ABC):
         """The reader has come to a chunk of the store: whether it has to wait for it."""
         if index is None:
             return False
-        self._walk.follow(ravel(index, self._array.meta.grid), index)
+        self._walk.follow(ravel(index, self._array.meta.grid))
         return self._array.peek(index) is None
 
     def _index(self, number: int, part: int) -> Index | None:

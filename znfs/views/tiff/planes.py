@@ -9,8 +9,8 @@ from itertools import product
 from math import prod
 
 from znfs.array import Array
-from znfs.extents import Literal, Slab, unravel
-from znfs.meta import Index
+from znfs.extents import Literal, Slab
+from znfs.meta import Index, unravel
 from znfs.node import File
 from znfs.views.tiff.axes import Box, plane_axes
 from znfs.views.tiff.calibration import resolution_tags

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, flat_bytes
-from znfs.extents import Slab, as_bytes, unravel
+from znfs.extents import Slab, as_bytes
 from znfs.lookahead import Walk
-from znfs.meta import Index
+from znfs.meta import Index, unravel
 
 
 class Tiles:
