@@ -316,7 +316,7 @@ def test_secrets_stay_out_of_sight(store: Path, mountpoint: Path) -> None:
         assert "hunter2" not in Path("/proc/self/mountinfo").read_text()
 
 
-@pytest.mark.parametrize("times", [20, pytest.param(500, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("times", [10, pytest.param(500, marks=pytest.mark.soak)])
 def test_many_times(store: Path, mountpoint: Path, tmp_path: Path, times: int) -> None:
     """No process, mount, thread, file, descriptor or port is left behind."""
     temporary = tmp_path / "temporary"

@@ -7,19 +7,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 import zarr
 
+from tests import test_fuse
 from tests.conftest import ROOT
-from tests.faketree import FakeTree, Folder
+from tests.faketree import Bytes, FakeTree, Folder
 from tests.test_extents import make_array
-from tests.test_fuse import mounted
 from znfs import mounts
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Zeros
@@ -65,6 +67,20 @@ def tree_of(chunks: Chunks) -> FakeTree:
     return FakeTree(Folder({"v.h5": GapFile([chunks], "v1")}))
 
 
+@contextmanager
+def mounted(tree: FakeTree, directory: Path, **options: Any) -> Iterator[Path]:
+    """As test_fuse's. A test that fails leaves no file open: reader and daemon are one process,
+    which would wait at its end for an answer that it has to give."""
+    with test_fuse.mounted(tree, directory, **options) as m:
+        try:
+            yield m
+        except BaseException:
+            for fd in map(int, os.listdir("/proc/self/fd")):
+                if is_of(m, fd):
+                    os.close(fd)
+            raise
+
+
 def take(fd: int, k: int) -> bytes:
     return os.pread(fd, NBYTES, k * STRIDE)
 
@@ -76,17 +92,16 @@ def eventually(true: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-def own_files(mountpoint: Path) -> list[str]:
-    """The files of the mount that this process, which is reader and daemon, has open."""
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            name = os.readlink(f"/proc/self/fd/{fd}")
-        except FileNotFoundError:
-            continue
-        if name.startswith(f"{mountpoint}/"):
-            found.append(name)
-    return found
+def own_files(mountpoint: Path) -> list[int]:
+    """Descriptors of files of the mount. This process is reader and daemon."""
+    return [fd for fd in map(int, os.listdir("/proc/self/fd")) if is_of(mountpoint, fd)]
+
+
+def is_of(mountpoint: Path, fd: int) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}").startswith(f"{mountpoint}/")
+    except FileNotFoundError:
+        return False
 
 
 def test_the_daemon_knows_its_own_files() -> None:
@@ -203,6 +218,21 @@ def test_who_jumps_about_gets_no_more_than_that(tmp_path: Path) -> None:
         assert len(own_files(m)) == 1
         os.close(fd)
     assert chunks.taken == set(wanted)
+
+
+def test_who_copies_the_file_is_read_ahead_for_by_the_kernel_alone(tmp_path: Path) -> None:
+    chunks = Chunks()
+    header = bytes(15 * 4096)
+    tree = FakeTree(Folder({"v.h5": GapFile([Bytes(header), chunks], "v1")}))
+    with mounted(tree, tmp_path / "m") as m:
+        fd = os.open(m / "v.h5", os.O_RDONLY)
+        found = b""
+        while data := os.read(fd, 1 << 20):
+            found += data
+            assert len(own_files(m)) == 1
+        os.close(fd)
+    gap = bytes(STRIDE - NBYTES)
+    assert found == header + b"".join(chunk + gap for chunk in chunks.chunks)
 
 
 def test_what_is_not_being_loaded_is_not_asked_for(tmp_path: Path) -> None:

@@ -166,9 +166,7 @@ class Blocks:
 
     def ahead(self, start: int) -> Iterator[range]:
         count = self.size // self._stride
-        return chunks_ahead(
-            self._array, self._first, start // self._stride, count, self._stride, self._nbytes
-        )
+        return chunks_ahead(self._array, self._first, start, count, self._stride, self._nbytes)
 
     def _index(self, i: int) -> Index:
         return unravel(self._first + i, self._array.meta.grid)
@@ -185,13 +183,14 @@ class Blocks:
 
 
 def chunks_ahead(
-    array: Array, first: int, i: int, count: int, stride: int, nbytes: int
+    array: Array, first: int, start: int, count: int, stride: int, nbytes: int
 ) -> Iterator[range]:
-    """Spaced.ahead for a reader of the `i`-th of `count` pieces of `nbytes`, one every `stride`
-    bytes, which are the chunks from the `first`-th on."""
+    """Spaced.ahead among `count` pieces of `nbytes`, one every `stride` bytes, which are the chunks
+    from the `first`-th on."""
+    i, skip = divmod(start, stride)
+    if skip or stride - nbytes < PAGESIZE:
+        return  # who copies the file, with its gaps or for want of any, the kernel reads ahead for
     walk = chunk_walk(array)
-    if stride - nbytes < PAGESIZE:
-        return  # over so little the kernel reads ahead by itself
     for chunk in islice(walk.ahead(first + i), _AHEAD // nbytes):
         k = chunk - first
         if k >= count or not array.is_expected(unravel(chunk, array.meta.grid)):

@@ -101,8 +101,7 @@ class PieceBlocks(ABC):
     def ahead(self, start: int) -> Iterator[range]:
         if self._pieces.merge > 1:
             return iter(())  # of those, the kernel reads each ahead by itself
-        number, count = start // self.stride, self._pieces.count
-        return chunks_ahead(self._array, 0, number, count, self.stride, self._nbytes)
+        return chunks_ahead(self._array, 0, start, self._pieces.count, self.stride, self._nbytes)
 
     def _read_piece(self, number: int, start: int, target: Bytes) -> None:
         at = 0
