@@ -3,9 +3,9 @@
 Nothing else in znfs imports the FUSE binding or errno. `binding` finds mfusepy (over libfuse3) or
 fusepy (over libfuse2, with `ZNFS_FUSE_BINDING=fusepy`), which give the C structures. The callbacks
 are in `operations`, what they keep of open files and folders in `handles`, what has the kernel read
-ahead over the gaps of HDF5 files in `readahead`, the mount and its
-threads in `session`: a read fills libfuse's own buffer, a listing streams, and as many threads
-as wait for a store can wait without delaying the others.
+ahead over the gaps of HDF5 files in `readahead`, the mount and its threads in `session`: a read
+fills libfuse's own buffer, a listing streams, and as many threads as wait for a store can wait
+without delaying the others.
 """
 
 from znfs.fuse.binding import Binding, load_binding
