@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import threading
 
@@ -72,6 +73,80 @@ def test_more_than_is_kept_goes_back_to_the_system():
     for block in fresh:
         block[:] = 1
     assert all((block == 255).all() for block in kept)
+
+
+def test_full_regions_outlive_a_collection():
+    """Nothing but the pool knows of a region that has no room."""
+    pool = Pool(most_idle=4 * _SIZE)
+    blocks = [pool.empty(_SIZE) for _ in range(4 * (memory._REGION // _SIZE))]
+    gc.collect()
+    del blocks[1:]
+    assert pool.idle == 4 * _SIZE
+    again = [pool.empty(_SIZE) for _ in range(4)]
+    assert pool.idle == 0
+    assert len({_address(block) for block in [*blocks, *again]}) == 5
+
+
+def test_large_pieces_are_used_again_and_unmapped():
+    size = 2 * memory._REGION + 5
+    pool = Pool(most_idle=size + mmap.PAGESIZE)
+    first, second = pool.empty(size), pool.empty(size)
+    where = _address(first), _address(second)
+    del first
+    again = pool.empty(size)
+    assert _address(again) == where[0]
+    again[:] = 1
+    second[:] = 1
+    del again
+    del second  # the other has to go
+    assert pool.idle <= size + mmap.PAGESIZE
+    kept, fresh = pool.empty(size), pool.empty(size)
+    assert _address(kept) == where[1]
+    assert not fresh.any()
+
+
+def test_what_was_let_go_of_longest_ago_goes_first():
+    pool = Pool(most_idle=4 * _SIZE)
+    old = [pool.empty(2 * _SIZE) for _ in range(2)]
+    for block in old:
+        block[:] = 1
+    del block, old
+    new = [pool.empty(_SIZE) for _ in range(4)]
+    for block in new:
+        block[:] = 1
+    del block, new
+    assert pool.idle == 4 * _SIZE
+    assert all(pool.empty(_SIZE).any() for _ in range(4))
+    assert not pool.empty(2 * _SIZE).any()
+
+
+def test_blocks_let_go_of_by_a_collection_in_the_middle(monkeypatch: pytest.MonkeyPatch):
+    """The interpreter collects garbage where it likes, also while the pool is at work."""
+    pool = Pool()
+
+    class Cycle:
+        def __init__(self) -> None:
+            self.me, self.block = self, pool.empty(_SIZE)
+
+    take = memory._Region.take
+
+    def collect_then_take(region: memory._Region) -> int:
+        gc.collect()
+        return take(region)
+
+    monkeypatch.setattr(memory._Region, "take", collect_then_take)
+    gc.disable()
+    try:
+        for _ in range(100):
+            Cycle()
+            pool.empty(_SIZE)
+    finally:
+        gc.enable()
+    gc.collect()
+    pool.empty(_SIZE)
+    assert pool.idle == sum(len(region.used) for region in pool._regions[_SIZE]) * _SIZE
+    assert pool.idle >= 2 * _SIZE
+    assert not any(region.lent for region in pool._regions[_SIZE])
 
 
 def test_sizes_take_turns_within_bounds():

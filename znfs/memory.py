@@ -14,6 +14,7 @@ import math
 import mmap
 import threading
 import weakref
+from collections import OrderedDict, deque
 from functools import partial
 from typing import Any
 
@@ -24,12 +25,13 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 log = logging.getLogger(__name__)
 
 _LEAST = 64 << 10  # bytes; below, the C library's heap is as good
-# From this size on (bands) each piece is mapped apart and given back at once.
-_MMAP_THRESHOLD = 4 << 20
-_REGION = 16 << 20  # bytes of a region: whole huge pages, several blocks
-# What has been let go of and not been taken again is kept up to this many bytes; the rest goes
-# back to the system.
+_REGION = 16 << 20  # bytes of a region of several blocks: whole huge pages
+# What has been let go of and not been taken again is kept up to this many bytes; what was let go of
+# the longest ago goes back to the system.
 _MOST_IDLE = 32 << 20
+
+# From this size on the C library's heap maps each piece apart, and gives it back at once.
+_MMAP_THRESHOLD = 4 << 20
 
 # mallopt(3).
 _M_TRIM_THRESHOLD = -1
@@ -57,24 +59,28 @@ def bound_heap() -> None:
     mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
 
 
-def _is_pooled(nbytes: int) -> bool:
-    return _LEAST <= nbytes < _MMAP_THRESHOLD
-
-
 class Pool:
-    """Hands out memory in regions of blocks of one size. Safe for many threads."""
+    """Hands out memory in regions of blocks of one size. Safe for many threads.
+
+    A block may be let go of anywhere, also where the interpreter collects garbage in the middle of
+    a method of this class: that is only noted then, and settled by whoever has the lock.
+    """
 
     def __init__(self, most_idle: int = _MOST_IDLE) -> None:
         self._most_idle = most_idle
-        self._regions: dict[int, list[_Region]] = {}  # those with room, by the size of their blocks
-        self._idle = 0  # bytes that were written to, and let go of
-        # Of one thread too: a block may be let go of wherever the interpreter collects garbage.
-        self._lock = threading.RLock()
+        # Those with room, by the size of their blocks; the one used last comes last.
+        self._regions: dict[int, OrderedDict[_Region, None]] = {}
+        self._full: set[_Region] = set()
+        # Blocks that were written to and let go of; the longest ago comes first.
+        self._idle: OrderedDict[_Place, None] = OrderedDict()
+        self._idle_bytes = 0
+        self._returned: deque[_Place] = deque()  # let go of, and not settled yet
+        self._lock = threading.Lock()
 
     @property
     def idle(self) -> int:
         """Bytes held for the next block."""
-        return self._idle
+        return self._idle_bytes
 
     def empty(self, nbytes: int) -> Bytes:
         """`nbytes` bytes of any content, writable. They come back when the last view of them goes.
@@ -83,65 +89,102 @@ class Pool:
         """
         if nbytes < _LEAST:
             return np.empty(nbytes, np.uint8)
-        if not _is_pooled(nbytes):
-            return np.frombuffer(_mapped(nbytes), np.uint8, nbytes)
         size = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
         with self._lock:
-            regions = self._regions.setdefault(size, [])
-            if not regions:
-                regions.append(_Region(size))
-            region = regions[-1]
-            offset, used = region.take()
-            if used:
-                self._idle -= size
-            if region.full:
-                regions.pop()
-            block: Bytes = np.frombuffer(region.memory, np.uint8, nbytes, offset)
-            region.lent[offset] = weakref.ref(block, partial(self._back, region, offset))
-            return block
+            self._settle()
+            region, offset = self._take(size)
+        block: Bytes = np.frombuffer(region.memory, np.uint8, nbytes, offset)
+        region.lent[offset] = weakref.ref(block, partial(self._back, (region, offset)))
+        self._settle_if_free()
+        return block
 
-    def _back(self, region: _Region, offset: int, _: object) -> None:
+    def _back(self, place: _Place, _: object) -> None:
         """A block was let go of."""
-        with self._lock:
-            regions = self._regions.setdefault(region.size, [])
-            if region.full:
-                regions.append(region)
-            keep = self._idle + region.size <= self._most_idle
-            region.give(offset, keep)
-            if keep:
-                self._idle += region.size
-            elif not region.lent:
-                self._idle -= region.size * len(region.used)
-                regions.remove(region)
+        self._returned.append(place)
+        self._settle_if_free()
+
+    def _settle_if_free(self) -> None:
+        """Settle what was returned, unless who has the lock will, once it has let go of it."""
+        while self._returned and self._lock.acquire(blocking=False):
+            try:
+                self._settle()
+            finally:
+                self._lock.release()
+
+    # The methods below are called with the lock held.
+
+    def _take(self, size: int) -> _Place:
+        """A block that nobody has."""
+        regions = self._regions.setdefault(size, OrderedDict())
+        region = next(reversed(regions), None)
+        if region is None:
+            region = _Region(size)
+            regions[region] = None
+        offset = region.take()
+        if (region, offset) in self._idle:
+            del self._idle[region, offset]
+            self._idle_bytes -= size
+        if region.full:
+            del regions[region]
+            self._full.add(region)
+        return region, offset
+
+    def _settle(self) -> None:
+        """Take back what was returned, and let the system have what is too much."""
+        while self._returned:
+            place = region, offset = self._returned.popleft()
+            region.give(offset)
+            self._full.discard(region)
+            regions = self._regions[region.size]
+            regions[region] = None
+            regions.move_to_end(region)
+            self._idle[place] = None
+            self._idle_bytes += region.size
+        while self._idle_bytes > self._most_idle:
+            (region, offset), _ = self._idle.popitem(last=False)
+            self._idle_bytes -= region.size
+            if region.free(offset):
+                del self._regions[region.size][region]
 
 
 class _Region:
-    """Blocks of `size` bytes (whole pages) in one mapping."""
+    """Blocks of `size` bytes (whole pages) in one mapping; a single one if it is large."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.memory = _mapped(_REGION)
-        self.lent: dict[int, Any] = {}  # offset: weak reference to the block there
+        self.memory = _mapped(max(size, _REGION // size * size))
+        self.lent: dict[int, Any] = {}  # offset: weak reference to the block there, once it is one
         # Offsets of idle blocks: those that hold memory, and those that do not.
         self.used: list[int] = []
-        self.fresh = list(range(_REGION // size * size - size, -1, -size))
+        self.fresh = list(range(len(self.memory) - size, -1, -size))
 
     @property
     def full(self) -> bool:
         return not self.used and not self.fresh
 
-    def take(self) -> tuple[int, bool]:
-        """Where a block is, and whether it held memory already."""
-        return (self.used.pop(), True) if self.used else (self.fresh.pop(), False)
+    def take(self) -> int:
+        """Where a block is: memory that was used last, if there is any."""
+        offset = self.used.pop() if self.used else self.fresh.pop()
+        self.lent[offset] = None
+        return offset
 
-    def give(self, offset: int, keep: bool) -> None:
-        """Take a block back, and `keep` its memory or let the system have it."""
+    def give(self, offset: int) -> None:
+        """Take a block back."""
         del self.lent[offset]
-        if keep:
-            self.used.append(offset)
-        else:
-            self.memory.madvise(mmap.MADV_DONTNEED, offset, self.size)
-            self.fresh.append(offset)
+        self.used.append(offset)
+
+    def free(self, offset: int) -> bool:
+        """Let the system have the memory of an idle block. True if no block holds any more: the
+        region itself may go."""
+        self.used.remove(offset)
+        self.fresh.append(offset)
+        if not self.lent and not self.used:
+            return True
+        self.memory.madvise(mmap.MADV_DONTNEED, offset, self.size)
+        return False
+
+
+_Place = tuple[_Region, int]  # a block's region, and its offset there
 
 
 def _mapped(nbytes: int) -> mmap.mmap:
@@ -188,7 +231,8 @@ def keep(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     owner = getattr(root.base, "obj", root.base)
     lent = isinstance(owner, mmap.mmap)
     held = root.nbytes if lent or owner is None else memoryview(owner).nbytes
-    if held == block.nbytes and (lent or not _is_pooled(block.nbytes)):
+    of_heap = not _LEAST <= block.nbytes < _MMAP_THRESHOLD  # which is as good for these
+    if held == block.nbytes and (lent or of_heap):
         return block
     own = array(block.shape, block.dtype)
     own[...] = block
