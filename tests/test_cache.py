@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import inf
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +211,67 @@ def test_parts_of_a_load_that_a_close_overtakes_are_run():
     done: list[int] = []
     cache.spread([lambda i=i: done.append(i) for i in range(3)])
     assert done == [0, 1, 2]
+
+
+def test_parts_of_parts_do_not_wait_for_one_another():
+    cache = BlockCache(2000, workers=2, far=True)
+    done: list[int] = []
+
+    def part() -> None:
+        cache.spread([lambda: done.append(1)] * 3)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(cache.spread, [part] * 6).result(20)
+    assert len(done) == 18
+
+
+def test_parts_for_which_there_is_no_thread(monkeypatch: pytest.MonkeyPatch):
+    cache = BlockCache(2000, workers=4, far=True)
+    begun = []
+
+    def submit(pool: ThreadPoolExecutor, work: Callable[[], None]) -> Future[None]:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(work)
+        return Future()  # one that never begins
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", submit)
+    done: list[int] = []
+    cache.spread([lambda i=i: done.append(i) for i in range(5)])
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_the_first_error_of_a_part_comes_once_all_have_ended():
+    cache = BlockCache(2000, workers=2, far=True)
+    done: list[int] = []
+
+    def fail() -> None:
+        raise StoreError("broken")
+
+    with pytest.raises(StoreError, match="broken"):
+        cache.spread([fail, *([lambda: done.append(1)] * 5)])
+    assert len(done) == 5
+
+
+def test_who_waits_for_a_prefetch_watches_the_thread_that_runs_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """From the moment it is claimed: the thread that asked for it renews nothing."""
+    cache = BlockCache(1 << 20, workers=1)
+    seen = []
+    over = threading.Event()
+    run = BlockCache._run
+
+    def look_then_run(self: BlockCache, batch: Any) -> None:
+        seen.append((batch.operation, deadline.operation()))
+        run(self, batch)
+        over.set()
+
+    monkeypatch.setattr(BlockCache, "_run", look_then_run)
+    cache.prefetch([("k", 1)], lambda keys: [("k", b"v")])
+    assert over.wait(20)
+    ((of_batch, of_thread),) = seen
+    assert of_batch is of_thread is not deadline.operation()
 
 
 def test_a_cleared_cache_fills_and_evicts_as_a_new_one():

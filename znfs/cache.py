@@ -19,11 +19,12 @@ outside it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
 from typing import Any
 
@@ -31,6 +32,8 @@ from cachetools import Cache
 
 from znfs import deadline
 from znfs.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 Value = Any
 LoadMany = Callable[[Sequence[Hashable]], Iterable[tuple[Hashable, Value]]]
@@ -134,7 +137,7 @@ class _Batch:
         self.claimed = False
         self.queued = False
         self.urgent = False  # a load that has room waits for it
-        self.operation = deadline.operation()  # of the thread that runs it
+        self.operation = deadline.operation()  # of the thread that runs it, once claimed
         self.flights: dict[Hashable, _Flight] = {}
 
 
@@ -251,29 +254,51 @@ class BlockCache:
 
         The first error is raised once all have ended.
         """
-        with self._lock:
-            aside = self.far and len(tasks) > 1 and self.workers > 0 and not self._closed
-            if aside:
-                if self._parts is None:
-                    self._parts = ThreadPoolExecutor(self.workers, "znfs-part")
-                part = deadline.carried(self._part)
-                futures = [self._parts.submit(part, task) for task in tasks]
-        if not aside:
-            for task in tasks:
-                task()
-            return
-        errors = [error for future in futures if (error := future.exception()) is not None]
+        left = deque(tasks)
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            while True:
+                try:
+                    task = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    task()
+                except BaseException as error:
+                    errors.append(error)
+
+        helpers = self._begin_parts(run, len(tasks) - 1) if self.far else []
+        run()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
         if errors:
             raise errors[0]
 
-    def _part(self, task: Callable[[], None]) -> None:
-        """Run a part of a load, which has room already: what it loads itself must not wait for
-        that load to end."""
-        self._nested.depth = 1
+    def _begin_parts(self, run: Callable[[], None], most: int) -> list[Future[None]]:
+        """Have up to `most` other threads call `run` for the load that this thread is about."""
+        helpers: list[Future[None]] = []
+
+        def part() -> None:
+            # The load has room already: what its parts load themselves must not wait for it to end.
+            self._nested.depth = 1
+            try:
+                run()
+            finally:
+                self._nested.depth = 0
+
+        carried = deadline.carried(part)
+        with self._lock:
+            if self._parts is None and self.workers and not self._closed:
+                self._parts = ThreadPoolExecutor(self.workers, "znfs-part")
+            pool = self._parts
         try:
-            task()
-        finally:
-            self._nested.depth = 0
+            while pool is not None and len(helpers) < min(most, self.workers):
+                helpers.append(pool.submit(carried))
+        except RuntimeError as error:  # no thread is to be had, or the cache was closed
+            log.debug("parts of a load run one after another: %s", error)
+        return helpers
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._lru
@@ -347,7 +372,6 @@ class BlockCache:
         interpreter's time in a walk over cheap chunks."""
         try:
             while batch := self._next_prefetch():
-                deadline.begin(inf)
                 self._run(batch)
         except BaseException:
             with self._lock:
@@ -356,6 +380,7 @@ class BlockCache:
 
     def _next_prefetch(self) -> _Batch | None:
         """What to run next, claimed; None ends the runner, which is then no longer counted."""
+        deadline.begin(inf)
         with self._lock:
             while self._prefetches and not self._closed:
                 batch = self._prefetches.popleft()
@@ -371,7 +396,6 @@ class BlockCache:
         """Load a claimed batch and hand out its values, or the error to those left without one."""
         nested = getattr(self._nested, "depth", 0)
         error: BaseException | None = None
-        batch.operation = deadline.operation()
         with self._lock:
             # What takes nothing never waits: nested loads may have gone beyond the limit, and one
             # of them may be waiting for just this.
@@ -455,7 +479,7 @@ class BlockCache:
         try:
             while not may_go():
                 landed = self._landed
-                if not self._room.wait(deadline.wait()):
+                if not self._room.wait(deadline.wait()) and not may_go():
                     return False
                 if self._landed > landed:
                     deadline.progress()
@@ -477,7 +501,9 @@ class BlockCache:
         return batch.flights[items[0][0]]
 
     def _claim(self, batch: _Batch) -> None:
+        """This thread will run the batch; who waits for it watches this thread's operation."""
         batch.claimed = True
+        batch.operation = deadline.operation()
         if batch.queued:
             batch.queued = False
             self._queued -= batch.nbytes
