@@ -8,11 +8,15 @@ from math import prod
 
 import numpy as np
 import pytest
+import zarr
 
+import znfs.array
+from tests.memory_store import MemoryStore
 from tests.test_extents import make_array
 from znfs.array import Array
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
+from znfs.hierarchy import Hierarchy
 from znfs.lookahead import Boxes, ChunkWalk, Walk
 from znfs.meta import ravel
 from znfs.node import File
@@ -77,6 +81,31 @@ def test_who_has_gone_from_slab_to_slab_finds_the_next_one_there():
     store = scrolled(8 * _SLAB, True, 2 * _CHUNKS[0])
     assert len(store.gets) >= 3 * _CHUNKS_A_SLAB
     assert set(store.gets.values()) == {1}
+
+
+@pytest.mark.parametrize(("most", "gets"), [(16, 1), (8, 2)])
+def test_a_plane_asks_a_distant_shard_for_its_rows_together(tmp_path, monkeypatch, most, gets):
+    """`most` of the 16 chunks that each shard has of a plane in one request."""
+    values = np.arange(8 * 64 * 64, dtype="u2").reshape(8, 64, 64)
+    zarr.create_array(tmp_path / "a", data=values, chunks=(4, 8, 8), shards=(8, 32, 32))
+    files = {
+        str(path.relative_to(tmp_path)): path.read_bytes()
+        for path in (tmp_path / "a").rglob("*") if path.is_file()
+    }  # fmt: skip
+    monkeypatch.setattr(znfs.array, "_BATCH_BYTES", most * 4 * 8 * 8 * 2)
+    store = MemoryStore(files)
+    hierarchy = Hierarchy(store, BlockCache(8 << 20, 4, far=True), root_name="r", ttl=60.0)
+    array = hierarchy.node("a")
+    assert isinstance(array, Array)
+    store.gets.clear()
+    for z, file in enumerate(planes_of(array)[:4]):
+        assert read_as_the_kernel_does(file) == values[z].tobytes()
+    settle(array.cache)
+    # Besides its index.
+    assert {k: n - 1 for k, n in store.gets.items() if "/c/" in k} == dict.fromkeys(
+        (f"a/c/0/{y}/{x}" for y in range(2) for x in range(2)), gets
+    )
+    hierarchy.close()
 
 
 def boxes_read(shape, grid, corners, far=True, chunk=2):

@@ -155,6 +155,11 @@ class Array:
         """How many of the array's chunks the cache can hold."""
         return self.cache.limit // max(1, self._nbytes)
 
+    @property
+    def most_together(self) -> int:
+        """How many chunks of a shard are loaded together at the most."""
+        return max(1, _BATCH_BYTES // max(1, self._nbytes))
+
     def key(self, *what: Hashable) -> Hashable:
         """The cache's key of a chunk, by its index, or of something made of chunks."""
         return self._identity, *what
@@ -169,7 +174,7 @@ class Array:
             yield from ([index] for index in indexes)
             return
         grid = self.meta.shards[-1].grid
-        most = max(1, _BATCH_BYTES // max(1, self._nbytes))
+        most = self.most_together
         groups: dict[Index, list[Index]] = {}
         for index in indexes:
             shard = tuple(i // n for i, n in zip(index, grid, strict=True))

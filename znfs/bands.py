@@ -14,7 +14,7 @@ if there is one, and read from there piece by piece.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from math import prod
 from typing import Any
 
@@ -82,9 +82,20 @@ class Bands:
         self._total = prod(self._shape)
         slab = prod(self._chunks[:-2][-1:]) * self._rows * self._row * meta.dtype.itemsize
         band = prod(self._chunks[:-1]) * self._row * meta.dtype.itemsize
+        self._shard_rows, self._rows_at_once = self._rows_of_requests()
         self._spare = max(0, array.cache.limit - slab) // max(1, band)  # bands besides a slab
         self._stream = Stream()
         self._lead_time = 0.0  # seconds that a band takes to load, of late
+
+    def _rows_of_requests(self) -> tuple[int, int]:
+        """How many bands a shard has part in, and how many of them come in one request: of distant
+        shards, what lies side by side, as far as chunks are fetched together."""
+        array = self._array
+        if not array.meta.shards:
+            return 1, 1
+        grid = tuple(array.meta.shards[-1].grid[d] for d in self._order)
+        most = array.most_together // grid[-1] if array.cache.far else 1
+        return grid[-2], max(1, min(most, grid[-2]))
 
     @classmethod
     def of(cls, array: Array, order: tuple[int, ...]) -> Bands | None:
@@ -241,48 +252,61 @@ class Bands:
 
     def _load(self, index: Index) -> Band:
         band: Band = self._array.cache.get(
-            self._key(index), self._nbytes(index), lambda: self._assemble(index)
+            self._key(index), self._nbytes(index), lambda: dict(self._assemble([index]))[index]
         )
         return band
 
     def _begin(self, index: Index) -> bool:
-        """Begin loading a band in the background; False if there is no room for more."""
+        """Begin loading a band in the background, with those that come in the same requests; False
+        if there is no room for more."""
+        cache, spill = self._array.cache, self._array.spill
         key = self._key(index)
-        if key in self._array.cache or (self._array.spill and key in self._array.spill):
+        if key in cache or (spill and key in spill):
             return True
-        return self._array.cache.prefetch(
-            [(key, self._nbytes(index))], lambda keys: [(key, self._assemble(index))]
-        )
 
-    def _assemble(self, index: Index) -> Band:
-        """The band at `index`, put together."""
+        def load(keys: Sequence[Hashable]) -> Iterator[tuple[Hashable, Band]]:
+            wanted = [i for i in together if self._key(i) in keys]
+            return ((self._key(i), band) for i, band in self._assemble(wanted))
+
+        together = self._together(index)
+        return cache.prefetch([(self._key(i), self._nbytes(i)) for i in together], load)
+
+    def _together(self, index: Index) -> list[Index]:
+        """The bands whose chunks are fetched with those of the band at `index`."""
+        *slab, i_y = index
+        shard, inside = divmod(i_y, self._shard_rows)
+        first = i_y - inside % self._rows_at_once
+        last = min(first + self._rows_at_once, (shard + 1) * self._shard_rows, self._bands_a_plane)
+        return [(*slab, i) for i in range(first, last)]
+
+    def _assemble(self, indexes: Sequence[Index]) -> Iterator[tuple[Index, Band]]:
+        """The bands at `indexes`, put together."""
         began = time.monotonic()
-        array = self._array
-        box = self._box(index)
-        band = memory.array(box, array.meta.dtype)
-        width = self._chunks[-1]
-        corner = tuple(slice(0, n) for n in box[:-1])
+        array, width = self._array, self._chunks[-1]
+        bands = {index: memory.array(self._box(index), array.meta.dtype) for index in indexes}
 
         def put(at: Index, block: Block | None) -> None:
-            x = at[self._order[-1]] * width
-            part = band[..., x : x + width]
+            *index, i_x = (at[d] for d in self._order)
+            part = bands[tuple(index)][..., i_x * width : (i_x + 1) * width]
             if block is None:
                 part[...] = array.fill
             else:
-                part[...] = block.transpose(self._order)[(*corner, slice(0, part.shape[-1]))]
+                part[...] = block.transpose(self._order)[tuple(map(slice, part.shape))]
 
         columns = range(-(-self._row // width))
-        indexes = [tuple((*index, i)[d] for d in self._back) for i in columns]
-        array.load_many(indexes, put)
+        array.load_many(
+            [tuple((*index, i)[d] for d in self._back) for index in indexes for i in columns], put
+        )
         self._lead_time += (time.monotonic() - began - self._lead_time) / 4
-        return Band(band.reshape(-1))
+        return ((index, Band(band.reshape(-1))) for index, band in bands.items())
 
     # Looking ahead.
 
     def _ahead(self, lo: int, hi: int, now: Index) -> None:
         """Before waiting for the band `now`: have the others that [lo, hi) needs come as well."""
+        alone = self._rows_at_once == 1  # else it comes with others, whoever loads them
         for index in self._indexes(lo, hi):
-            if index != now and not self._begin(index):
+            if not (alone and index == now) and not self._begin(index):
                 return
 
     def _follow(self, lo: int, hi: int, index: Index, waited: bool) -> None:
