@@ -60,6 +60,8 @@ class Array:
         self._identity = f"{path}\0{version}\0{generation}"
         self.cache = cache
         self.shared: dict[Hashable, Any] = {}  # what views of this array keep in common
+        # The chunk at an index, out of what else the cache has of the array; None if it has not.
+        self.in_band: Callable[[Index], Block | None] | None = None
         self._nbytes = meta.chunk_nbytes
         self._store = store
         self._missing_403 = missing_403
@@ -109,6 +111,10 @@ class Array:
     def peek(self, index: Index) -> tuple[Block | None] | None:
         """What `load` would answer, in a tuple, if the cache has it; else None."""
         return self.cache.peek(self.key(index))
+
+    def is_cached(self, index: Index) -> bool:
+        """Whether the chunk at `index` is in the cache. Nobody uses it by asking."""
+        return self.key(index) in self.cache
 
     def is_expected(self, index: Index) -> bool:
         """Whether the chunk at `index` is in the cache or being loaded."""
@@ -184,9 +190,8 @@ class Array:
                 yield group[at : at + most]
 
     def _load(self, index: Index) -> Block | None:
-        bands = self.shared.get(tuple(range(self.meta.ndim)))
-        if bands is not None and (block := bands.block(index)) is not None:
-            return block  # type: ignore[no-any-return]
+        if self.in_band is not None and (block := self.in_band(index)) is not None:
+            return block
         if self._assembly is not None:
             return self._assembly.block(index)
         return self._decode(index, self._chunks.get(index))

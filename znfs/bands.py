@@ -110,6 +110,8 @@ class Bands:
             most = min(_MOST_BYTES, array.cache.limit // share)
             nbytes = prod(bands._chunks[:-1]) * bands._row * array.meta.dtype.itemsize
             array.shared[order] = bands if nbytes <= most else None
+            if nbytes <= most and order == tuple(range(array.meta.ndim)):
+                array.in_band = bands.block
         found: Bands | None = array.shared[order]
         return found
 

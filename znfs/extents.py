@@ -26,6 +26,9 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 # Bytes of pieces with gaps between that the kernel reads ahead. Larger pieces it asks for in
 # several requests anyway, of which only the first is waited for: chunks of 4 MiB gained nothing.
 _AHEAD = 2 << 20
+# What part of the chunks read may be guessed in vain: a round trip each is worth more than a core's
+# time.
+_WASTE_FAR, _WASTE_NEAR = 1 / 32, 1 / 64
 # One axis of a box cut by the chunk grid: (chunk's index, part of the chunk, part of the box).
 _Cut = tuple[int, slice, slice]
 
@@ -206,8 +209,7 @@ def chunk_walk(array: Array) -> ChunkWalk:
         walk = Walk(
             prod(grid), lambda run: array.prefetch(unravel(k, grid) for k in run), array.room
         )
-        # Only where a chunk takes a round trip is it worth guessing.
-        boxes = Boxes(grid, array.prefetch, guesses=array.cache.far)
+        boxes = Boxes(grid, array.prefetch, waste=_WASTE_FAR if array.cache.far else _WASTE_NEAR)
         array.shared["chunk walk"] = ChunkWalk(grid, walk, boxes)
     found: ChunkWalk = array.shared["chunk walk"]
     return found

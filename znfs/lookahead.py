@@ -199,25 +199,24 @@ class Boxes:
     follows.
 
     Who reads on in the second row wants as much of it as of the first, and of the second layer as
-    much as of the first. The rest may be guessed (`guesses`): that a box has what all of the last
+    much as of the first. The rest may be guessed: that a box has what all of the last
     ones had in common, for who cuts a volume into equal pieces reads such pieces again; and that
     it goes on along an axis, as most of them did. What is guessed and not read stays a small share
-    of what is read.
+    of what is read, `waste` of it.
 
     A chunk that the kernel had in its page cache is missing from the order, which does no harm.
     """
 
     _ALIKE = 8  # boxes
     _MOST = 0.6  # of the last boxes
-    _WASTE = 1 / 32  # guessed in vain, of the chunks read
     _MOST_CREDIT = 16.0  # chunks
     _MOST_ASKED = 1024  # chunks: a layer may have a million
 
     def __init__(
-        self, grid: Shape, begin: Callable[[Iterable[Index]], object], *, guesses: bool = True
+        self, grid: Shape, begin: Callable[[Iterable[Index]], object], *, waste: float
     ) -> None:
         self.coming: list[Index] = []  # what is certain of the box, and was asked for last
-        self._guesses = guesses
+        self._waste = waste
         self._grid = grid
         self._begin = begin
         self._corner: Index = (-1,) * len(grid)
@@ -231,7 +230,7 @@ class Boxes:
         """The reader has come to the chunk at `index`. Returns whether its box, so far, is chunks
         one after another in the array's own order."""
         self._credit = min(
-            self._MOST_CREDIT, self._credit + self._WASTE + (index in self._guessed)
+            self._MOST_CREDIT, self._credit + self._waste + (index in self._guessed)
         )
         self._guessed.discard(index)
         at = tuple(i - c for i, c in zip(index, self._corner, strict=True))
@@ -260,13 +259,13 @@ class Boxes:
         self._last = (0,) * len(index)
         self._guessed.clear()
         self.coming = []
-        if self._guesses and len(self._before) == self._ALIKE and self._credit >= 0:
+        if self._waste and len(self._before) == self._ALIKE and self._credit >= 0:
             self._bet(self._last, tuple(map(min, *self._before)))
         self._guess(len(index) - 1)
 
     def _guess(self, axis: int) -> None:
         """Have one more row or layer along `axis` begun, if the box most likely has it."""
-        if axis < 0 or not self._guesses:
+        if axis < 0 or not self._waste:
             return
         now = self._extent[axis]
         as_long = [extent for extent in self._before if extent[axis] >= now]

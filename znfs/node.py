@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 
 class Extent(Protocol):
@@ -23,8 +23,7 @@ class Extent(Protocol):
         """Begin loading what a read of [start, stop) would need; never raises, never waits."""
 
 
-@runtime_checkable
-class Spaced(Protocol):
+class Spaced(Extent, Protocol):
     """An extent of pieces with gaps between, over which the kernel does not read ahead."""
 
     def ahead(self, start: int) -> Iterator[range]:
@@ -75,8 +74,9 @@ class File:
     def ahead(self, start: int) -> Iterator[range]:
         """See Spaced: in bytes of the file."""
         for extent, lo, _, _ in self._pieces(start, min(start + 1, self.size)):
-            if isinstance(extent, Spaced):
-                for part in extent.ahead(lo):
+            ahead = getattr(extent, "ahead", None)  # isinstance of a protocol takes 10 us
+            if ahead is not None:
+                for part in ahead(lo):
                     yield range(start - lo + part.start, start - lo + part.stop)
 
     def _pieces(self, start: int, stop: int) -> Iterator[tuple[Extent, int, int, int]]:

@@ -119,7 +119,7 @@ class PieceBlocks(ABC):
         if index is None:
             return False
         self._walk.follow(ravel(index, self._array.meta.grid))
-        return self._array.peek(index) is None
+        return not self._array.is_cached(index)
 
     def _index(self, number: int, part: int) -> Index | None:
         """The store's chunk that is the `part`-th of an HDF5 chunk; None beyond the grid."""
