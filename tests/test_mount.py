@@ -207,6 +207,43 @@ def test_refresh(store: Path, mountpoint: Path) -> None:
     mounts.unmount(str(mountpoint))
 
 
+def test_a_store_is_not_taken_for_its_daemon(store: Path, mountpoint: Path) -> None:
+    own = store / ".znfs/status.json"
+    own.parent.mkdir()
+    with subprocess.Popen(["sleep", "60"]) as victim:
+        try:
+            own.write_text(f'{{"pid": {victim.pid}, "refreshed": 0, "source": "elsewhere"}}')
+            run("mount", store, mountpoint, "--ttl", "0")
+            for word in ("refresh", "status"):
+                done = run(word, mountpoint)
+                assert (done.returncode, done.stdout) == (1, "")
+                assert "the store has a .znfs of its own" in done.stderr
+            assert "elsewhere" not in run("status").stdout
+            own.write_bytes(b"")  # of size 0, as the daemon's
+            done = run("refresh", mountpoint)
+            assert "status.json is not a status of znfs" in done.stderr
+            done = run("umount", mountpoint)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert victim.poll() is None
+        finally:
+            victim.kill()
+
+
+@pytest.mark.parametrize("pid", [-1, 0, True, "1", None, 1 << 70])
+def test_no_process_that_is_no_daemon_is_signalled(
+    pid: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(pid: int, number: int) -> None:
+        assert pid > 1 << 31, "signalled"
+        raise OverflowError("as os.kill of such a number")
+
+    monkeypatch.setattr(mounts, "find", lambda mountpoint: None)
+    monkeypatch.setattr(mounts, "status", lambda mountpoint: {"pid": pid})
+    monkeypatch.setattr(mounts.os, "kill", kill)
+    with pytest.raises(MountError):
+        mounts.refresh("/mnt")
+
+
 def test_store_down_at_mount_time(tmp_path: Path, mountpoint: Path) -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))  # refuses connections

@@ -75,7 +75,11 @@ def find(mountpoint: str) -> Mount:
 def status(mountpoint: str) -> dict[str, Any]:
     """What the mount's daemon says of itself. Raises MountError."""
     try:
-        found = json.loads(Path(mountpoint, STATUS).read_bytes())
+        with Path(mountpoint, STATUS).open("rb") as file:
+            text = file.read()
+            if os.fstat(file.fileno()).st_size:  # 0 of the daemon's file, which is live
+                raise MountError(f"{mountpoint}: no status (the store has a .znfs of its own)")
+        found = json.loads(text)
     except OSError as exc:
         if is_dead(mountpoint):
             raise MountError(
@@ -96,14 +100,17 @@ def refresh(mountpoint: str, wait: float = 30.0) -> None:
     """
     find(mountpoint)
     before = status(mountpoint)
+    pid = before.get("pid")
+    if type(pid) is not int or pid <= 0:  # to kill(2) a group of processes, or all there are
+        raise MountError(f"{mountpoint}: its status names no daemon")
     try:
-        os.kill(before["pid"], signal.SIGUSR1)
-    except (KeyError, ProcessLookupError) as exc:
+        os.kill(pid, signal.SIGUSR1)
+    except (OverflowError, ProcessLookupError) as exc:
         raise MountError(f"{mountpoint}: its daemon is not on this machine") from exc
     except PermissionError as exc:
         raise MountError(f"{mountpoint}: only its user and root may refresh it") from exc
     end = time.monotonic() + wait
-    while status(mountpoint)["refreshed"] == before["refreshed"]:
+    while status(mountpoint).get("refreshed") == before.get("refreshed"):
         if time.monotonic() > end:
             raise MountError(f"{mountpoint}: its daemon did not refresh within {wait:.0f} s")
         time.sleep(0.02)
