@@ -29,6 +29,7 @@ from znfs import fuse, mounts
 from znfs.errors import ChunkError, Denied, MountError, Stale, StoreError
 from znfs.fuse.handles import OpenDir, Seen
 from znfs.fuse.operations import MUTATING, version_ns
+from znfs.fuse.session import FIRST_THREADS
 from znfs.node import File
 
 pytestmark = pytest.mark.skipif(
@@ -435,6 +436,48 @@ def test_blocked_reads_delay_nobody(tmp_path: Path) -> None:
             for extent in slow:
                 extent.release.set()
         assert all(read.result(20) == b"x" * 8192 for read in reads)
+
+
+def test_no_more_threads_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        if self.name.startswith("fuse-"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    start = threading.Thread.start
+    slow = [Blocked(8192) for _ in range(FIRST_THREADS - 1)]
+    files = {f"slow{i}": File([extent], "v") for i, extent in enumerate(slow)}
+    operations = fuse.Operations(FakeTree(Folder({**files, "quick": text(DATA)})), ttl=0.0)
+    binding, ended = fuse.load_binding(), threading.Event()
+    session = fuse.Session(operations, binding, ended.set)
+    session.mount(str(tmp_path), fuse.mount_options("x", binding, allow_other=False, ttl=0.0))
+    try:
+        session.start()
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with ThreadPoolExecutor(len(slow)) as pool:
+            try:
+                reads = [pool.submit((tmp_path / name).read_bytes) for name in files]
+                for extent in slow:
+                    assert extent.waiting.acquire(timeout=20)
+                assert (tmp_path / "quick").read_bytes() == DATA
+            finally:
+                for extent in slow:
+                    extent.release.set()
+            assert all(read.result(20) == b"x" * 8192 for read in reads)
+        assert session.status()["threads"] == FIRST_THREADS
+    finally:
+        mounts.detach(str(tmp_path), lazy=True)
+        assert ended.wait(10)
+
+
+def test_no_thread_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = fuse.Session(fuse.Operations(FakeTree(Folder({}))), fuse.load_binding(), lambda: None)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(MountError, match="no thread"):
+        session.start()
 
 
 def test_sixteen_readers(tmp_path: Path) -> None:

@@ -144,13 +144,14 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
     tree.report("versions", cache(lambda: vitals.versions(str(binding))))
     close_metrics = _serve_metrics(options.metrics_port, tree)
     session.mount(mountpoint, [*flags, *request.flags])
-    session.start()
     log.info("%s: mounted at %s by %s", tree.url, mountpoint, binding)
     try:
+        session.start()
         os.statvfs(mountpoint)  # answered by the daemon's threads: the mount works
-    except OSError as exc:
+    except (MountError, OSError) as exc:
         mounts.detach(mountpoint, lazy=True)
-        raise MountError(f"{mountpoint}: the mount does not answer: {exc.strerror}") from exc
+        why = exc.strerror if isinstance(exc, OSError) else exc
+        raise MountError(f"{mountpoint}: the mount does not answer: {why}") from exc
     mounts.raise_read_ahead(mountpoint)
     ready()
     notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={tree.url} at {mountpoint}")

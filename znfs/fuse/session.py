@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import threading
 from collections import Counter
@@ -15,6 +16,8 @@ from znfs import deadline
 from znfs.errors import MountError
 from znfs.fuse.binding import Binding
 from znfs.fuse.operations import KERNEL_TTL, MAX_BACKGROUND, Operations, errno_of
+
+log = logging.getLogger("znfs.fuse")
 
 MAX_THREADS = 128  # each may wait for a store; an idle one costs little
 FIRST_THREADS = 4
@@ -83,10 +86,12 @@ class Session:
         self._session = lib.fuse_get_session(pointer(self._fuse))
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Begin to serve. Raises MountError if there is no thread to do it."""
         with self._mutex:
             for _ in range(FIRST_THREADS):
                 self._add_thread()
+        if not self._threads:
+            raise MountError("no thread can be had to serve it")
 
     @property
     def busy(self) -> int:
@@ -103,8 +108,15 @@ class Session:
             }  # fmt: skip
 
     def _add_thread(self) -> None:
+        """One more thread, if it can be had (TasksMax of a service, pids.max of a container):
+        without it the others serve on."""
+        name = f"fuse-{self._threads + 1}"
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError as exc:
+            log.warning("%d threads serve the mount, no more can be had: %s", self._threads, exc)
+            return
         self._threads += 1
-        threading.Thread(target=self._serve, name=f"fuse-{self._threads}", daemon=True).start()
 
     def _serve(self) -> None:
         # libfuse's loop for one thread is safe to run in many. Python's threads run it rather
