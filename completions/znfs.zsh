@@ -51,7 +51,7 @@ _shtab_znfs_cat_options=(
   "--hdf5-index[index of chunks in HDF5 files\: btree, which every reader knows, or implicit, for HDF5 1.10 and later (btree)]:{btree,implicit}:"
   "--hdf5-merge[chunks of the store in one HDF5 chunk, for readers that walk the whole index (1)]:COUNT:"
   "--hdf5-float16[what HDF5 files show 16-bit floats as\; some NetCDF readers fail on them (keep)]:{keep,float32}:"
-  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (0GiB)]:SIZE:"
+  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (256)]:SIZE:"
   ":path or URL of a store:"
   ":PATH:"
 )
@@ -80,7 +80,7 @@ _shtab_znfs_doctor_options=(
   "--hdf5-index[index of chunks in HDF5 files\: btree, which every reader knows, or implicit, for HDF5 1.10 and later (btree)]:{btree,implicit}:"
   "--hdf5-merge[chunks of the store in one HDF5 chunk, for readers that walk the whole index (1)]:COUNT:"
   "--hdf5-float16[what HDF5 files show 16-bit floats as\; some NetCDF readers fail on them (keep)]:{keep,float32}:"
-  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (0GiB)]:SIZE:"
+  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (256)]:SIZE:"
   ":path or URL of a store:"
 )
 
@@ -108,7 +108,7 @@ _shtab_znfs_info_options=(
   "--hdf5-index[index of chunks in HDF5 files\: btree, which every reader knows, or implicit, for HDF5 1.10 and later (btree)]:{btree,implicit}:"
   "--hdf5-merge[chunks of the store in one HDF5 chunk, for readers that walk the whole index (1)]:COUNT:"
   "--hdf5-float16[what HDF5 files show 16-bit floats as\; some NetCDF readers fail on them (keep)]:{keep,float32}:"
-  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (0GiB)]:SIZE:"
+  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (256)]:SIZE:"
   "--json[as JSON]"
   ":path or URL of a store:"
 )
@@ -137,7 +137,7 @@ _shtab_znfs_ls_options=(
   "--hdf5-index[index of chunks in HDF5 files\: btree, which every reader knows, or implicit, for HDF5 1.10 and later (btree)]:{btree,implicit}:"
   "--hdf5-merge[chunks of the store in one HDF5 chunk, for readers that walk the whole index (1)]:COUNT:"
   "--hdf5-float16[what HDF5 files show 16-bit floats as\; some NetCDF readers fail on them (keep)]:{keep,float32}:"
-  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (0GiB)]:SIZE:"
+  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (256)]:SIZE:"
   {-l,--long}"[with sizes and times]"
   ":path or URL of a store:"
   ":PATH:"
@@ -168,7 +168,7 @@ _shtab_znfs_mount_options=(
   "--hdf5-index[index of chunks in HDF5 files\: btree, which every reader knows, or implicit, for HDF5 1.10 and later (btree)]:{btree,implicit}:"
   "--hdf5-merge[chunks of the store in one HDF5 chunk, for readers that walk the whole index (1)]:COUNT:"
   "--hdf5-float16[what HDF5 files show 16-bit floats as\; some NetCDF readers fail on them (keep)]:{keep,float32}:"
-  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (0GiB)]:SIZE:"
+  "--string-bytes[room in HDF5 files for a string of variable length, on average over a chunk (256)]:SIZE:"
   "--allow-other[let other users read the mount]"
   "--uid[owner of the files]:UID:"
   "--gid[group of the files]:GID:"

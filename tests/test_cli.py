@@ -103,6 +103,8 @@ def test_every_option_is_a_flag_of_mount(capsys: Capture) -> None:
     shown = capsys.readouterr().out
     for name in config.FIELDS:
         assert "--" + name.replace("_", "-") in shown
+    for default in ("(1GiB)", "(20GiB)", "(256)", "(222)", "(30)", "(5)"):
+        assert default in shown
 
 
 @pytest.mark.parametrize(
@@ -113,8 +115,19 @@ def test_every_option_is_a_flag_of_mount(capsys: Capture) -> None:
         (["mount"], 2, "SOURCE"),
         (["ls", "x.zarr", "--colour"], 2, "--colour"),
         (["ls", "x.zarr", "--ttl", "soon"], 2, "--ttl: 'soon' is not a number"),
-        (["ls", "x.zarr", "--cache-size", "1 apple"], 2, "'1 apple' is not a size"),
-        (["ls", "x.zarr", "--views", "jpeg"], 2, "no view 'jpeg'"),
+        (["ls", "x.zarr", "--cache-size", "1 apple"], 2, "--cache-size: '1 apple' is not a size"),
+        (["ls", "x.zarr", "--cache-size", "9" * 400], 2, "is not a size"),
+        (["ls", "x.zarr", "--views", "jpeg"], 2, "--views: no view 'jpeg'"),
+        *((["ls", "x.zarr", "--deadline", text], 2, f"--deadline: '{text}' is not from 0.001 to ")
+          for text in ("inf", "nan", "-1", "0")),
+        (["ls", "x.zarr", "--ttl", "nan"], 2, "--ttl: 'nan' is not from 0 to inf"),
+        (["ls", "x.zarr", "--ttl", "-1"], 2, "--ttl: '-1' is not from"),
+        (["ls", "x.zarr", "--hdf5-merge", "0"], 2, "--hdf5-merge: '0' is not from 1"),
+        (["mount", "x.zarr", "/tmp", "--uid", "-5"], 2, "--uid: '-5' is not from 0"),
+        (["mount", "x.zarr", "/tmp", "--gid", "4294967295"], 2, "--gid: '4294967295' is not from"),
+        (["mount", "x.zarr", "/tmp", "--umask", "1777"], 2, "'1777' is not from 000 to 777"),
+        (["mount", "x.zarr", "/tmp", "--metrics-port", "-3"], 2, "--metrics-port: '-3' is not"),
+        (["mount", "x.zarr", "/tmp", "--metrics-port", "65536"], 2, "is not from 1 to 65535"),
         (["ls", "x.zarr", "--backend", "curl"], 2, "--backend: 'curl' is none of"),
         (["ls", "x.zarr", "--storage-option", "novalue"], 2, "'novalue' is not KEY=VALUE"),
         (["ls", "x.zarr", "--storage-option", "secret=x"], 2, "--config"),
@@ -257,6 +270,7 @@ def test_precedence(tmp_path: Path) -> None:
         [source."s3://b/x"]
         region = "long"
         umask = 0o027
+        string_bytes = 1000
         views = ["npy", "chunks"]
         """,
     )
@@ -265,6 +279,7 @@ def test_precedence(tmp_path: Path) -> None:
     assert options.profile is None  # of the section with the longest prefix alone
     assert (options.cache_size, options.anon, options.umask) == (1 << 20, True, 0o027)
     assert options.views == ("npy", "chunks")
+    assert options.string_bytes == 1000
     assert load("s3://c/x.zarr", ZNFS_CONFIG=file).region == "defaults"
     assert load("zip://a::s3://b/x.zip", ZNFS_CONFIG=file).region == "long"
     assert load(ZNFS_CONFIG=file, ZNFS_REGION="environ").region == "environ"
@@ -310,6 +325,17 @@ def test_wrong_files(tmp_path: Path, text: str, why: str) -> None:
 def test_wrong_variables() -> None:
     with pytest.raises(UsageError, match="ZNFS_ANON: 'maybe' is neither"):
         load(ZNFS_ANON="maybe")
+
+
+def test_options_as_text() -> None:
+    """What Python gives becomes what the daemon reads in its environment."""
+    given = {"umask": 0o27, "cache_size": 3 << 20, "string_bytes": 1000, "ttl": float("inf"),
+             "views": ("npy", "tif"), "anon": True, "uid": 5,
+             "storage_option": {"a": "1"}}  # fmt: skip
+    environ = {config.variable(name): config.as_text(name, value) for name, value in given.items()}
+    assert environ["ZNFS_UMASK"] == "027"
+    assert environ["ZNFS_CACHE_SIZE"] == "3MiB"
+    assert load(**environ) == load(given=given) == Options(**given)  # type: ignore[arg-type]
 
 
 def test_items() -> None:

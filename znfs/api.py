@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
@@ -79,11 +78,13 @@ def status() -> list[dict[str, Any]]:
 def _start(
     source: str, path: Path, options: dict[str, Any], ready: str, said: Path
 ) -> subprocess.Popen[bytes]:
+    from znfs import config
+
     here = os.pathsep.join(filter(None, sys.path))  # wherever this znfs was imported from
     environ = dict(os.environ, NOTIFY_SOCKET=ready, PYTHONPATH=here)
     environ.pop("WATCHDOG_USEC", None)
     for name, value in options.items():
-        environ["ZNFS_" + name.upper()] = _text(name, value)
+        environ[config.variable(name)] = config.as_text(name, value)
     command = [sys.executable, "-m", "znfs", "mount", "--foreground", "--stop-on-eof"]
     with said.open("wb") as log:
         return subprocess.Popen(
@@ -94,15 +95,6 @@ def _start(
             stderr=log,
             start_new_session=True,  # Ctrl-C in this process is not meant for it
         )
-
-
-def _text(name: str, value: Any) -> str:
-    """An option's value as its environment variable spells it."""
-    if isinstance(value, dict):
-        return json.dumps(value)
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(str, value))
-    return f"{value:o}" if name == "umask" and isinstance(value, int) else str(value)
 
 
 def _await(daemon: subprocess.Popen[bytes], ready: socket.socket, said: Path) -> None:

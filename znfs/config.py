@@ -83,10 +83,10 @@ def load(
     given = dict(given)
     named = given.pop("config", None) or environ.get("ZNFS_CONFIG")
     values: dict[str, Any] = {}
-    variables = {n: environ[_variable(n)] for n in FIELDS if _variable(n) in environ}
+    variables = {n: environ[variable(n)] for n in FIELDS if variable(n) in environ}
     for spell, layer in (
         *_file_layers(source, named, environ),
-        (_variable, variables),
+        (variable, variables),
         (_flag, given),
     ):
         for name, raw in layer.items():
@@ -162,17 +162,23 @@ def _parsed(field: Field[Any], raw: Any, where: str) -> Any:
         return side
     if raw is True:
         raise UsageError(f"{where} needs a value")
-    if isinstance(raw, list | tuple):
-        raw = ",".join(map(str, raw))
     if (choices := about.get("choices")) and raw not in choices:
         raise UsageError(f"{where}: {raw!r} is none of {', '.join(choices)}")
-    parse = about.get("parse", str)
-    if field.name == "umask" and isinstance(raw, int):
-        return raw  # TOML writes 0o022 itself
+    text = as_text(field.name, raw)
     try:
-        return parse(str(raw))
-    except ValueError:
-        raise UsageError(f"{where}: {raw!r} is not a number") from None
+        return about.get("parse", str)(text)
+    except UsageError as exc:
+        raise UsageError(f"{where}: {exc}") from exc
+
+
+def as_text(name: str, value: Any) -> str:
+    """An option's value as text that its parser reads, of whatever type it was given."""
+    if isinstance(value, Mapping):
+        return json.dumps(value)
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    spell = FIELDS[name].metadata.get("spell") if name in FIELDS else None
+    return str(spell(value) if spell and type(value) is int else value)
 
 
 def pairs(raw: Any, where: str) -> dict[str, str]:
@@ -199,7 +205,8 @@ def _is_switch(field: Field[Any]) -> bool:
     return isinstance(field.default, bool)
 
 
-def _variable(name: str) -> str:
+def variable(name: str) -> str:
+    """The environment's name of an option."""
     return "ZNFS_" + name.upper()
 
 
@@ -210,8 +217,6 @@ def _flag(name: str) -> str:
 def _spelt(field: Field[Any]) -> str:
     """A default as people write it."""
     value: Any = field.default
-    if field.metadata.get("metavar") == "SIZE":
-        return f"{value >> 30}GiB"
-    if field.name == "umask":
-        return f"{value:03o}"
-    return str(value) if isinstance(value, str) else f"{value:g}"
+    if not isinstance(value, str):
+        return str(field.metadata.get("spell", "{:g}".format)(value))
+    return value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from znfs.errors import UsageError
@@ -23,9 +24,34 @@ def parse_size(text: str | int) -> int:
     Raises UsageError.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?\s*", str(text), re.IGNORECASE)
-    if not found:
+    size = float(found[1]) * _UNITS[found[2].upper()] if found else inf
+    if size == inf:
         raise UsageError(f"{text!r} is not a size; write it like 512MiB or 20GiB")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+    return int(size)
+
+
+def spell_size(size: int) -> str:
+    """`size` as `parse_size` reads it, in the largest unit that it is a multiple of."""
+    unit = max((u for u, n in _UNITS.items() if size % n == 0), key=_UNITS.__getitem__)
+    return f"{size // _UNITS[unit]}{unit}{'iB' if unit else ''}"
+
+
+def number(
+    parse: Callable[[str], Any], least: float, most: float, spell: Callable[[Any], str] = str
+) -> Callable[[str], Any]:
+    """A parser of numbers from `least` to `most`, of which `parse` reads one and `spell` makes
+    text. It raises UsageError."""
+
+    def parsed(text: str) -> Any:
+        try:
+            value = parse(text)
+        except ValueError:
+            raise UsageError(f"{text!r} is not a number") from None
+        if not least <= value <= most:  # NaN is not, either
+            raise UsageError(f"{text!r} is not from {spell(least)} to {spell(most)}")
+        return value
+
+    return parsed
 
 
 def parse_views(text: str | tuple[str, ...]) -> tuple[str, ...] | None:
@@ -34,12 +60,18 @@ def parse_views(text: str | tuple[str, ...]) -> tuple[str, ...] | None:
     if names == ("all",):
         return VIEW_NAMES
     if unknown := [n for n in names if n not in VIEW_NAMES]:
-        raise UsageError(f"--views: no view {unknown[0]!r}; there are {', '.join(VIEW_NAMES)}, all")
+        raise UsageError(f"no view {unknown[0]!r}; there are {', '.join(VIEW_NAMES)}, all")
     return names
 
 
+_MOST_SECONDS = 10**9  # timers and time-outs have no infinity, and an end
+_octal = "{:03o}".format
+_owner = number(int, 0, (1 << 32) - 2)  # to the system, -1 is no owner
+
+
 def option(default: Any, help: str, group: str, **more: Any) -> Any:
-    """A field of Options; `more` may hold parse, metavar, choices, repeat."""
+    """A field of Options; `more` may hold parse, metavar, choices, repeat; and where str() does
+    not, `spell` makes text of a value that `parse` reads."""
     return field(default=default, metadata={"help": help, "group": group, **more})
 
 
@@ -48,15 +80,17 @@ class Options:
     """How a source is opened, cached, shown and mounted."""
 
     cache_size: int = option(
-        1 << 30, "memory for decoded blocks", "cache", parse=parse_size, metavar="SIZE"
+        1 << 30, "memory for decoded blocks", "cache", parse=parse_size, spell=spell_size,
+        metavar="SIZE",
     )
     disk_cache: str | None = option(None, "folder for encoded blocks", "cache", metavar="DIR")
     disk_cache_size: int = option(
-        20 << 30, "most that folder may hold", "cache", parse=parse_size, metavar="SIZE"
+        20 << 30, "most that folder may hold", "cache", parse=parse_size, spell=spell_size,
+        metavar="SIZE",
     )
     ttl: float = option(
         5.0, "how long metadata is trusted before it is checked again", "cache",
-        parse=float, metavar="SECONDS",
+        parse=number(float, 0, inf), metavar="SECONDS",
     )
     views: tuple[str, ...] | None = option(
         None, f"which views to show, of {', '.join(VIEW_NAMES)}, or all", "views",
@@ -68,7 +102,7 @@ class Options:
     )
     hdf5_merge: int = option(
         1, "chunks of the store in one HDF5 chunk, for readers that walk the whole index", "views",
-        parse=int, metavar="COUNT",
+        parse=number(int, 1, inf), metavar="COUNT",
     )
     hdf5_float16: str = option(
         "keep", "what HDF5 files show 16-bit floats as; some NetCDF readers fail on them", "views",
@@ -76,7 +110,7 @@ class Options:
     )
     string_bytes: int = option(
         256, "room in HDF5 files for a string of variable length, on average over a chunk",
-        "views", parse=parse_size, metavar="SIZE",
+        "views", parse=parse_size, spell=spell_size, metavar="SIZE",
     )
     manifest: str | None = option(
         None, "file that names the nodes of a store that cannot list", "source", metavar="FILE"
@@ -97,14 +131,14 @@ class Options:
     missing_403: bool = option(False, "a chunk answered 403 is missing, not an error", "source")
     deadline: float = option(
         30.0, "longest a request may take, retries included", "source",
-        parse=float, metavar="SECONDS",
+        parse=number(float, 0.001, _MOST_SECONDS), metavar="SECONDS",
     )
     allow_other: bool = option(False, "let other users read the mount", "mount")
-    uid: int | None = option(None, "owner of the files", "mount", parse=int, metavar="UID")
-    gid: int | None = option(None, "group of the files", "mount", parse=int, metavar="GID")
+    uid: int | None = option(None, "owner of the files", "mount", parse=_owner, metavar="UID")
+    gid: int | None = option(None, "group of the files", "mount", parse=_owner, metavar="GID")
     umask: int = option(
         0o222, "permission bits that are off", "mount",
-        parse=lambda text: int(text, 8), metavar="OCTAL",
+        parse=number(lambda text: int(text, 8), 0, 0o777, _octal), spell=_octal, metavar="OCTAL",
     )
     log_level: str = option(
         "warning", "least severe message to log", "mount",
@@ -116,6 +150,6 @@ class Options:
     )
     metrics_port: int | None = option(
         None, "answer Prometheus at http://127.0.0.1:PORT/metrics", "mount",
-        parse=int, metavar="PORT",
+        parse=number(int, 1, (1 << 16) - 1), metavar="PORT",
     )
     foreground: bool = option(False, "stay in the foreground", "mount")
