@@ -327,6 +327,17 @@ def test_wrong_variables() -> None:
         load(ZNFS_ANON="maybe")
 
 
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    found = load(given={"disk_cache": "a/../b", "log_file": "~/log", "manifest": "/c"})
+    assert (found.disk_cache, found.log_file, found.manifest) == (
+        f"{tmp_path}/b", "/home/me/log", "/c",
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="ZNFS_DISK_CACHE: '' is no path"):
+        load(ZNFS_DISK_CACHE="")
+
+
 def test_options_as_text() -> None:
     """What Python gives becomes what the daemon reads in its environment."""
     given = {"umask": 0o27, "cache_size": 3 << 20, "string_bytes": 1000, "ttl": float("inf"),

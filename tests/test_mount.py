@@ -105,9 +105,12 @@ def test_mount_returns_when_it_answers(store: Path, mountpoint: Path) -> None:
 
 
 def test_relative_paths(store: Path, mountpoint: Path) -> None:
-    words, env = command("mount", "v.zarr", "mount")
+    words, env = command("mount", "v.zarr", "mount", "--disk-cache", "cache")
     subprocess.run(words, env=env, cwd=store.parent, check=True, timeout=60)
     check_values(mountpoint)
+    folder = mounts.status(str(mountpoint))["disk_cache"]["folder"]
+    assert folder == str(store.parent / "cache")
+    assert os.path.isdir(folder)
     mounts.unmount(str(mountpoint))
 
 

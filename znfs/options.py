@@ -64,6 +64,14 @@ def parse_views(text: str | tuple[str, ...]) -> tuple[str, ...] | None:
     return names
 
 
+def parse_path(text: str) -> str:
+    """The path of a file or folder here: absolute, for a daemon leaves the directory that it is
+    begun in. Raises UsageError."""
+    if not text:
+        raise UsageError(f"{text!r} is no path")
+    return os.path.abspath(os.path.expanduser(text))
+
+
 _MOST_SECONDS = 10**9  # timers and time-outs have no infinity, and an end
 _octal = "{:03o}".format
 _owner = number(int, 0, (1 << 32) - 2)  # to the system, -1 is no owner
@@ -83,7 +91,9 @@ class Options:
         1 << 30, "memory for decoded blocks", "cache", parse=parse_size, spell=spell_size,
         metavar="SIZE",
     )
-    disk_cache: str | None = option(None, "folder for encoded blocks", "cache", metavar="DIR")
+    disk_cache: str | None = option(
+        None, "folder for encoded blocks", "cache", parse=parse_path, metavar="DIR"
+    )
     disk_cache_size: int = option(
         20 << 30, "most that folder may hold", "cache", parse=parse_size, spell=spell_size,
         metavar="SIZE",
@@ -113,7 +123,8 @@ class Options:
         "views", parse=parse_size, spell=spell_size, metavar="SIZE",
     )
     manifest: str | None = option(
-        None, "file that names the nodes of a store that cannot list", "source", metavar="FILE"
+        None, "file that names the nodes of a store that cannot list", "source",
+        parse=parse_path, metavar="FILE",
     )
     backend: str = option(
         "auto", "library that reads S3, GCS and Azure", "source",
@@ -146,7 +157,7 @@ class Options:
     )
     log_file: str | None = option(
         None, "log to this file, a JSON object a line, not to the journal", "mount",
-        parse=os.path.abspath, metavar="FILE",
+        parse=parse_path, metavar="FILE",
     )
     metrics_port: int | None = option(
         None, "answer Prometheus at http://127.0.0.1:PORT/metrics", "mount",
