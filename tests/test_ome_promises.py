@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from tests.memory_store import MemoryStore
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
+from znfs.directories import NodeDir, Shown
 from znfs.errors import NotListable
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy
 from znfs.meta import Channel
+from znfs.options import Options
 
 KEYS = (
     "ome", "multiscales", "omero", "channels", "color", "window", "start", "end", "label", "labels",
@@ -91,6 +93,20 @@ def test_labels_of_an_image_are_found():
     assert tree.children("") == ["0", "labels"]
     assert tree.children("labels") == ["cells", "nuclei"]
     assert isinstance(tree.node("labels/cells/0"), Array)
+
+
+def test_a_level_whose_path_no_file_can_have():
+    store = Unlistable()
+    levels = image()
+    levels["multiscales"][0]["datasets"].append({"path": "\ud800"})
+    group(store, "", levels)
+    array(store, "0")
+    tree = hierarchy(store)
+    assert tree.node("").names() == ["0"]
+    assert tree.node("\ud800") is None
+    directory = NodeDir(Shown(tree, Options()), tree.node(""))
+    assert "\ud800" not in list(directory.names())
+    assert "'\\ud800' cannot be listed" in directory.views_and_remarks()[1]
 
 
 @pytest.mark.parametrize("v3", [False, True])

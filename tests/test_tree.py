@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from znfs import info
 from znfs.errors import NotFound, SourceError, Stale, UsageError
 from znfs.options import Options, parse_views
 from znfs.tree import open_tree
@@ -331,6 +332,62 @@ def test_names_from_an_offset_continue(store):
             assert list(directory.names(start)) == everything[start:]
         for name in set(everything) - {".znfs"}:
             assert directory.lookup(name).version
+
+
+# Of lone surrogates, only what stands for bytes (PEP 383) can be in the name of a file: not what
+# stands for none, and not the bytes of what would be a character.
+NO_NAMES = ("\ud800", "a\udfffb", "\udcc3\udca9")
+OF_BYTES = "\udcff"
+
+
+def of_references(tmp_path, nodes):
+    keys = {f"{path}/zarr.json".lstrip("/"): json.dumps(node) for path, node in nodes.items()}
+    (tmp_path / "r.json").write_text(json.dumps({"version": 1, "refs": keys}))
+    return f"reference://::{tmp_path}/r.json"
+
+
+def of_consolidated(tmp_path, nodes):
+    below = {path: node for path, node in nodes.items() if path}
+    root = nodes[""] | {"consolidated_metadata": {"kind": "inline", "metadata": below}}
+    for path, node in (below | {"": root}).items():
+        if path not in NO_NAMES:
+            (tmp_path / "g" / path).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "g" / path / "zarr.json").write_text(json.dumps(node))
+    return str(tmp_path / "g")
+
+
+@pytest.mark.parametrize("source", [of_references, of_consolidated])
+def test_names_that_no_file_can_have(tmp_path, source, capsys):
+    h5py = pytest.importorskip("h5py")
+    zarr.create_array(tmp_path / "a.zarr", shape=(2,), dtype="u1", dimension_names=("x",))
+    array = json.loads((tmp_path / "a.zarr/zarr.json").read_text())
+    nodes = {"": {"zarr_format": 3, "node_type": "group", "attributes": {}}}
+    nodes |= dict.fromkeys((*NO_NAMES, OF_BYTES, "good"), array)
+    tree = open_tree(source(tmp_path, nodes))
+    views = [f"{tree.root_name}.{view}" for view in ("h5", "nc")]
+    assert names(tree) == sorted([".znfs", *views, "good", "zarr.json", OF_BYTES])
+    for name in NO_NAMES:
+        for path in (name, f"{name}/x", f"{name}/{name}.npy", f"good/{name}"):
+            with pytest.raises(NotFound):
+                tree.resolve(path)
+    assert len(read(tree, f"{OF_BYTES}/{OF_BYTES}.npy")) == 128 + 2
+    with h5py.File(tree.open(f"{tree.root_name}.h5")) as file:
+        assert set(file) == {"good", b"\xff", "x"}
+    with h5py.File(tree.open(f"{OF_BYTES}/{OF_BYTES}.h5")) as file:
+        assert file[b"\xff"].shape == (2,)
+    found = {d.path: d for d in tree.describe()}
+    assert found.keys() == {"", OF_BYTES, "good"}
+    assert {r for r in found[""].remarks if "listed" in r} == {
+        f"{name!r} cannot be listed" for name in NO_NAMES
+    }
+    info.show(tree, as_json=False)
+    said = capsys.readouterr().out
+    assert "'\\ud800' cannot be listed" in said
+    assert "\\udcff.npy" not in said  # NAME is left out of a view's name
+    assert any(line.startswith("\\udcff ") for line in said.splitlines())
+    info.show(tree, as_json=True)
+    assert len(json.loads(capsys.readouterr().out)["nodes"]) == 3
+    tree.close()
 
 
 def test_a_source_is_looked_at_without_what_only_reading_needs(store):

@@ -16,7 +16,7 @@ from znfs.extents import Object
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.meta import ArrayMeta
-from znfs.node import File, Node
+from znfs.node import File, Node, is_encodable
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, View
 
@@ -80,7 +80,7 @@ class NodeDir:
 
     def lookup(self, name: str) -> Node | None:
         """The node of that name, listed or not."""
-        if _is_junk(name) or name in ("", ".", ".."):
+        if _is_junk(name) or name in ("", ".", "..") or not is_encodable(name):
             return None
         path = self._below(name)
         node = self.node
@@ -287,6 +287,6 @@ def _is_junk(name: str) -> bool:
 
 
 def _is_listable(name: str) -> bool:
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
+    if name in ("", ".", "..") or "/" in name or "\0" in name or not is_encodable(name):
         return False
     return len(name.encode("utf-8", "surrogateescape")) <= MOST_NAME_BYTES

@@ -8,6 +8,19 @@ from itertools import accumulate
 from typing import Protocol
 
 
+def is_encodable(name: str) -> bool:
+    """Whether `name` is what Python makes of some bytes, as of every file's name.
+
+    Bytes that are no UTF-8 are lone surrogates there (PEP 383). JSON may hold others, which are no
+    character and no byte; or bytes spelt so that would make a character.
+    """
+    try:
+        back = name.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return back == name
+
+
 class Extent(Protocol):
     """A run of bytes of a virtual file, computed when read."""
 

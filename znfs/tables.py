@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _UNBOUNDED = 1 << 16  # columns: a table that is piped must not be folded
 
@@ -45,7 +45,8 @@ def make_table(
 
 
 def printable(text: str) -> str:
-    """Control characters as escapes: names and messages may quote a store, and terminals obey."""
+    """Control characters as escapes: names and messages may quote a store, and terminals obey.
+    Lone surrogates too, among them bytes of names that are no UTF-8: no output takes them."""
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

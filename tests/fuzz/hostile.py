@@ -26,7 +26,8 @@ VALUES: list[Any] = [
     "/etc/passwd", "a/../b", "NaN", "0x7f", "<f8", ">i2", "|O", "|V0", "|S9999999999", "<M8[7s]",
     "r16", "string", "bfloat16", "int4",
     "gzip", "bytes", "zstd", "blosc", "pickle", "transpose", "sharding_indexed", "lzma",
-    "group", "array", "F", "C", "x" * 300, "\0", "é", [], {}, [[]], [2**31] * 3, [0, 0], [1] * 40,
+    "group", "array", "F", "C", "x" * 300, "\0", "é",
+    "\ud800", "\udcff", "\ud800/.zarray", [], {}, [[]], [2**31] * 3, [0, 0], [1] * 40,
 ]  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def _zip(rng: random.Random, path: Path, files: Files) -> None:
 
 def _originals() -> list[Files]:
     if not _KNOWN:
-        _KNOWN.extend(make() for make in (_documents, _group, _structs, *_arrays()))
+        _KNOWN.extend(make() for make in (_documents, _group, _surrogates, _structs, *_arrays()))
     return _KNOWN
 
 
@@ -135,6 +136,17 @@ def _documents() -> Files:
 def _group() -> Files:
     image = {**GROUP, "attributes": {"ome": OME}}
     return {"zarr.json": _json(image), "a/zarr.json": _json(ZARR), "a/c/0/0": bytes(200)}
+
+
+def _surrogates() -> Files:
+    """Names that are no Unicode, one of which a file may have."""
+    array = {**ZARR, "dimension_names": ["\udcff", "\ud800"]}
+    image = {"ome": {**OME, "multiscales": [{**OME["multiscales"][0], "datasets": [
+        {"path": "\ud800"}, {"path": "a"}]}]}}  # fmt: skip
+    below = dict.fromkeys(["\ud800", "\udcff", "a"], array)
+    known = {**GROUP["consolidated_metadata"], "metadata": below}
+    group = {**GROUP, "attributes": image, "consolidated_metadata": known}
+    return {"zarr.json": _json(group), "a/zarr.json": _json(array), "a/c/0/0": bytes(200)}
 
 
 def _structs() -> Files:

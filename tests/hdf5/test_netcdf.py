@@ -82,6 +82,28 @@ def test_xarray_reads_what_it_wrote(store: Path, copy: Path, engine: str) -> Non
                 assert a == b or (a != a and b != b), (name, key)
 
 
+def test_a_dimension_name_that_no_link_can_have(tmp_path: Path) -> None:
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(2, 3), dtype="u1", dimension_names=("y", "\ud800")
+    )
+    array[:] = 1
+    with tree(tmp_path / "a.zarr") as opened:
+        assert "a.nc" not in set(opened.resolve("").names())  # type: ignore[union-attr]
+        with h5py.File(Seekable(resolve(opened, "a.h5"))) as file:
+            assert set(file) == {"a"}
+            assert (file["a"][:] == 1).all()
+
+
+def test_a_dimension_name_of_bytes(tmp_path: Path) -> None:
+    name = "\udcff"
+    zarr.create_array(tmp_path / f"{name}.zarr", shape=(2,), dtype="u1", dimension_names=(name,))
+    with (
+        tree(tmp_path / f"{name}.zarr") as opened,
+        h5py.File(Seekable(resolve(opened, f"{name}.nc"))) as file,
+    ):
+        assert file[b"\xff"].attrs["NAME"] == b"\xff"
+
+
 def test_xarray_reads_without_a_copy(store: Path) -> None:
     expected = xr.open_zarr(store, decode_timedelta=True).load()
     with (

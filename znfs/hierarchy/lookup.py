@@ -27,6 +27,7 @@ from znfs.hierarchy.documents import Documents, version_of
 from znfs.hierarchy.listings import Listing, Listings
 from znfs.hierarchy.nodes import HierarchyNode, Prefix, Unreadable
 from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
+from znfs.node import is_encodable
 from znfs.stores.base import Blob, Folders, Store
 
 log = logging.getLogger(__name__)
@@ -299,9 +300,9 @@ class Hierarchy:
             return node if isinstance(node, Array | Group) else None
 
         return Group(
-            path, self.name(path), meta, version, mtime, lambda: self.children(path), child,
-            at_hand,
-        )
+            path, self.name(path), meta, version, mtime,
+            lambda: list(filter(is_encodable, self.children(path))), child, at_hand,
+        )  # fmt: skip
 
     def _without_documents(
         self, path: str, parent: _Seen | None, denied: Denied | None
@@ -340,6 +341,8 @@ class Hierarchy:
         if parent.node is None:
             return True
         name = path.rsplit("/", 1)[-1]
+        if not is_encodable(name):
+            return True
         if isinstance(parent.node, Array) and _is_chunk_part(parent.node.meta, name):
             return True
         if parent.scope is not None:

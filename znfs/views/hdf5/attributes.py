@@ -141,7 +141,7 @@ def _numbers(values: list[Any] | tuple[Any, ...]) -> np.ndarray[Any, Any] | None
 
 def _message(name: str, value: Any, heap: GlobalHeap) -> Message:
     if isinstance(value, FixedText):
-        data = value.text.encode() + b"\0"
+        data = value.text.encode("utf-8", "surrogateescape") + b"\0"
         kind = datatypes.string(len(data), padding=datatypes.NULL_TERMINATED)
         return messages.attribute(name, kind, (), data, len(data))
     if isinstance(value, ReferenceLists):

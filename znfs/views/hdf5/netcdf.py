@@ -18,6 +18,7 @@ import numpy as np
 
 from znfs.array import Array
 from znfs.meta import ArrayMeta
+from znfs.node import is_encodable
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.attributes import FixedText, ReferenceLists
 from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
@@ -48,9 +49,13 @@ def dimension_names(meta: ArrayMeta) -> tuple[str, ...] | None:
     names = meta.dimension_names if meta.ndim else ()
     if names is None or len(names) != meta.ndim:
         return None
-    if not all(name and name != "." and "/" not in name and "\0" not in name for name in names):
+    if not all(name and _can_be_link(name) for name in names):
         return None
     return tuple(name for name in names if name)
+
+
+def _can_be_link(name: str) -> bool:
+    return name != "." and "/" not in name and "\0" not in name and is_encodable(name)
 
 
 def attach(
