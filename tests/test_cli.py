@@ -374,6 +374,8 @@ def test_mount_table(tmp_path: Path) -> None:
         "42 27 0:39 / /mnt/a\\040b ro,nosuid - fuse.znfs s3://b/x,y\\134z ro,user_id=0\n"
         "43 27 0:40 / /mnt/c rw shared:3 master:1 - fuse.sshfs host: rw\n"
         "44 27 0:41 / /mnt/d ro shared:3 - fuse.znfs none ro\n"
+        "45 27 0:42 / /mnt/\r\f\x85\u2028e rw - tmpfs none rw\n",
+        newline="",
     )
     first, second = mounts.mounts(str(table))
     assert first == mounts.Mount("s3://b/x,y\\z", "/mnt/a b", "0:39", "ro,nosuid")

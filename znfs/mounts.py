@@ -39,7 +39,8 @@ class Mount:
 def mounts(table: str = _MOUNTINFO) -> list[Mount]:
     """Every znfs mount, in the order of the mount table (proc(5))."""
     found = []
-    for line in Path(table).read_text(errors="surrogateescape").splitlines():
+    # Not splitlines(): of all that it takes for the end of a line, the kernel escapes \n alone.
+    for line in filter(None, os.fsdecode(Path(table).read_bytes()).split("\n")):
         fields, _, rest = line.partition(" - ")
         _, _, device, _, mountpoint, options, *_ = fields.split(" ")
         fstype, source, *_ = rest.split(" ")
