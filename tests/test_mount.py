@@ -44,8 +44,8 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mountpoint(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "mount"
+def mountpoint(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    path = tmp_path / getattr(request, "param", "mount")
     path.mkdir()
     yield path
     while any(m.mountpoint == str(path) for m in mounts.mounts()):
@@ -309,6 +309,27 @@ def test_service_manager(store: Path, mountpoint: Path, tmp_path: Path, foregrou
         finally:
             daemon.kill()
             daemon.wait()
+
+
+@pytest.mark.parametrize("mountpoint", ["m\nSTOPPING=1\udcff"], indirect=True)
+def test_paths_that_are_no_utf8_and_hold_a_newline(tmp_path: Path, mountpoint: Path) -> None:
+    store = make_store(tmp_path / "v\udcff.zarr")
+    with notifications(tmp_path) as listener:
+        words, env = command("mount", store, mountpoint, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        ready = listener.recv(4096).decode().splitlines()
+    assert [line.partition("=")[0] for line in ready] == ["READY", "MAINPID", "STATUS"]
+    assert ready[2].endswith("/m\\nSTOPPING=1\\udcff")
+    np.testing.assert_array_equal(np.load(mountpoint / "v\udcff.npy"), VALUES)
+    with open(mountpoint / "v\udcff.npy", "rb"), pytest.raises(MountError, match="busy"):
+        mounts.unmount(str(mountpoint))
+    mounts.unmount(str(mountpoint))
+    done = run("mount", tmp_path / "none\udcff", mountpoint)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "none\\udcff: no Zarr" in done.stderr
+    with znfs.mount(str(store), mountpoint):
+        assert is_mounted(mountpoint)
 
 
 def test_ends_with_its_parent(store: Path, mountpoint: Path) -> None:

@@ -87,6 +87,21 @@ def test_extended_attributes_as_xattr_7_says(store: Path, mount: Mount) -> None:
         os.listxattr(file.parent / "none")
 
 
+def test_what_is_no_utf8_and_holds_a_newline(tmp_path: Path, mount: Mount) -> None:
+    root = tmp_path / "v\nz\udcff.zarr"
+    zarr.create_group(root)
+    (root / "x\udcff.txt").write_bytes(b"x")
+    mounted = mount(root)
+    url = os.getxattr(mounted / "x\udcff.txt", "user.znfs.url")
+    assert url == os.fsencode(root / "x\udcff.txt")
+    with pytest.raises(OSError) as caught:
+        os.getxattr(mounted, b"user.znfs.\xff")
+    assert caught.value.errno == errno.ENODATA
+    about = families((mounted / ".znfs/metrics").read_text())["znfs_mount_info"].samples[0]
+    assert about.labels["source"] == f"{tmp_path}/v\\nz\\udcff.zarr"
+    assert json.loads((mounted / ".znfs/status.json").read_text())["source"] == str(root)
+
+
 def families(text: str) -> dict[str, Any]:
     return {f.name: f for f in text_string_to_metric_families(text)}
 

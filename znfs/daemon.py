@@ -26,6 +26,7 @@ from znfs import logs, mounts, vitals
 from znfs.errors import MountError, StoreError, UsageError, ZnfsError
 from znfs.fuse import Operations, Session, load_binding, mount_options
 from znfs.options import Options
+from znfs.tables import printable
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,8 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
         raise MountError(f"{mountpoint}: the mount does not answer: {why}") from exc
     mounts.raise_read_ahead(mountpoint)
     ready()
-    notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={tree.url} at {mountpoint}")
+    about = printable(f"{tree.url} at {mountpoint}")  # of one line, or it could say other things
+    notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={about}")
     _import_rest()
     inputs = [wake, *([0] if request.stop_on_eof else [])]
     _wait(inputs, tree, operations)
@@ -283,7 +285,7 @@ def leave(code: int) -> None:
 
 def _say(outgoing: int, text: str) -> None:
     try:
-        os.write(outgoing, text.encode())
+        os.write(outgoing, text.encode("utf-8", "backslashreplace"))
     except OSError:
         log.error("%s", text)  # after `ready`: nobody waits any more
 

@@ -20,6 +20,8 @@ from prometheus_client.core import (
     Metric,
 )
 
+from znfs.tables import printable
+
 Status = Mapping[str, Any]
 
 # Name, help, and where the status has it.
@@ -91,7 +93,7 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         status = self._status()
-        about = {"version": status["version"], "source": status["source"]}
+        about = {"version": status["version"], "source": printable(status["source"])}
         yield InfoMetricFamily("znfs_mount", "What is mounted", about)
         for name, meaning, path in _GAUGES:
             if (value := _at(status, path)) is not None:

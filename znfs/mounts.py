@@ -144,7 +144,9 @@ def detach(mountpoint: str, *, lazy: bool) -> None:
     else:
         command = ["umount", *(["-l"] if lazy else []), "--", mountpoint]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="surrogateescape", check=False
+        )
     except OSError as exc:
         raise MountError(f"{mountpoint}: cannot run {command[0]}: {exc.strerror}") from exc
     if done.returncode:

@@ -303,8 +303,10 @@ class Operations:
             return -errno.ENOTSUP
         if not name.startswith(_XATTR):
             return -errno.ENODATA
-        value = self._tree.attributes(_text(raw)).get(name.removeprefix(_XATTR).decode())
-        return -errno.ENODATA if value is None else _fill(out, size, value.encode())
+        value = self._tree.attributes(_text(raw)).get(_text(name.removeprefix(_XATTR)))
+        if value is None:
+            return -errno.ENODATA
+        return _fill(out, size, value.encode("utf-8", "surrogateescape"))
 
     def listxattr(self, raw: bytes, out: Any, size: int) -> int:
         names = (_XATTR + name.encode() + b"\0" for name in self._tree.attributes(_text(raw)))
