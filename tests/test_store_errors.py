@@ -723,6 +723,18 @@ def test_unknown_protocols() -> None:
         opened("dropbox://x")
 
 
+def test_one_thread_for_one_call_of_a_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened("memory://plug")
+    assert store.stat("none") is None  # it is open now
+    begun: list[str] = []
+    start = threading.Thread.start
+    monkeypatch.setattr(
+        threading.Thread, "start", lambda self: (begun.append(self.name), start(self))[1]
+    )
+    assert store.stat("none") is None
+    assert begun == ["znfs-store"]
+
+
 def test_failures_of_a_plugin_are_no_absence(monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec
 

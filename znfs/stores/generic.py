@@ -132,7 +132,7 @@ class FsspecStore:
         """`method` of the file system at the key; `absent` where there is nothing."""
         what = key or self.url
         try:
-            fs, root = self._threads.run(self._open, self._deadline, what)
+            fs, root = self._opened or self._threads.run(self._open, self._deadline, what)
             path = f"{root}/{key}" if key else root or fs.root_marker
             fs.invalidate_cache(path)
             if fs.async_impl and not fs.asynchronous and hasattr(fs, f"_{method}"):
