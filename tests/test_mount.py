@@ -20,7 +20,7 @@ import zarr
 
 import znfs
 from tests.servers.process import free_ports
-from znfs import mounts
+from znfs import api, mounts
 from znfs.errors import MountError
 from znfs.fuse import is_dead
 
@@ -362,6 +362,17 @@ def test_python(store: Path) -> None:
         assert found[0]["cache"]["limit"] == 64 << 20
     assert not path.exists()
     assert not is_mounted(path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_python_clears_the_mount_of_a_daemon_that_cannot(
+    store: Path, mountpoint: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(api, "_STOP_SECONDS", 0.1)
+    with znfs.mount(str(store), mountpoint):
+        os.kill(mounts.status(str(mountpoint))["pid"], number)
+    assert not is_mounted(mountpoint)
+    assert os.listdir(mountpoint) == []
 
 
 def test_python_says_why(tmp_path: Path) -> None:

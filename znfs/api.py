@@ -56,7 +56,7 @@ def mount(source: str, mountpoint: str | Path | None = None, **options: Any) -> 
                 _await(daemon, ready, said)
                 yield path
             finally:
-                _stop(daemon)
+                _stop(daemon, path)
 
 
 def status() -> list[dict[str, Any]]:
@@ -110,7 +110,9 @@ def _await(daemon: subprocess.Popen[bytes], ready: socket.socket, said: Path) ->
     raise MountError(words.removeprefix("znfs mount: ") or "the daemon died before it had mounted")
 
 
-def _stop(daemon: subprocess.Popen[bytes]) -> None:
+def _stop(daemon: subprocess.Popen[bytes], path: Path) -> None:
+    from znfs import mounts
+
     assert daemon.stdin is not None
     daemon.stdin.close()
     try:
@@ -118,3 +120,4 @@ def _stop(daemon: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
+    mounts.clear_dead(str(path))  # one that was killed, here or by others, leaves its mount
