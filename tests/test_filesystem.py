@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import shutil
+import threading
 from pathlib import Path
 
 import fsspec
@@ -16,8 +17,10 @@ import zarr
 
 import znfs
 from tests.faketree import text
-from znfs.errors import NotFound, SourceError, UsageError
-from znfs.filesystem import ZnfsFileSystem, source_of
+from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError
+from znfs.filesystem import ZnfsFileSystem, open_enclosing, source_of
+from znfs.node import Node
+from znfs.tree import Tree
 
 VALUES = np.random.default_rng(1).integers(0, 60000, (12, 40, 50), dtype="uint16")
 
@@ -42,6 +45,38 @@ def test_file_objects(store: Path) -> None:
     with pytest.raises(NotFound):
         tree.open("em/none")
     tree.close()
+
+
+@pytest.mark.parametrize("error", [NotFound, Denied, StoreError, KeyboardInterrupt])
+def test_a_tree_without_the_path_is_closed(
+    store: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    trees: list[Tree] = []
+
+    def resolve(self: Tree, path: str) -> Node:
+        raise error(path)
+
+    def probe(self: Tree) -> None:
+        trees.append(self)
+        look(self)
+
+    def close(self: Tree) -> None:
+        trees.remove(self)
+        end(self)
+
+    look, end = Tree.probe, Tree.close
+    for method in (resolve, probe, close):
+        monkeypatch.setattr(Tree, method.__name__, method)
+    with pytest.raises((error, SourceError)):
+        open_enclosing(f"{store}/em/em.npy", {})
+    assert trees == []
+
+
+def test_options_that_are_wrong_leave_no_thread(store: Path, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(UsageError, match="--manifest"):
+        znfs.open_tree(str(store), manifest="/nonexistent", disk_cache=str(tmp_path / "cache"))
+    assert not set(threading.enumerate()) - before
 
 
 def test_seeks_and_reads() -> None:

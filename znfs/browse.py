@@ -57,7 +57,7 @@ def resolve(tree: Tree, path: str) -> Node:
     """The node at a path as people write it, with or without slashes at its ends."""
     path = path.strip("/")
     try:
-        return tree.resolve("/" + path if path else "")
+        return tree.resolve(path)
     except NotFound as exc:
         raise NotFound(f"{path or '/'}: no such file or directory in {tree.url}") from exc
 

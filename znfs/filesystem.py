@@ -107,7 +107,7 @@ class ZnfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def _resolve(self, path: str) -> Node:
         full = "/".join(p for p in (self._below, path) if p)
         with python_errors(path):
-            return self._tree.resolve("/" + full if full else "")
+            return self._tree.resolve(full)
 
 
 _FSSPEC_OPTIONS = (
@@ -177,7 +177,7 @@ def open_enclosing(source: str, options: Mapping[str, Any]) -> tuple[Tree, str]:
     head, separator, path = source.rpartition("://")
     parts, first = path.split("/"), None
     least = 1 if head in ("", "file") else 2  # a bucket or host alone is no store
-    for count in range(len(parts), max(least, 1) - 1, -1):
+    for count in range(len(parts), least - 1, -1):
         try:
             tree = open_tree(head + separator + "/".join(parts[:count]), **options)
         except (SourceError, NotFound, StoreError) as exc:
@@ -185,9 +185,11 @@ def open_enclosing(source: str, options: Mapping[str, Any]) -> tuple[Tree, str]:
             continue
         below = "/".join(parts[count:])
         try:
-            tree.resolve("/" + below if below else "")
-        except NotFound as exc:
+            tree.resolve(below)
+        except BaseException as exc:
             tree.close()
-            raise first or exc from exc
+            if isinstance(exc, NotFound):
+                raise first or exc from exc
+            raise
         return tree, below
     raise first or SourceError(f"{source}: no store there")

@@ -74,6 +74,7 @@ class Tree:
     def __init__(self, source: str, options: Options) -> None:
         self.options = options
         check(options)
+        manifest = _read_manifest(options.manifest)
         store, info = open_store(source, options)
         self._store = WatchedStore(store, options.deadline)
         self.url = info.url
@@ -94,7 +95,7 @@ class Tree:
             missing_403=options.missing_403,
             string_bytes=options.string_bytes,
             formats=formats,
-            manifest=_read_manifest(options.manifest),
+            manifest=manifest,
             disk=self._disk,
             identity=_identity(self._store.url, options),
         )
