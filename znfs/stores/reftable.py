@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from znfs.errors import SourceError
 from znfs.stores.base import Blob, Entry, Store
 
 _MOST_BYTES = 1 << 30  # a document beyond this is refused
-_RECORDS_KEPT = 64
+_MOST_KEPT = 128 << 20  # bytes of records; one of 100,000 rows takes about 8 MiB
 _MOST_ROWS = 1 << 22  # of a record; writers' default is 100,000
 _COLUMNS = ("path", "offset", "size", "raw")
 _HINT = "pip install 'znfs[parquet]'"
@@ -41,6 +42,7 @@ class Range:
 
 
 Reference = bytes | Range
+Columns = Mapping[str, Any]  # name -> pyarrow.ChunkedArray
 
 
 class Table(Protocol):
@@ -196,7 +198,8 @@ class ParquetTable:
             if key.endswith("/.zarray") and _safe(key)
         }
         self._tree = _Names({k: len(v) for k, v in self._metadata.items()})
-        self._records: LRUCache[tuple[str, int], Any] = LRUCache(_RECORDS_KEPT)
+        self._lock = threading.Lock()
+        self._records: LRUCache[tuple[str, int], Columns | None] = LRUCache(_MOST_KEPT, _nbytes)
 
     def list(self, prefix: str) -> Iterator[Entry]:
         return self._tree.list(prefix)
@@ -213,14 +216,24 @@ class ParquetTable:
         columns = self._record(field, record)
         return None if columns is None else _row(self._document.url, key, columns, row)
 
-    def _record(self, field: str, record: int) -> Any:
+    def _record(self, field: str, record: int) -> Columns | None:
         """The columns of a record; None where none of its chunks is stored."""
         at = (field, record)
-        if at not in self._records:
-            key = f"{field}/refs.{record}.parq"
-            blob = self._document.get(key, 0, _MOST_BYTES + 1)
-            self._records[at] = None if blob is None else _read_parquet(key, blob)
-        return self._records[at]
+        with self._lock:
+            if at in self._records:
+                return self._records[at]
+        key = f"{field}/refs.{record}.parq"
+        blob = self._document.get(key, 0, _MOST_BYTES + 1)
+        columns = None if blob is None else _read_parquet(key, blob)
+        with self._lock:
+            self._records[at] = columns
+        return columns
+
+
+def _nbytes(columns: Columns | None) -> int:
+    """What a record counts against _MOST_KEPT; a larger one is kept alone."""
+    arrow = 0 if columns is None else sum(column.nbytes for column in columns.values())
+    return min(_MOST_KEPT, 512 + arrow)
 
 
 def _grid(document: Any) -> tuple[int, ...] | None:
@@ -248,7 +261,7 @@ def _number(name: str, grid: tuple[int, ...]) -> int | None:
     return sum(i * prod(grid[k + 1 :]) for k, i in enumerate(index))
 
 
-def _read_parquet(key: str, blob: Blob) -> Mapping[str, Any]:
+def _read_parquet(key: str, blob: Blob) -> Columns:
     """The columns of a record, by pyarrow: fastparquet crashes the process on damaged files."""
     try:
         import pyarrow
@@ -268,7 +281,7 @@ def _read_parquet(key: str, blob: Blob) -> Mapping[str, Any]:
         raise SourceError(f"{key}: no Parquet file of references: {error}") from error
 
 
-def _row(url: str, key: str, columns: Mapping[str, Any], row: int) -> Reference | None:
+def _row(url: str, key: str, columns: Columns, row: int) -> Reference | None:
     def value(column: str) -> Any:
         cells = columns.get(column)
         return None if cells is None or row >= len(cells) else cells[row].as_py()
