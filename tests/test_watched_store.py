@@ -119,6 +119,26 @@ def test_while_one_tries_the_others_do_not_wait(clock):
     assert refused == ["a"]
 
 
+def test_one_that_tries_with_little_time_left_keeps_others_from_trying_no_longer(clock):
+    inner = MemoryStore({"a": b"1"})
+    store = WatchedStore(inner, 30)
+    inner.fail = Hanging(clock)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="timed out"):
+            store.get("a")
+    clock.now += 3
+    try:
+        deadline.begin(0.5)
+        with pytest.raises(StoreError, match="timed out"):
+            store.get("a")
+    finally:
+        deadline.begin(inf)
+    inner.fail = lambda key: None
+    clock.now += 3
+    assert store.get("a").data == b"1"
+    assert store.status()["answering"]
+
+
 def test_a_chunk_that_a_store_hangs_on_takes_no_other_with_it(clock):
     """Contract: EIO for exactly the reads that need it."""
     inner = MemoryStore({"a": b"1", "b": b"2"})

@@ -124,7 +124,7 @@ class WatchedStore:
             if time.monotonic() < self._retry_at:
                 self._errors["spared"] += 1
                 raise StoreError(f"{self.url} does not answer: {self._silent}")
-            self._retry_at = time.monotonic() + self._seconds + _REST_SECONDS
+            self._retry_at = time.monotonic() + given + _REST_SECONDS
             return given
 
     def heard(self) -> None:
