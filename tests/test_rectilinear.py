@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import threading
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,24 @@ def test_each_chunk_is_fetched_once_for_all_the_blocks_that_need_it(far: bool) -
     assert {k: n for k, n in store.gets.items() if k.startswith("c/")} == dict.fromkeys(
         (k for k in store.objects if k.startswith("c/")), 1
     )
+
+
+def test_the_chunks_of_a_block_are_fetched_side_by_side() -> None:
+    store = MemoryStore(stored() | {
+        "zarr.json": json.dumps(document(rectilinear(*SPELLED))).encode()})  # fmt: skip
+    cache = BlockCache(1 << 20, 4, far=True)
+    hierarchy = Hierarchy(store, cache, root_name="a", ttl=60.0)
+    array = hierarchy.node("")
+    assert isinstance(array, Array)
+    together = threading.Barrier(4, timeout=20)  # of the first block's chunks each waits for all
+
+    def wait(key: str) -> None:
+        together.wait()
+
+    store.fail = wait
+    np.testing.assert_array_equal(array.block((0, 0, 0)), DATA[:3, :4, :3])
+    cache.close()
+    hierarchy.close()
 
 
 def test_chunks_that_are_done_with_are_the_first_to_go() -> None:

@@ -61,7 +61,7 @@ class Assembly:
             range(e.at(a), e.at(b - 1) + 1) for e, a, b in zip(meta.edges, lo, hi, strict=True)
         ]
         if self._cache.far:
-            self._cache.prefetch(self._costs(islice(product(*axes), 1, _AHEAD)), self._load_many)
+            self._prefetch(islice(product(*axes), 1, _AHEAD))
         out: Block | None = None
         for number in product(*axes):
             spans = [e.span(n) for e, n in zip(meta.edges, number, strict=True)]
@@ -89,15 +89,23 @@ class Assembly:
 
         C order, little-endian, read-only, of `meta.stored_shape(index)`. Raises as `Array.load`.
         """
-        (key, nbytes), = self._costs([index])
+        key, nbytes = self._cost(index)
         return self._cache.get(key, nbytes, lambda: self._load(index))  # type: ignore[no-any-return]
 
     def _key(self, index: Index) -> Any:
         return self._identity, "stored", index
 
-    def _costs(self, indexes: Iterator[Index] | Sequence[Index]) -> list[tuple[Any, int]]:
-        itemsize = self._meta.dtype.itemsize
-        return [(self._key(i), prod(self._meta.stored_shape(i)) * itemsize) for i in indexes]
+    def _cost(self, index: Index) -> tuple[Any, int]:
+        """A stored chunk as the cache knows it: its key, and the bytes it decodes to."""
+        nbytes = prod(self._meta.stored_shape(index)) * self._meta.dtype.itemsize
+        return self._key(index), nbytes
+
+    def _prefetch(self, indexes: Iterator[Index]) -> None:
+        """Begin loading stored chunks, as long as there is room: each by itself, for what is asked
+        for together is loaded one after another."""
+        for index in indexes:
+            if not self._cache.prefetch([self._cost(index)], self._load_many):
+                return
 
     def _load_many(self, keys: Sequence[Any]) -> Iterator[tuple[Any, Block | None]]:
         for key in keys:
