@@ -16,6 +16,7 @@ from znfs.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered
 from znfs.hierarchy import Hierarchy, Prefix, Unreadable
+from znfs.hierarchy.listings import Listings
 from znfs.stores.base import Store
 from znfs.stores.watched import WatchedStore
 
@@ -483,6 +484,36 @@ def test_a_listing_that_takes_too_long_is_there_next_time(store):
     assert h.listing("").prefixes
     assert asked == [""]
     h.close()
+
+
+class Watching:
+    """In place of a lock: `look` is called whenever it is let go of."""
+
+    def __init__(self, look) -> None:
+        self._look = look
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._look()
+        self._lock.release()
+
+
+def test_a_listing_is_under_way_until_it_is_known(store):
+    """Else who comes in between takes it anew."""
+    listings, found = Listings(store, 60.0), []
+
+    def look() -> None:
+        found.append(bool(listings._under_way) or "" in listings._known)
+
+    listings._lock = Watching(look)
+    assert listings.of("").prefixes
+    assert listings.of("").prefixes
+    assert found == [True] * 3  # begun, ended, asked for again
+    assert not listings._under_way
+    listings.close()
 
 
 def test_an_absent_chunk_and_its_confirmation_have_one_deadline(store, clock, monkeypatch):

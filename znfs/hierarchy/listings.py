@@ -84,21 +84,25 @@ class Listings:
 
     def _list(self, path: str, generation: int) -> Listing | None:
         began = time.monotonic()
-        listing = None
         try:
-            entries: list[Entry] = list(self._store.list(path))
-            prefixes = sorted({e.name for e in entries if e.is_prefix})
-            listing = Listing(
-                tuple(prefixes), {e.name: e.size for e in entries if not e.is_prefix}
-            )
-        except NotListable:
-            pass
-        finally:
+            listing = self._ask(path)
+        except BaseException:
             with self._lock:
                 self._under_way.pop((path, generation), None)
+            raise
         ended = time.monotonic()
+        # At once, so that nobody finds it neither under way nor known, and takes it anew.
         with self._lock:
+            self._under_way.pop((path, generation), None)
             # A long listing is not repeated as often: at most a tenth of the time goes to it.
             if generation == self._generation:
                 self._known[path] = ended + max(self._ttl, 10 * (ended - began)), listing
         return listing
+
+    def _ask(self, path: str) -> Listing | None:
+        try:
+            entries: list[Entry] = list(self._store.list(path))
+        except NotListable:
+            return None
+        prefixes = sorted({e.name for e in entries if e.is_prefix})
+        return Listing(tuple(prefixes), {e.name: e.size for e in entries if not e.is_prefix})
