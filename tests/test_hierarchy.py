@@ -486,6 +486,35 @@ def test_a_listing_that_takes_too_long_is_there_next_time(store):
     h.close()
 
 
+def test_a_look_that_hangs_keeps_no_other_path_waiting(store):
+    hung, go = threading.Event(), threading.Event()
+    others = {f"b{i}": array_v3() for i in range(200)}
+    store.objects.update({f"{name}/zarr.json": data for name, data in others.items()})
+    h = hierarchy(store, ttl=60.0)
+    assert isinstance(h.node(""), Group)
+
+    def hang(key: str) -> None:
+        if key == "a/zarr.json":
+            hung.set()
+            go.wait(60)
+
+    store.fail = hang
+    looking = threading.Thread(target=h.node, args=("a",))
+    looking.start()
+    assert hung.wait(60)
+    deadline.begin(1.0)
+    try:
+        assert all(isinstance(h.node(name), Array) for name in others)
+        with pytest.raises(StoreError, match="another look at it"):
+            h.node("a")
+    finally:
+        deadline.begin(inf)
+        go.set()
+        looking.join()
+    assert not h._looking  # of paths that nobody looks at there are no locks
+    h.close()
+
+
 class Watching:
     """In place of a lock: `look` is called whenever it is let go of."""
 

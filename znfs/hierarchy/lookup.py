@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from posixpath import normpath
+from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
@@ -108,7 +109,8 @@ class Hierarchy:
         self._documents = Documents(store, formats)
         self._failed: LRUCache[str, _Failure] = LRUCache(maxsize=1024)
         self._lock = threading.Lock()
-        self._looking = [threading.RLock() for _ in range(64)]
+        # Who looks at a path, and who waits for that, has its lock; when nobody has, it goes.
+        self._looking: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._generation = 0
         self._tier = None if disk is None else disk.of_store(self._identity)
 
@@ -176,7 +178,9 @@ class Hierarchy:
             return seen
         # Above before below, and without holding this path's lock: locks never nest downwards.
         parent = self._look(_parent(path), since) if path else None
-        lock, wait = self._looking[hash(path) % len(self._looking)], deadline.wait()
+        with self._lock:
+            lock = self._looking.setdefault(path, threading.Lock())
+        wait = deadline.wait()
         if not lock.acquire(timeout=-1 if wait is None else wait):
             if seen is not None and seen.node is not None and since is None:
                 return seen
