@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from posixpath import normpath
 from weakref import WeakValueDictionary
@@ -41,14 +42,21 @@ _CONFIRM_SECONDS = 1.0
 
 @dataclass
 class _Seen:
-    node: HierarchyNode | None
-    checked: float  # when the look at the store that showed this began
-    until: float = 0.0  # when the next one is due: `ttl` after this one ended
+    """What a look at a path showed; times are monotonic seconds.
+
+    It stands until `until`, `ttl` after the look ended; for who asks for no older look, if it
+    `checked` late enough. If the store did not answer when it was to be checked again, it is used
+    nevertheless until it is no longer `excused` (HTTP: stale-if-error).
+    """
+
+    node: HierarchyNode | None  # None: there is nothing
+    checked: float  # when the look began, or the older one at the metadata that it is taken from
+    until: float = 0.0
+    excused: float = 0.0
     scope: Group | None = None  # nearest group, this node or above it, with consolidated metadata
-    documents: tuple[str, ...] = ()
-    stamps: tuple[tuple[str, str], ...] = ()  # keys and versions of its own documents
-    excused: float = 0.0  # until when it need not be checked: the store did not answer just now
     above: _Seen | None = None  # what was seen above it, which the LRU may have dropped
+    documents: tuple[str, ...] = ()  # names of those that make the node
+    stamps: tuple[tuple[str, str], ...] = ()  # keys and versions of its own documents
 
 
 @dataclass(frozen=True)
@@ -178,51 +186,58 @@ class Hierarchy:
             return seen
         # Above before below, and without holding this path's lock: locks never nest downwards.
         parent = self._look(_parent(path), since) if path else None
-        with self._lock:
-            lock = self._looking.setdefault(path, threading.Lock())
-        wait = deadline.wait()
-        if not lock.acquire(timeout=-1 if wait is None else wait):
-            if seen is not None and seen.node is not None and since is None:
-                return seen
-            raise StoreError(f"{path}: another look at it did not end in time")
-        try:
+        with self._turn(path) as is_ours:
+            if not is_ours:
+                if (known := _known(seen, since)) is not None:
+                    return known
+                raise StoreError(f"{path}: another look at it did not end in time")
             with self._lock:
-                seen = self._seen.get(path)
-                failure = self._failed.get(path)
+                seen, failure = self._seen.get(path), self._failed.get(path)
             if seen is not None and self._is_fresh(seen, since):
                 return seen
-            began = time.monotonic()
-            known = seen if seen is not None and seen.node is not None and since is None else None
-            if failure is not None and failure.stands(arrived, began):
-                if known is None:
-                    raise failure.error.with_traceback(None)  # else it grows with every raise
-                return replace(known, excused=failure.until)
-            if known is not None and parent is not None and parent.excused > began:
-                # Who reads below a node that cannot be checked waits for that once, not at every
-                # level of the path.
-                return replace(known, excused=parent.excused)
-            try:
-                fresh = self._read(path, parent, seen, began)
-                # What is taken from above is only as fresh as that.
-                source = parent if parent is not None and fresh.checked < began else None
-                until = time.monotonic() + self._ttl if source is None else source.until
-                fresh = replace(fresh, until=until)
-            except (StoreError, Denied) as error:
-                ended = time.monotonic()
-                if known is None:
-                    until = ended + min(self._ttl, ended - began)
-                    with self._lock:
-                        self._failed[path] = _Failure(error, ended, until)
-                    raise
-                log.warning("%s: metadata cannot be checked, what is known stays: %s", path, error)
-                fresh = replace(known, excused=ended + max(self._ttl, ended - began))
+            known = _known(seen, since)
+            if (spared := _spared(known, failure, parent, arrived)) is not None:
+                return spared
+            fresh = self._read_or_excuse(path, parent, seen, known)
             with self._lock:
                 if generation == self._generation:
                     self._seen[path] = fresh
                     return fresh
-        finally:
-            lock.release()
         return self._look(path, since)  # a refresh came between: what was read may be half of each
+
+    @contextmanager
+    def _turn(self, path: str) -> Iterator[bool]:
+        """With this thread the only one that looks at `path`; False if others took too long."""
+        with self._lock:
+            lock = self._looking.setdefault(path, threading.Lock())
+        wait = deadline.wait()
+        is_ours = lock.acquire(timeout=-1 if wait is None else wait)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                lock.release()
+
+    def _read_or_excuse(
+        self, path: str, parent: _Seen | None, seen: _Seen | None, known: _Seen | None
+    ) -> _Seen:
+        """What is at `path` now; if that cannot be read, what is `known`, or the error."""
+        began = time.monotonic()
+        try:
+            fresh = self._read(path, parent, seen, began)
+        except (StoreError, Denied) as error:
+            ended = time.monotonic()
+            if known is None:
+                until = ended + min(self._ttl, ended - began)
+                with self._lock:
+                    self._failed[path] = _Failure(error, ended, until)
+                raise
+            log.warning("%s: metadata cannot be checked, what is known stays: %s", path, error)
+            return replace(known, excused=ended + max(self._ttl, ended - began))
+        # What is taken from above is only as fresh as that.
+        source = parent if parent is not None and fresh.checked < began else None
+        until = time.monotonic() + self._ttl if source is None else source.until
+        return replace(fresh, until=until)
 
     def _is_fresh(self, seen: _Seen, since: float | None) -> bool:
         if since is not None:
@@ -440,7 +455,31 @@ class Hierarchy:
             self.cache.forget(key)
             raise Stale(f"{own[0]}: gone, though the consolidated metadata lists it")
 
+
 _OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray"})
+
+
+def _known(seen: _Seen | None, since: float | None) -> _Seen | None:
+    """What may stand in for a look that fails: a node, unless one seen since then is asked for."""
+    return seen if seen is not None and seen.node is not None and since is None else None
+
+
+def _spared(
+    known: _Seen | None, failure: _Failure | None, parent: _Seen | None, arrived: float
+) -> _Seen | None:
+    """What is known, if the store did not answer just now and is not to be asked again. Raises the
+    error that it gave then, if nothing is."""
+    now = time.monotonic()
+    if failure is not None and failure.stands(arrived, now):
+        if known is None:
+            raise failure.error.with_traceback(None)  # else it grows with every raise
+        return replace(known, excused=failure.until)
+    if known is not None and parent is not None and parent.excused > now:
+        # Who reads below a node that cannot be checked waits for that once, not at every level of
+        # the path.
+        return replace(known, excused=parent.excused)
+    return None
+
 
 def _inherited(path: str, above: _Seen | None) -> _Inherited:
     """What a group above says of this array (OME-Zarr `multiscales` and `omero`)."""
