@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.server
 import json
@@ -528,6 +529,7 @@ class Odd:
     """A web server that answers each path in its own wrong or unusual way."""
 
     BODY = b"0123456789"
+    LONG = BODY * 100_000
 
     def __init__(self) -> None:
         self.seen: list[dict[str, str]] = []
@@ -555,6 +557,12 @@ class Odd:
                 self.end_headers()
                 if self.command == "HEAD":
                     return
+                if "X-Endless" in headers:
+                    with contextlib.suppress(OSError):  # the client has enough
+                        while True:
+                            self.wfile.write(b"%x\r\n%s\r\n" % (len(odd.LONG), odd.LONG))
+                    self.close_connection = True
+                    return
                 if headers.get("Transfer-Encoding") == "chunked":
                     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
                 self.wfile.write(body)
@@ -571,12 +579,20 @@ class Odd:
         body, tag = self.BODY, {"ETag": '"a"'}
         part = {**tag, "Content-Range": "bytes 2-4/10"}
         packed = {**tag, "Content-Encoding": "gzip"}
+        endless = {"Transfer-Encoding": "chunked", "X-Endless": "1"}
         answers: dict[str, tuple[int, dict[str, str], bytes]] = {
             "plain": (206, part, body[2:5]) if wanted == "bytes=2-4" else (200, tag, body),
             "no-tag": (200, {}, body),
             "old": (200, {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}, body),
             "chunked": (200, {**tag, "Transfer-Encoding": "chunked"}, body),
             "ignores-range": (200, tag, body),
+            "long-chunked": (200, {"Transfer-Encoding": "chunked"}, self.LONG * 5),
+            "endless": (200, endless, b""),
+            "endless-part": (206, {**part, **endless}, b""),
+            "endless-packed": (200, {**packed, **endless}, b""),
+            "odd-length": (200, {**tag, "X-Length": "\u00b2"}, body),
+            "long-length": (200, {**tag, "X-Length": "9" * 5000}, body),
+            "long-range": (206, {**tag, "Content-Range": f"bytes 2-4/{'9' * 5000}"}, body[2:5]),
             "other-range": (206, {**tag, "Content-Range": "bytes 0-4/10"}, body[:5]),
             "short-part": (206, part, body[2:4]),
             "long-part": (206, part, body[2:7]),
@@ -646,7 +662,7 @@ def test_odd_answers_stat(odd: Odd, key: str) -> None:
     "key",
     ["other-range", "short-part", "long-part", "no-content-range", "short-of-unknown",
      "method", "teapot", "too-many", "badly-packed", "brotli", "packed-part", "refuses-range",
-     "loop"],
+     "loop", "long-range"],
 )
 def test_odd_answers_that_are_wrong(odd: Odd, key: str) -> None:
     store = opened(odd.url(""))
@@ -663,6 +679,46 @@ def test_a_body_shorter_than_promised(odd: Odd) -> None:
         store.get("cut")
     with pytest.raises(StoreError):
         store.get("cut", 5, 15)
+
+
+@pytest.mark.parametrize(
+    ("key", "start", "stop"),
+    [("endless", 0, None), ("endless", -3, None), ("endless", 3_000_000, 3_000_003),
+     ("endless-part", 2, 5), ("endless-packed", 0, None)],
+)
+def test_a_body_without_end_is_no_more_kept_than_so_far(
+    odd: Odd, key: str, start: int, stop: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("znfs.stores.httpclient.MOST_WHOLE", 2_000_000)
+    store = opened(odd.url(""), deadline=60.0)
+    with pytest.raises(StoreError, match="too much") as caught:
+        store.get(key, start, stop)
+    assert key in checked(caught)
+
+
+def test_of_a_long_body_no_more_is_kept_than_asked_for(
+    odd: Odd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though all of it has to be read: its size, not told before, is part of its version."""
+    monkeypatch.setattr("znfs.stores.httpclient.MOST_WHOLE", 2_000_000)
+    store = opened(odd.url(""))
+    blob = store.get("long-chunked", 2, 5)
+    assert blob is not None
+    assert bytes(blob.data) == b"234"
+    assert blob.version == "-5000000"
+    assert store.get("long-chunked", 1_000_001, 1_000_003, if_match=blob.version)
+    found = store.stat("long-chunked")
+    assert found is not None
+    assert (found.size, found.version) == (5_000_000, "-5000000")
+
+
+@pytest.mark.parametrize("key", ["odd-length", "long-length"])
+def test_a_length_that_is_no_number(odd: Odd, key: str) -> None:
+    """The body then ends with the connection."""
+    store = opened(odd.url(""))
+    blob = store.get(key, 2, 5)
+    assert blob is not None
+    assert bytes(blob.data) == b"234"
 
 
 def test_odd_answers_that_are_absence(odd: Odd) -> None:

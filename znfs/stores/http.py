@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import threading
 import zlib
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from znfs.options import Options
 from znfs.stores.autoindex import entries
 from znfs.stores.base import Blob, Entry, Stat
 from znfs.stores.httpclient import Answer, HttpClient
-from znfs.stores.ranges import check, empty, matching, resolve
+from znfs.stores.ranges import check, content_range, empty, matching, resolve
 from znfs.stores.trust import Budget
 from znfs.stores.urls import Location, redact
 
@@ -23,7 +22,6 @@ _CONCURRENCY = 64
 _ABSENT = frozenset({404, 410})
 _DENIED = frozenset({401, 403})
 _NO_LISTING = frozenset({400, 401, 403, 405, 406, 501})
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _DECODED_LIMIT = 1 << 31
 _OPTIONS = ("username", "password", "token", "cookie")
 # In a path, what need not be quoted (RFC 3986, 3.3).
@@ -54,7 +52,7 @@ class HttpStore:
             return None
         if stop is not None and 0 <= start >= stop:
             return empty(key, self.stat(key), start, stop, if_match)
-        answer = self._fetch(key, range_=_range(start, stop), limit=stop if start >= 0 else None)
+        answer = self._fetch(key, start=start, stop=stop)
         if self._absent(key, answer):
             return None
         if answer.status == 416:
@@ -62,19 +60,19 @@ class HttpStore:
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             return self._decoded(key, start, stop, if_match)
         if answer.status == 206:
-            found = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            found = content_range(answer.headers.get("Content-Range", ""))
             if not found:
                 raise StoreError(f"{key}: a part without Content-Range")
-            lo, hi = int(found[1]), int(found[2]) + 1
-            if found[3] == "*" and hi - lo != (-start if start < 0 else (stop or 0) - start):
+            lo, hi, total = found
+            if total is None and hi - lo != (-start if start < 0 else (stop or 0) - start):
                 # Whether the object ends there, or the server stopped, is not known.
                 raise StoreError(f"{key}: a part that is too short, of an object of unknown size")
-            if found[3] == "*" and "ETag" not in answer.headers:
+            if total is None and "ETag" not in answer.headers:
                 raise StoreError(f"{key}: a part without the object's size or ETag")
-            size = hi if found[3] == "*" else int(found[3])
+            size = hi if total is None else total
             data = answer.data
         else:
-            size = len(answer.data) if answer.length is None else answer.length
+            size = len(answer.data) if answer.size is None else answer.size
             lo, hi = resolve(start, stop, size)
             data = answer.data[lo:hi]
         check(key, data, start, stop, lo, hi, size)
@@ -86,10 +84,10 @@ class HttpStore:
         if self._heads:
             answer = self._fetch(key, "HEAD")
             plain = "Content-Encoding" not in answer.headers
-            if answer.status == 200 and answer.length is not None and plain:
+            if answer.status == 200 and answer.size is not None and plain:
                 if self._absent(key, answer):
                     return None
-                return Stat(answer.length, _version(answer, answer.length), _mtime(answer))
+                return Stat(answer.size, _version(answer, answer.size), _mtime(answer))
             if answer.status in _ABSENT:
                 return None
         return self._stat_by_get(key)
@@ -120,14 +118,14 @@ class HttpStore:
 
     def _stat_by_get(self, key: str) -> Stat | None:
         """For servers that refuse HEAD, or do not tell the size with it."""
-        answer = self._fetch(key, range_="bytes=0-0", limit=1)
+        answer = self._fetch(key, stop=1)
         if self._absent(key, answer):
             return None
-        found = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d+)", answer.headers.get("Content-Range", ""))
-        size = int(found[1]) if found and answer.status in (206, 416) else None
-        if answer.status == 200:
-            size = answer.length
-        if size is None or "Content-Encoding" in answer.headers or answer.status == 416:
+        size = answer.size if answer.status == 200 else None
+        if answer.status == 206:
+            found = content_range(answer.headers.get("Content-Range", ""))
+            size = found[2] if found else None
+        if size is None or "Content-Encoding" in answer.headers:
             # Only the whole object tells; a 416 (of an empty one) need not name its version.
             blob = self.get(key)
             return None if blob is None else Stat(len(blob.data), blob.version, blob.mtime)
@@ -181,7 +179,7 @@ class HttpStore:
         return False
 
     def _fetch(
-        self, key: str, method: str = "GET", range_: str = "", limit: int | None = None,
+        self, key: str, method: str = "GET", start: int = 0, stop: int | None = None,
         folder: bool = False,
     ) -> Answer:
         url = f"{self._base}/{quote(key, _SAFE, errors='surrogateescape')}" if key else self._base
@@ -191,7 +189,7 @@ class HttpStore:
             if self._client is None:
                 self._client = HttpClient(self._base, self._headers, self._budget)
             client = self._client
-        return client.fetch(key or self.url, url + self._query, method, range_, limit)
+        return client.fetch(key or self.url, url + self._query, method, start, stop)
 
 
 def _headers(location: Location, options: Options) -> dict[str, str]:
@@ -215,14 +213,6 @@ def _headers(location: Location, options: Options) -> dict[str, str]:
 def _valid(key: str) -> bool:
     """Clients resolve dot segments themselves: such a key would leave the root."""
     return all(segment not in (".", "..") for segment in key.split("/"))
-
-
-def _range(start: int, stop: int | None) -> str:
-    if start < 0:
-        return f"bytes={start}"
-    if stop is not None:
-        return f"bytes={start}-{stop - 1}"
-    return f"bytes={start}-" if start else ""
 
 
 def _version(answer: Answer, size: int) -> str:

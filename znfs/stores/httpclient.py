@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from znfs import deadline
 from znfs.errors import StoreError, Unanswered, UsageError
+from znfs.stores.ranges import MOST_WHOLE, content_length
 from znfs.stores.trust import Budget, ca_file
 
 if TYPE_CHECKING:
@@ -36,13 +37,8 @@ class Answer:
     reason: str
     headers: Mapping[str, str]  # names in any case
     data: bytes
+    size: int | None  # of the body, kept or not; None after a HEAD that did not tell
     url: str
-
-    @property
-    def length(self) -> int | None:
-        """Content-Length, or None."""
-        text = self.headers.get("Content-Length", "")
-        return int(text) if text.isascii() and text.isdigit() else None
 
     @property
     def cause(self) -> str:
@@ -79,12 +75,14 @@ class HttpClient:
         return bounded(urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context))
 
     def fetch(
-        self, key: str, url: str, method: str = "GET", range_: str = "", limit: int | None = None
+        self, key: str, url: str, method: str = "GET", start: int = 0, stop: int | None = None
     ) -> Answer:
-        """The answer to one request; any status but those that pass and are retried until the
-        deadline. Of a body that begins at byte 0, at most about `limit` bytes are read.
+        """The answer to one request for bytes [start, stop), as Store.get counts them; any status
+        but those that pass and are retried until the deadline.
 
-        Raises StoreError.
+        A server that ignores the range sends the body from byte 0 on: of it little more than
+        `stop` bytes are kept, and no more read if its size is told. Raises StoreError; also where
+        more than MOST_WHOLE would be kept, and that was not asked for.
         """
         from urllib3.exceptions import HTTPError
 
@@ -94,7 +92,7 @@ class HttpClient:
         while True:
             wait = pause * random.uniform(0.5, 1.0)
             try:
-                answer = self._attempt(url, method, range_, limit, budget)
+                answer = self._attempt(key, url, method, start, stop, budget)
                 if answer.status not in _RETRIED:
                     return answer
                 cause, failure = answer.cause, None
@@ -110,11 +108,12 @@ class HttpClient:
             pause = min(2 * pause, budget.retry / 8)
 
     def _attempt(
-        self, url: str, method: str, range_: str, limit: int | None, budget: Budget
+        self, key: str, url: str, method: str, start: int, stop: int | None, budget: Budget
     ) -> Answer:
         from urllib3 import Retry, Timeout
 
         over = time.monotonic() + budget.attempt
+        range_ = _range(start, stop)
         headers = {**self._headers, "Range": range_} if range_ else self._headers
         response = self._pool.request(
             method,
@@ -129,16 +128,19 @@ class HttpClient:
             decode_content=False,
         )
         try:
-            # Only an answer that ignored the range begins at 0, and may be cut if its size is said.
-            sized = response.status == 200 and "Content-Length" in response.headers
-            cut = limit if sized else None
-            data = b"" if method == "HEAD" else _body(response, over, cut)
+            if method == "HEAD":
+                data, size = b"", content_length(response.headers.get("Content-Length", ""))
+            else:
+                # Only an answer that ignored the range begins at 0, and may be cut.
+                cut = stop if response.status == 200 and start >= 0 else None
+                most = max(MOST_WHOLE, -start if stop is None else stop - start)
+                data, size = _body(key, response, over, cut, most)
         except BaseException:
             response.close()  # what is left of the body must not be the next answer
             raise
         response.release_conn()
         return Answer(
-            response.status, response.reason or "", response.headers, data,
+            response.status, response.reason or "", response.headers, data, size,
             urljoin(url, response.geturl() or url),
         )
 
@@ -146,22 +148,40 @@ class HttpClient:
         self._pool.clear()
 
 
-def _body(response: BaseHTTPResponse, over: float, limit: int | None) -> bytes:
-    """The body, whole or its first `limit` bytes and some. Raises OSError when it breaks off."""
+def _range(start: int, stop: int | None) -> str:
+    if start < 0:
+        return f"bytes={start}"
+    if stop is not None:
+        return f"bytes={start}-{stop - 1}"
+    return f"bytes={start}-" if start else ""
+
+
+def _body(
+    key: str, response: BaseHTTPResponse, over: float, cut: int | None, most: int
+) -> tuple[bytes, int]:
+    """The body, whole or its first `cut` bytes and some, and its size.
+
+    What follows of a body whose size was not told is read, so that it is known, and not kept.
+    Raises OSError when it breaks off, StoreError where more than `most` bytes would be kept.
+    """
+    promised = content_length(response.headers.get("Content-Length", ""))
     pieces: list[bytes] = []
-    have = 0
+    have = kept = 0
     while piece := response.read1(_PIECE, decode_content=False):
-        pieces.append(piece)
         have += len(piece)
-        if limit is not None and have >= limit:
+        if cut is None or kept < cut:
+            if kept >= most:
+                raise StoreError(f"{key}: the server sends too much, more than {most} bytes")
+            pieces.append(piece)
+            kept += len(piece)
+        if cut is not None and promised is not None and have >= cut:
             response.close()
-            return b"".join(pieces)
+            return b"".join(pieces), promised
         if time.monotonic() > over:
             raise TimeoutError("the answer took too long")
-    promised = response.headers.get("Content-Length", "")
-    if promised.isdigit() and int(promised) != have:
+    if promised is not None and promised != have:
         raise ConnectionError(f"the answer broke off after {have} of {promised} bytes")
-    return b"".join(pieces)
+    return b"".join(pieces), have
 
 
 def _hopeless(error: Exception | None) -> bool:

@@ -13,7 +13,7 @@ from znfs import deadline
 from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered, ZnfsError
 from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
-from znfs.stores.ranges import check, empty, matching, resolve
+from znfs.stores.ranges import MOST_WHOLE, check, empty, matching, resolve
 from znfs.stores.urls import redact
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ _BREAKS = {
     "error sending request": "the connection broke",
     "request or response body error": "the answer broke off",
 }
-_MOST_WHOLE = 1 << 30  # bytes read for the sake of a part
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_LISTABLE = frozenset({401, 403, 405, 501})
 _DENIED = frozenset({401, 403})
@@ -168,7 +167,7 @@ class ObjectStore:
     ) -> Blob | None:
         """A range cut from the whole object, for servers that know no ranges."""
         stat = self.stat(key)
-        if stat is not None and stat.size > _MOST_WHOLE:
+        if stat is not None and stat.size > MOST_WHOLE:
             raise StoreError(f"{key}: of {stat.size} bytes, and the server sends no parts of it")
         whole = self.get(key, if_match=if_match)
         if whole is None:

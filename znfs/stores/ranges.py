@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 from znfs.errors import Stale, StoreError
 from znfs.stores.base import Blob, Stat
+
+MOST_WHOLE = 1 << 30  # bytes read for the sake of a part
+# RFC 9110: ASCII digits. `\d` has others, and int() refuses 4,300 of them.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+
+
+def content_length(text: str) -> int | None:
+    """The number that a Content-Length says; None if it is none."""
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def content_range(text: str) -> tuple[int, int, int | None] | None:
+    """The bytes [lo, hi) and the object's size (None: not told) that a Content-Range says; None if
+    it is none of a part."""
+    found = _CONTENT_RANGE.fullmatch(text)
+    if found is None:
+        return None
+    return int(found[1]), int(found[2]) + 1, None if found[3] == "*" else int(found[3])
 
 
 def resolve(start: int, stop: int | None, size: int) -> tuple[int, int]:
