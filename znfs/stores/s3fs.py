@@ -6,7 +6,6 @@ Its calls go to S3's own operations: s3fs's file methods give neither an ETag no
 from __future__ import annotations
 
 import inspect
-import re
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -24,7 +23,7 @@ from znfs.options import Options
 from znfs.stores import cloud
 from znfs.stores.base import Blob, Entry, Stat
 from znfs.stores.calls import run_async
-from znfs.stores.ranges import check, empty, matching, resolve
+from znfs.stores.ranges import check, content_range, empty, matching, resolve
 from znfs.stores.urls import Location, redact
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ T = TypeVar("T")
 _CONCURRENCY = 64
 _ATTEMPTS = 3  # at a body that breaks off
 _NOBODY_THERE = frozenset({502, 503, 504})
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 class S3fsStore:
@@ -70,9 +68,11 @@ class S3fsStore:
             return None
         except _OutOfRange:
             return empty(key, self.stat(key), start, stop, if_match)
-        found = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
-        if found:
-            lo, hi, size = int(found[1]), int(found[2]) + 1, int(found[3])
+        if "ContentRange" in answer:
+            found = content_range(answer["ContentRange"])
+            if not found or found[2] is None:
+                raise StoreError(f"{key}: a part of which is not told where it is")
+            lo, hi, size = found[0], found[1], found[2]
         else:
             size = len(data)
             lo, hi = resolve(start, stop, size)
