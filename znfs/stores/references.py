@@ -8,21 +8,26 @@ and credentials. fsspec's own ReferenceFileSystem tells no version of a target.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from urllib.parse import unquote, urlsplit
 from zlib import crc32
 
 from cachetools import LRUCache
 
+from znfs import deadline
 from znfs.errors import Denied, Stale, StoreError
 from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 from znfs.stores.ranges import matching, resolve
-from znfs.stores.reftable import Range, Table, load
+from znfs.stores.reftable import Range, Reference, Table, load
 from znfs.stores.urls import redact
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3  # at a document that is being replaced
 _TRUST = 1.0  # seconds between two looks whether the document has changed
@@ -37,7 +42,9 @@ class ReferenceStore:
     """The keys below `path` of a document of references.
 
     A key's version is the document's and its target's. A target that is not there is StoreError:
-    only a key that the document lacks is absent.
+    only a key that the document lacks is absent. Of a distant document, references that are known
+    are used while another thread looks whether it has changed, and while that cannot be told. Names
+    and absence are of a document looked at within _TRUST.
     """
 
     local = False
@@ -48,16 +55,17 @@ class ReferenceStore:
         self._document = document
         self._path = path
         self._open = open_target
-        self._lock = threading.Lock()
+        self._checking = threading.Lock()  # whose thread looks at the document
         self._loaded: Table | None = None
-        self._checked = 0.0
+        self._checked = -inf  # when that was what the document says
+        self._excused = -inf  # until when it is not looked at, for that failed just now
+        self._lock = threading.Lock()  # of the targets; never held while a store is asked
         self._targets: LRUCache[str, Store] = LRUCache(_TARGETS)
 
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
     ) -> Blob | None:
-        table = self._table()
-        found = None if table is None else table.find(self._name(key))
+        table, found = self._find(key)
         if table is None or found is None:
             return None
         if isinstance(found, bytes):
@@ -81,8 +89,7 @@ class ReferenceStore:
         return Blob(answer.data, prefix + answer.version, max(answer.mtime, table.mtime))
 
     def stat(self, key: str) -> Stat | None:
-        table = self._table()
-        found = None if table is None else table.find(self._name(key))
+        table, found = self._find(key)
         if table is None or found is None:
             return None
         if isinstance(found, bytes):
@@ -95,9 +102,9 @@ class ReferenceStore:
             yield from table.list(self._name(prefix))
 
     def renew(self) -> None:
+        self._checked = self._excused = -inf
         with self._lock:
             stores = [self._document, *self._targets.values()]
-            self._checked = 0.0
         for store in stores:
             if isinstance(store, Renewable):
                 store.renew()
@@ -105,8 +112,8 @@ class ReferenceStore:
     def close(self) -> None:
         with self._lock:
             stores = [self._document, *self._targets.values()]
-            self._loaded = None
             self._targets.clear()
+        self._checked, self._loaded = -inf, None
         for store in stores:
             store.close()
 
@@ -121,20 +128,64 @@ class ReferenceStore:
         size = stat.size if found.size is None else found.size
         return Stat(size, f"{table.version}/{stat.version}", max(stat.mtime, table.mtime))
 
+    def _find(self, key: str) -> tuple[Table | None, Reference | None]:
+        """What the key stands for, and the table that says so."""
+        name = self._name(key)
+        table = self._known()
+        found = None if table is None else table.find(name)
+        if found is None:
+            table = self._table()
+            found = None if table is None else table.find(name)
+        return table, found
+
+    def _known(self) -> Table | None:
+        """The references as they are now; or as they are known, where others look at the document
+        or it cannot be looked at. None: there is none, or none is known."""
+        known = self._loaded
+        if known is None or self._document.local:
+            return self._table()
+        if self._is_fresh() or time.monotonic() < self._excused:
+            return known
+        if not self._checking.acquire(blocking=False):
+            return known
+        began = time.monotonic()
+        try:
+            return self._check()
+        except StoreError as error:
+            ended = time.monotonic()
+            self._excused = ended + max(_TRUST, ended - began)
+            log.warning("%s: cannot be checked, what is known stays: %s", self._document.url, error)
+            return known
+        finally:
+            self._checking.release()
+
     def _table(self) -> Table | None:
         """The references as they are now: the document is looked at again after _TRUST."""
-        with self._lock:
-            if time.monotonic() - self._checked < (0.0 if self._document.local else _TRUST):
-                return self._loaded
-            for _ in range(_ATTEMPTS):
-                now = self._document.stat("") or self._document.stat(".zmetadata")
-                known = self._loaded.version if self._loaded else None
-                if (now.version if now else None) != known:
-                    self._loaded = load(self._document)
-                    known = self._loaded.version if self._loaded else None
-                if (now.version if now else None) == known:
-                    self._checked = time.monotonic()
-                    return self._loaded
+        if self._is_fresh():
+            return self._loaded
+        wait = deadline.wait()
+        if not self._checking.acquire(timeout=-1 if wait is None else wait):
+            raise StoreError(f"{self._document.url}: another look at it did not end in time")
+        try:
+            return self._loaded if self._is_fresh() else self._check()
+        finally:
+            self._checking.release()
+
+    def _is_fresh(self) -> bool:
+        """Whether the references known are the document's, as far as is to be known."""
+        return not self._document.local and time.monotonic() - self._checked < _TRUST
+
+    def _check(self) -> Table | None:
+        """Have the references be those that the document holds now."""
+        table = self._loaded
+        for _ in range(_ATTEMPTS):
+            now = self._document.stat("") or self._document.stat(".zmetadata")
+            if (now.version if now else None) != (table.version if table else None):
+                table = load(self._document)
+            if (now.version if now else None) == (table.version if table else None):
+                self._loaded = table  # before it is said to be checked
+                self._checked = time.monotonic()
+                return table
         raise StoreError(f"{self._document.url}: changes while it is read")
 
     def _target(self, key: str, url: str) -> tuple[Store, str]:
