@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,20 @@ def test_a_changed_child_changes_the_version(store: Path) -> None:
         assert file.version != before
         with h5py.File(Seekable(file)) as h5:
             assert h5["a5"].shape == (2, 2)
+
+
+def test_of_the_names_below_a_child_only_a_digest_is_kept(store: Path) -> None:
+    inside = store / "z group" / "inner"
+    for i in range(100):
+        _array(inside / f"{i:03}{'x' * 100}", np.zeros(1, "u1"))
+    with tree(store, ttl=0.0) as opened:
+        group = opened.resolve("z group").node  # type: ignore[union-attr]
+        file = slots.SlotFile(group, hdf5.Layout())
+        region = next(e for e in file._extents if isinstance(e, slots._Slots))
+        region.read_into(0, memoryview(bytearray(100)))
+        assert len(region._versions[0]) < 200
+        shutil.rmtree(inside / f"007{'x' * 100}")  # yet it tells when they change
+        opened._hierarchy._listings.forget()
+        region._open.cache_clear()
+        with pytest.raises(Stale):
+            region.read_into(0, memoryview(bytearray(100)))

@@ -9,6 +9,7 @@ does not fit its slot, is an empty group whose attribute `znfs_left_out` says wh
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
@@ -37,19 +38,21 @@ class SlotFile(File):
 
     def __init__(self, group: Group, layout: Layout) -> None:
         self._group = group
+        self._lock = threading.Lock()
         self._changes = 0
         names = _sorted_names(group)
         extents = _region(group, names, 0, FILE_SIZE, layout, self._changed, SIZE)
         super().__init__(extents, "", group.mtime)
-        self._names = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"))
+        self._names = _digest(names)
         self._set_version()
 
     def _changed(self) -> None:
-        self._changes += 1
-        self._set_version()
+        with self._lock:  # else an earlier change may set its version last
+            self._changes += 1
+            self._set_version()
 
     def _set_version(self) -> None:
-        self.version = f"{self._group.version}.{self._names.hexdigest()[:16]}.{self._changes}"
+        self.version = f"{self._group.version}.{self._names}.{self._changes}"
 
 
 def slot_bits(group: Group) -> int:
@@ -61,6 +64,12 @@ def slot_bits(group: Group) -> int:
 
 def _sorted_names(group: Group) -> list[str]:
     return sorted(group.names(), key=link_name)
+
+
+def _digest(names: list[str]) -> str:
+    """What tells these names from others; a group may have many."""
+    text = "\0".join(names).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
 def _bits(room: int, count: int) -> int:
@@ -178,7 +187,7 @@ class _Slots:
         if isinstance(child, Group):
             names = _sorted_names(child)
             extents = _region(child, names, base, size, self._layout, self._changed)
-            return extents, f"{child.version}\0{names}"
+            return extents, f"{child.version}.{_digest(names)}"
         extents = _object(dataset(child, self._layout), base)
         if sum(e.size for e in extents) > size:
             raise Unsupported(f"larger than its slot of {size} bytes")
