@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import threading
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -267,3 +268,53 @@ def test_spilled_bytes_come_back_or_not_at_all(tmp_path):
     spill.close()
     assert not spill.read_into(0, 0, memoryview(bytearray(1)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spill_is_not_closed_under_a_writer(tmp_path, monkeypatch):
+    """The number of its file might be another file's by then."""
+    spill = Spill(tmp_path, 100_000)
+    spill.put(0, memoryview(b"first"))
+    closing = threading.Thread(target=spill.close)
+    came = threading.Event()  # to the writers' lock, or past it
+    write = os.pwrite
+
+    class Door:
+        def __init__(self, lock):
+            self._lock = lock
+
+        def __enter__(self):
+            if threading.current_thread() is closing:
+                came.set()
+            self._lock.acquire()
+
+        def __exit__(self, *exc_info):
+            self._lock.release()
+
+    class File:
+        def __init__(self, file):
+            self._file = file
+            self.fileno = file.fileno
+
+        def close(self):
+            self._file.close()
+            came.set()
+
+    def slow(number, data, at):
+        closing.start()
+        assert came.wait(60)
+        with suppress(OSError):
+            os.fstat(number)
+            return write(number, data, at)
+        closed.append(number)
+        return len(data)
+
+    closed = []
+    spill._writing = Door(spill._writing)
+    spill._file = File(spill._file)
+    monkeypatch.setattr("znfs.spill.os.pwrite", slow)
+    spill.put(1, memoryview(b"second"))
+    closing.join()
+    assert not closed
+    assert 1 not in spill
+    spill.put(2, memoryview(b"third"))
+    assert 2 not in spill

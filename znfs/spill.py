@@ -57,7 +57,7 @@ class Spill:
                 done = 0
                 while done < data.nbytes:
                     done += os.pwrite(self._file.fileno(), data[done:], at + done)
-            except (OSError, ValueError) as error:  # ValueError: closed meanwhile
+            except OSError as error:
                 log.warning("disk cache: nothing is spilled for now: %s", error)
                 self.clear()
                 self._paused_until = time.monotonic() + _PAUSE_SECONDS
@@ -110,7 +110,9 @@ class Spill:
             self._order.clear()
 
     def close(self) -> None:
-        with self._lock:
+        # After what is being written: the file's number may be another file's once it is closed.
+        # Who reads notices by its key.
+        with self._writing, self._lock:
             self._slots.clear()
             self._closed = True
             if self._file is not None:
