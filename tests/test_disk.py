@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import tempfile
 import threading
 from contextlib import suppress
 from itertools import pairwise
@@ -168,6 +169,32 @@ def test_a_broken_folder_fails_no_read(folder, harm, monkeypatch):
         assert bytes(kept.get(index).data) == chunks[index]
     tier.renew("u")
     tier.close()
+
+
+class NoMemory(bytes):
+    def __bytes__(self):
+        raise MemoryError
+
+
+def test_a_write_for_which_there_is_no_memory_is_not_the_last(folder, monkeypatch):
+    tier = DiskTier(folder, 1 << 20)
+    monkeypatch.setattr("znfs.disk._PAUSE_SECONDS", 0.0)
+    failed, make = [], tempfile.mkstemp
+
+    def once(*args, **more):
+        if failed:
+            return make(*args, **more)
+        failed.append(args)
+        raise MemoryError
+
+    monkeypatch.setattr("znfs.disk.tempfile.mkstemp", once)
+    tier.put("a", b"x")
+    tier.put("b", b"y")
+    tier.put("c", NoMemory())
+    tier.close()  # it writes what waits
+    assert tier.get("b") == b"y"
+    assert "cannot write: MemoryError" in tier.status()["last_errors"][0]["error"]
+    assert tier._waiting == 0
 
 
 def test_renewed_while_the_folder_is_away_nothing_old_is_used_once_it_is_back(folder):

@@ -159,7 +159,12 @@ class DiskTier:
             if busy or len(payload) > self.limit // 8 or time.monotonic() < self._paused_until:
                 return
             self._waiting += len(payload)
-        self._queue.put((_digest(key), bytes(payload)))
+        try:
+            self._queue.put((_digest(key), bytes(payload)))
+        except MemoryError as error:
+            self._failed("write", error)
+            with self._lock:
+                self._waiting -= len(payload)
 
     def status(self) -> dict[str, Any]:
         """Counters, for status.json."""
@@ -198,17 +203,17 @@ class DiskTier:
             name, payload = item
             try:
                 self._write(name, payload)
-            except OSError as error:
+                if self._failing:
+                    self._failing = False
+                    self._look_after()
+            except Exception as error:  # MemoryError, too: whoever waits is written next
                 self._failed("write", error)
                 self._failing = True
                 with self._lock:
                     self._paused_until = time.monotonic() + _PAUSE_SECONDS
-            else:
-                if self._failing:
-                    self._failing = False
-                    self._look_after()
-            with self._lock:
-                self._waiting -= len(payload)
+            finally:
+                with self._lock:
+                    self._waiting -= len(payload)
             # Other mounts fill the folder too, so it is measured again now and then.
             if self._total > self._budget or self._unscanned > self.limit // 16:
                 self._measure()
@@ -226,7 +231,7 @@ class DiskTier:
             with os.fdopen(handle, "wb") as file:
                 file.write(_MAGIC + struct.pack("<I", google_crc32c.value(rest)) + rest)
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:
             self._attempt(lambda: os.unlink(temporary))
             raise
         with self._lock:
@@ -250,7 +255,7 @@ class DiskTier:
                         self._unscanned = 0
                     return
                 entries = sorted(self._scan())
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._failed("look through", error)
             entries = []
         total = sum(size for _, size, _ in entries)
@@ -301,8 +306,9 @@ class DiskTier:
             self.state = state
             self._tell(f"{self.folder}: {state}")
 
-    def _failed(self, what: str, error: OSError) -> None:
-        state = f"cannot {what}: {error.strerror or error}"
+    def _failed(self, what: str, error: Exception) -> None:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        state = f"cannot {what}: {why}"
         with self._lock:
             self.failures += 1
             known, self.state = self.state, state
