@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -15,6 +17,7 @@ from tests.memory_store import MemoryStore
 from znfs.array import Group
 from znfs.cache import BlockCache
 from znfs.hierarchy import Hierarchy
+from znfs.node import File
 from znfs.views import hdf5
 
 _MANY = 20_000
@@ -85,6 +88,25 @@ def test_consolidated_metadata_is_planned_once() -> None:
         assert (h5["a17"][()] == 17).all()
         assert h5["a19999"].attrs["number"] == 19_999
     assert file.size < 1 << 30
+
+
+def test_many_who_ask_at_once_have_it_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _root(_store({"": _group({f"a{i}": _array(i) for i in range(2_000)})}))
+    planned, looked_through = [], []
+    build, below = hdf5.build_group, hdf5.arrays_below
+    monkeypatch.setattr(hdf5, "build_group", lambda *of: planned.append(of) or build(*of))
+    monkeypatch.setattr(hdf5, "arrays_below", lambda of: looked_through.append(of) or below(of))
+    together = threading.Barrier(8)
+
+    def ask(_: int) -> tuple[File, bool]:
+        together.wait()
+        named = hdf5.is_netcdf(root)
+        together.wait()
+        return hdf5.group_file(root, "r"), named
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = set(pool.map(ask, range(8)))
+    assert len(answers) == len(planned) == len(looked_through) == 1
 
 
 def test_names_of_dimensions_are_looked_for_until_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from weakref import WeakKeyDictionary
 
 from znfs.array import Array, Group
@@ -31,10 +33,23 @@ __all__ = ["Layout", "array_file", "group_file", "is_netcdf", "refuse", "remarks
 
 _DEFAULT = Layout()
 
-# Plans of groups whose metadata is all at hand, and whether they have named dimensions. Both hold
-# while the group's version does: `NAME.h5` and `NAME.nc` are one file.
-_planned: WeakKeyDictionary[Group, dict[Layout, File]] = WeakKeyDictionary()
-_named: WeakKeyDictionary[Group, bool] = WeakKeyDictionary()
+
+class _Plans:
+    """What was made of a group, which holds while the group's version does."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # who makes it, of a group whose metadata is all at hand
+        self.files: dict[Layout, File] = {}  # of such groups; `NAME.h5` and `NAME.nc` are one file
+        self.has_names: bool | None = None  # of dimensions; None: not known yet
+
+
+_lock = threading.Lock()
+_plans: WeakKeyDictionary[Group, _Plans] = WeakKeyDictionary()
+
+
+def _plans_of(group: Group) -> _Plans:
+    with _lock:
+        return _plans.setdefault(group, _Plans())
 
 
 def array_file(array: Array, name: str, layout: Layout = _DEFAULT) -> File:
@@ -49,12 +64,13 @@ def group_file(group: Group, name: str, layout: Layout = _DEFAULT) -> File:
     Its size and addresses are exact if all metadata is at hand, else it has fixed slots. Raises
     StoreError.
     """
-    if group.at_hand:
-        plans = _planned.setdefault(group, {})
-        if layout not in plans:
-            plans[layout] = _exact_or_slots(group, layout)
-        return plans[layout]
-    return _exact_or_slots(group, layout)
+    if not group.at_hand:
+        return _exact_or_slots(group, layout)
+    plans = _plans_of(group)
+    with plans.lock:  # seconds of work of 20,000 arrays, for all who list a folder at once
+        if layout not in plans.files:
+            plans.files[layout] = _exact_or_slots(group, layout)
+        return plans.files[layout]
 
 
 def _exact_or_slots(group: Group, layout: Layout) -> File:
@@ -82,10 +98,13 @@ def is_netcdf(node: Array | Group) -> bool:
     """Whether dimension names are known: of the array, or of an array below the group."""
     if isinstance(node, Array):
         return _has_names(node) and refuse(node) is None
-    known = _named.get(node)
-    if known is None:
-        known = _named[node] = any(_has_names(below) for below in arrays_below(node))
-    return known
+    plans = _plans_of(node)
+    if plans.has_names is None:
+        # Nobody waits here while another one asks a store: each has a deadline of its own.
+        with plans.lock if node.at_hand else nullcontext():
+            if plans.has_names is None:
+                plans.has_names = any(_has_names(below) for below in arrays_below(node))
+    return plans.has_names
 
 
 def _has_names(array: Array) -> bool:
