@@ -20,6 +20,7 @@ from znfs.options import Options
 from znfs.stores.arguments import typed
 from znfs.stores.base import Blob, Entry, Stat
 from znfs.stores.calls import Threads, run_async
+from znfs.stores.keys import has_dots
 from znfs.stores.ranges import check, matching, resolve
 from znfs.stores.urls import Location, redact
 
@@ -80,7 +81,7 @@ class FsspecStore:
         raise StoreError(f"{key}: the object changes while it is read")
 
     def stat(self, key: str) -> Stat | None:
-        if not _valid(key):
+        if has_dots(key):
             return None
         info = self._call(key, "info", None)
         if info is None or info.get("type") == "directory":
@@ -95,7 +96,7 @@ class FsspecStore:
         return Stat(int(size), _version(info, int(size)), _mtime(info))
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        if not _valid(prefix):
+        if has_dots(prefix):
             return
         found = self._call(prefix, "ls", [], NotListable, detail=True)
         _, root = self._open()
@@ -204,11 +205,6 @@ def _require(text: str) -> None:
         except ImportError as error:
             hint = known_implementations.get(protocol, {}).get("err", str(error))
             raise SourceError(f"{protocol}: {hint}") from error
-
-
-def _valid(key: str) -> bool:
-    """File systems may resolve dot segments: such a key would leave the root."""
-    return all(segment not in (".", "..") for segment in key.split("/"))
 
 
 def _version(info: Mapping[str, Any], size: int) -> str:

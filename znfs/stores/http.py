@@ -14,6 +14,7 @@ from znfs.options import Options
 from znfs.stores.autoindex import entries
 from znfs.stores.base import Blob, Entry, Stat
 from znfs.stores.httpclient import Answer, HttpClient
+from znfs.stores.keys import has_dots
 from znfs.stores.ranges import check, content_range, empty, matching, resolve
 from znfs.stores.trust import Budget
 from znfs.stores.urls import Location, redact
@@ -48,7 +49,7 @@ class HttpStore:
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
     ) -> Blob | None:
-        if not _valid(key):
+        if has_dots(key):
             return None
         if stop is not None and 0 <= start >= stop:
             return empty(key, self.stat(key), start, stop, if_match)
@@ -79,7 +80,7 @@ class HttpStore:
         return matching(key, Blob(data, _version(answer, size), _mtime(answer)), if_match)
 
     def stat(self, key: str) -> Stat | None:
-        if not _valid(key):
+        if has_dots(key):
             return None
         if self._heads:
             answer = self._fetch(key, "HEAD")
@@ -93,7 +94,7 @@ class HttpStore:
         return self._stat_by_get(key)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        if prefix and not _valid(prefix):
+        if has_dots(prefix):
             return
         answer = self._fetch(prefix, folder=True)
         if answer.status in _ABSENT:
@@ -208,11 +209,6 @@ def _headers(location: Location, options: Options) -> dict[str, str]:
     if "cookie" in given:
         headers["Cookie"] = given["cookie"]
     return headers
-
-
-def _valid(key: str) -> bool:
-    """Clients resolve dot segments themselves: such a key would leave the root."""
-    return all(segment not in (".", "..") for segment in key.split("/"))
 
 
 def _version(answer: Answer, size: int) -> str:

@@ -23,6 +23,7 @@ from cachetools import LRUCache
 from znfs import deadline
 from znfs.errors import Denied, Stale, StoreError
 from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
+from znfs.stores.keys import joined
 from znfs.stores.ranges import matching, resolve
 from znfs.stores.reftable import Range, Reference, Table, load
 from znfs.stores.urls import redact
@@ -99,7 +100,7 @@ class ReferenceStore:
     def list(self, prefix: str) -> Iterator[Entry]:
         table = self._table()
         if table is not None:
-            yield from table.list(self._name(prefix))
+            yield from table.list(joined(self._path, prefix))
 
     def renew(self) -> None:
         self._checked = self._excused = -inf
@@ -117,9 +118,6 @@ class ReferenceStore:
         for store in stores:
             store.close()
 
-    def _name(self, key: str) -> str:
-        return f"{self._path}/{key}" if self._path and key else key or self._path
-
     def _stat_target(self, table: Table, key: str, found: Range) -> Stat:
         store, at = self._target(key, found.url)
         stat = store.stat(at)
@@ -130,7 +128,7 @@ class ReferenceStore:
 
     def _find(self, key: str) -> tuple[Table | None, Reference | None]:
         """What the key stands for, and the table that says so."""
-        name = self._name(key)
+        name = joined(self._path, key)
         table = self._known()
         found = None if table is None else table.find(name)
         if found is None:

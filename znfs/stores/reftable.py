@@ -12,7 +12,6 @@ import base64
 import json
 import re
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -22,6 +21,7 @@ from cachetools import LRUCache
 
 from znfs.errors import SourceError
 from znfs.stores.base import Blob, Entry, Store
+from znfs.stores.keys import directly_below
 
 _MOST_BYTES = 1 << 30  # a document beyond this is refused
 _MOST_KEPT = 128 << 20  # bytes of records; one of 100,000 rows takes about 8 MiB
@@ -86,26 +86,6 @@ def _safe(key: str) -> bool:
     return all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in key.split("/"))
 
 
-class _Names:
-    """Keys as a tree of names."""
-
-    def __init__(self, sizes: Mapping[str, int]) -> None:
-        self._sizes = sizes
-        self._names = sorted(sizes)
-
-    def list(self, prefix: str) -> Iterator[Entry]:
-        above = prefix + "/" if prefix else ""
-        at = bisect_left(self._names, above)
-        while at < len(self._names) and self._names[at].startswith(above):
-            name, slash, _ = self._names[at][len(above) :].partition("/")
-            if slash:
-                yield Entry(name, True)
-                at = bisect_left(self._names, f"{above}{name}0", at)  # "0" is the one after "/"
-            else:
-                yield Entry(name, False, self._sizes[self._names[at]])
-                at += 1
-
-
 class JsonTable:
     """A kerchunk document in JSON, as VirtualiZarr writes it too."""
 
@@ -130,15 +110,17 @@ class JsonTable:
         for key, value in found.items():
             if _safe(key):
                 self._found[key] = _reference(url, key, value, expand)
-        self._tree = _Names(
-            {k: len(v) if isinstance(v, bytes) else v.size or 0 for k, v in self._found.items()}
-        )
+        self._keys = sorted(self._found)
 
     def find(self, key: str) -> Reference | None:
         return self._found.get(key)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        return self._tree.list(prefix)
+        return directly_below(prefix, self._keys, self._size)
+
+    def _size(self, key: str) -> int:
+        found = self._found[key]
+        return len(found) if isinstance(found, bytes) else found.size or 0
 
 
 def _expander(url: str, templates: Mapping[str, Any]) -> Callable[[str], str]:
@@ -197,12 +179,12 @@ class ParquetTable:
             for key, value in metadata.items()
             if key.endswith("/.zarray") and _safe(key)
         }
-        self._tree = _Names({k: len(v) for k, v in self._metadata.items()})
+        self._keys = sorted(self._metadata)
         self._lock = threading.Lock()
         self._records: LRUCache[tuple[str, int], Columns | None] = LRUCache(_MOST_KEPT, _nbytes)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        return self._tree.list(prefix)
+        return directly_below(prefix, self._keys, lambda key: len(self._metadata[key]))
 
     def find(self, key: str) -> Reference | None:
         if key in self._metadata:

@@ -23,6 +23,7 @@ from znfs.options import Options
 from znfs.stores import cloud
 from znfs.stores.base import Blob, Entry, Stat
 from znfs.stores.calls import run_async
+from znfs.stores.keys import joined
 from znfs.stores.ranges import check, content_range, empty, matching, resolve
 from znfs.stores.urls import Location, redact
 
@@ -62,8 +63,9 @@ class S3fsStore:
             more["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         if if_match is not None and if_match.startswith('"'):
             more["IfMatch"] = if_match
+        path = joined(self._prefix, key)
         try:
-            answer, data = self._run(key, lambda fs: self._read(fs, self._path(key), more))
+            answer, data = self._run(key, lambda fs: self._read(fs, path, more))
         except _Absent:
             return None
         except _OutOfRange:
@@ -85,7 +87,7 @@ class S3fsStore:
             return None
         try:
             answer = self._run(
-                key, lambda fs: self._call(fs, "head_object", Key=self._path(key))
+                key, lambda fs: self._call(fs, "head_object", Key=joined(self._prefix, key))
             )
         except _Absent:
             return None
@@ -93,7 +95,8 @@ class S3fsStore:
         return Stat(size, _version(answer, size), _mtime(answer))
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        path = f"{self._path(prefix)}/" if self._path(prefix) else ""
+        path = joined(self._prefix, prefix)
+        path += "/" if path else ""
         more: dict[str, str] = {"Prefix": path, "Delimiter": "/"}
         while True:
             try:
@@ -122,9 +125,6 @@ class S3fsStore:
     def close(self) -> None:
         with self._lock:
             self._fs = None
-
-    def _path(self, key: str) -> str:
-        return f"{self._prefix}/{key}" if self._prefix and key else key or self._prefix
 
     def _opened(self) -> S3FileSystem:
         with self._lock:

@@ -8,7 +8,6 @@ import struct
 import threading
 import time
 import zipfile
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +16,7 @@ from isal import isal_zlib
 
 from znfs.errors import Stale, StoreError
 from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
+from znfs.stores.keys import directly_below, joined
 from znfs.stores.ranges import matching, resolve
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class ZipStore:
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
     ) -> Blob | None:
-        name = self._name(key)
+        name = joined(self._path, key)
         for _ in range(_ATTEMPTS):
             index = self._index()
             member = index.members.get(name) if index else None
@@ -121,7 +121,7 @@ class ZipStore:
             index = self._index()
             if not self._current(index):
                 continue
-            member = index.members.get(self._name(key)) if index else None
+            member = index.members.get(joined(self._path, key)) if index else None
             if index is None or member is None:
                 return None
             return Stat(member.size, _version(index, member), index.mtime)
@@ -133,17 +133,10 @@ class ZipStore:
             index = self._index()
         if index is None:
             return
-        above = self._name(prefix)
-        above += "/" if above else ""
-        at = bisect_left(index.names, above)
-        while at < len(index.names) and index.names[at].startswith(above):
-            name, slash, _ = index.names[at][len(above) :].partition("/")
-            if slash:
-                yield Entry(name, True)
-                at = bisect_left(index.names, f"{above}{name}0", at)  # "0" is the one after "/"
-            else:
-                yield Entry(name, False, index.members[index.names[at]].size)
-                at += 1
+        members = index.members
+        yield from directly_below(
+            joined(self._path, prefix), index.names, lambda name: members[name].size
+        )
 
     def renew(self) -> None:
         if isinstance(self._base, Renewable):
@@ -153,9 +146,6 @@ class ZipStore:
         with self._lock:
             self._loaded = None
         self._base.close()
-
-    def _name(self, key: str) -> str:
-        return f"{self._path}/{key}" if self._path and key else key or self._path
 
     def _bytes(
         self, index: Index, name: str, member: Member, lo: int, hi: int
