@@ -48,6 +48,7 @@ SOURCES: list[tuple[str, str, str, str, tuple[str, ...], str | None, str]] = [
      "s0"),
     ("s3://b/x|zarr2:deep/er", "s3", "b", "x/deep/er", (), "zarr2", "er"),
     ("https://h/x|zarr3:a b", "https", "h", "x/a%20b", (), "zarr3", "a b"),
+    ("https://h/x|zarr3:\udcff", "https", "h", "x/%FF", (), "zarr3", "\ufffd"),
     ("s3+https://host/bucket/k%20y.zarr", "s3", "bucket", "k y.zarr", (), None, "k y"),
     ("s3+http://host:9000/bucket", "s3", "bucket", "", (), None, "bucket"),
     ("tar://in/x.zarr::s3://b/a.tar", "chain", "", "in/x.zarr", (), None, "x"),

@@ -14,12 +14,11 @@ from typing import Any
 from znfs.codecs.forms import shown
 from znfs.formats import axes as axis_rules
 from znfs.formats.axes import KINDS, numbers, placed, text
-from znfs.formats.n5axes import Axes, Remark, cosem
+from znfs.formats.n5axes import MOST_LEVELS, Axes, Remark, cosem
 from znfs.meta import Axis
 
 _OLD_VERSIONS = ("0.1", "0.2")  # five axes, not named in the metadata
 _OLD_AXES = ("t", "c", "z", "y", "x")
-_MOST_LEVELS = 1000
 _DEEPEST_SEQUENCE = 10
 
 
@@ -34,7 +33,7 @@ def multiscales(value: Any, version: Any, remark: Remark) -> dict[str, Axes]:
             remark(f"multiscales: an image without a list of datasets: {shown(image)}")
             continue
         systems = _systems(image, image.get("version", version), remark)
-        for dataset in image["datasets"][:_MOST_LEVELS]:
+        for dataset in image["datasets"][:MOST_LEVELS]:
             path = dataset.get("path") if isinstance(dataset, dict) else None
             if not isinstance(path, str) or not (path := normal(path)):
                 remark(f"multiscales: a dataset without a path: {shown(dataset)}")

@@ -17,7 +17,7 @@ from znfs.meta import Axis
 Axes = tuple[Axis, ...]
 Remark = Callable[[str], None]
 
-_MOST_LEVELS = 1000
+MOST_LEVELS = 1000
 
 
 def cosem(transform: dict[str, Any], remark: Remark) -> Axes | None:
@@ -50,7 +50,7 @@ def n5_viewer(attributes: Mapping[str, Any], remark: Remark) -> dict[str, Axes]:
     if not isinstance(factors, list) or not factors or not isinstance(factors[0], list):
         return {}
     out: dict[str, Axes] = {}
-    for k, factor in enumerate(factors[:_MOST_LEVELS]):
+    for k, factor in enumerate(factors[:MOST_LEVELS]):
         values = numbers(factor)
         if not values or len(values) > MAX_NDIM:
             remark(f"{key}: level {k} has the factors {shown(factor)}")

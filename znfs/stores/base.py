@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+# Statuses of a gateway behind which no server answers.
+NOBODY_THERE = frozenset({502, 503, 504})
+
 
 @dataclass(frozen=True)
 class Stat:

@@ -121,11 +121,8 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
             )
         )
 
-    return ObjectStore(
-        f"s3://{location.host}/{location.path}".rstrip("/"), location.path, connect, fallback,
-        credentials.changed if credentials else lambda: False,
-        Budget.of(options.deadline).total,
-    )
+    changed = credentials.changed if credentials else lambda: False
+    return _bucket("s3", location, options, connect, fallback, changed)
 
 
 def bucket_region(bucket: str, options: Options) -> str:
@@ -152,9 +149,7 @@ def open_gs(location: Location, options: Options, fallback: Callable[[], Store])
 
         return _made(lambda: GCSStore(location.host, config=config, **settings))
 
-    url = f"gs://{location.host}/{location.path}".rstrip("/")
-    patience = Budget.of(options.deadline).total
-    return ObjectStore(url, location.path, connect, fallback, patience=patience)
+    return _bucket("gs", location, options, connect, fallback)
 
 
 def open_az(location: Location, options: Options, fallback: Callable[[], Store]) -> Store:
@@ -173,9 +168,20 @@ def open_az(location: Location, options: Options, fallback: Callable[[], Store])
 
         return _made(lambda: AzureStore(location.host, config=config, **settings))
 
-    url = f"az://{location.host}/{location.path}".rstrip("/")
+    return _bucket("az", location, options, connect, fallback)
+
+
+def _bucket(
+    scheme: str,
+    location: Location,
+    options: Options,
+    connect: Callable[[], Client],
+    fallback: Callable[[], Store],
+    changed: Callable[[], bool] | None = None,
+) -> Store:
+    url = f"{scheme}://{location.host}/{location.path}".rstrip("/")
     patience = Budget.of(options.deadline).total
-    return ObjectStore(url, location.path, connect, fallback, patience=patience)
+    return ObjectStore(url, location.path, connect, fallback, changed, patience)
 
 
 def _made(make: Callable[[], Client]) -> Client:

@@ -18,7 +18,7 @@ from znfs.errors import (
 )
 from znfs.options import Options
 from znfs.stores.arguments import typed
-from znfs.stores.base import Blob, Entry, Stat
+from znfs.stores.base import NOBODY_THERE, Blob, Entry, Stat
 from znfs.stores.calls import Threads, run_async
 from znfs.stores.keys import has_dots
 from znfs.stores.ranges import check, matching, resolve
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _CONCURRENCY = 16
-_NOBODY_THERE = frozenset({502, 503, 504})
 _ATTEMPTS = 3  # at an object that changes while it is read
 # What file systems call the things that change with an object.
 _VERSION_FIELDS = (
@@ -164,7 +163,7 @@ def _absent(what: str, error: Exception, absent: T, refused: type[ZnfsError]) ->
     told = isinstance(error, _ABSENT) and isinstance(chain[-1], (*_ABSENT, KeyError))
     if status in (404, 410) or (told and not status):
         return absent
-    silent = status in _NOBODY_THERE or (not status and isinstance(chain[-1], OSError))
+    silent = status in NOBODY_THERE or (not status and isinstance(chain[-1], OSError))
     # From None: its traceback may hold a URL with a password.
     raise (Unanswered if silent else StoreError)(f"{what}: {line}") from None
 

@@ -7,7 +7,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from znfs.errors import Denied, NotListable, Stale, StoreError, UsageError
 from znfs.options import Options
@@ -17,7 +17,7 @@ from znfs.stores.httpclient import Answer, HttpClient
 from znfs.stores.keys import has_dots
 from znfs.stores.ranges import check, content_range, empty, matching, resolve
 from znfs.stores.trust import Budget
-from znfs.stores.urls import Location, redact
+from znfs.stores.urls import Location, quote_path, redact
 
 _CONCURRENCY = 64
 _ABSENT = frozenset({404, 410})
@@ -25,8 +25,6 @@ _DENIED = frozenset({401, 403})
 _NO_LISTING = frozenset({400, 401, 403, 405, 406, 501})
 _DECODED_LIMIT = 1 << 31
 _OPTIONS = ("username", "password", "token", "cookie")
-# In a path, what need not be quoted (RFC 3986, 3.3).
-_SAFE = "/!$&'()*+,;=:@~"
 
 
 class HttpStore:
@@ -183,7 +181,7 @@ class HttpStore:
         self, key: str, method: str = "GET", start: int = 0, stop: int | None = None,
         folder: bool = False,
     ) -> Answer:
-        url = f"{self._base}/{quote(key, _SAFE, errors='surrogateescape')}" if key else self._base
+        url = f"{self._base}/{quote_path(key)}" if key else self._base
         if folder:
             url += "/"
         with self._lock:

@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from znfs import deadline
 from znfs.errors import StoreError, Unanswered, UsageError
+from znfs.stores.base import NOBODY_THERE
 from znfs.stores.ranges import MOST_WHOLE, content_length
 from znfs.stores.trust import Budget, ca_file
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-_NOBODY_THERE = frozenset({502, 503, 504})
 _REDIRECTS = 10
 _PIECE = 1 << 20  # bytes read between two looks at the clock
 
@@ -101,7 +101,7 @@ class HttpClient:
             except (HTTPError, OSError) as error:
                 cause, failure = _cause(error), error
             if time.monotonic() - begun + wait > budget.retry or _hopeless(failure):
-                answered = failure is None and answer.status not in _NOBODY_THERE
+                answered = failure is None and answer.status not in NOBODY_THERE
                 # From None: urllib3's errors quote the URL, which may be signed.
                 raise (StoreError if answered else Unanswered)(f"{key}: {cause}") from None
             time.sleep(wait)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from znfs import deadline
 from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered, ZnfsError
-from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
+from znfs.stores.base import NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
 from znfs.stores.ranges import MOST_WHOLE, check, empty, matching, resolve
 from znfs.stores.urls import redact
@@ -36,7 +36,6 @@ _BREAKS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_LISTABLE = frozenset({401, 403, 405, 501})
 _DENIED = frozenset({401, 403})
-_NOBODY_THERE = frozenset({0, 502, 503, 504})  # 0: no status, no answer
 
 
 class ObjectStore:
@@ -276,7 +275,8 @@ def _translate(key: str, error: Exception, refused: type[ZnfsError]) -> ZnfsErro
         return _RangeIgnored()
     if isinstance(error, e.InvalidPathError):
         return _OddKey()
-    return (Unanswered if status in _NOBODY_THERE else StoreError)(f"{key}: {cause}")
+    answered = status and status not in NOBODY_THERE
+    return (StoreError if answered else Unanswered)(f"{key}: {cause}")
 
 
 def _short_cause(text: str, error: Exception) -> str:

@@ -21,7 +21,7 @@ from znfs.errors import (
 )
 from znfs.options import Options
 from znfs.stores import cloud
-from znfs.stores.base import Blob, Entry, Stat
+from znfs.stores.base import NOBODY_THERE, Blob, Entry, Stat
 from znfs.stores.calls import run_async
 from znfs.stores.keys import joined
 from znfs.stores.ranges import check, content_range, empty, matching, resolve
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CONCURRENCY = 64
 _ATTEMPTS = 3  # at a body that breaks off
-_NOBODY_THERE = frozenset({502, 503, 504})
 
 
 class S3fsStore:
@@ -216,7 +215,7 @@ def _raise(key: str, error: Exception, refused: type[ZnfsError]) -> NoReturn:
         raise Stale(f"{key}: the object has changed") from error
     if status in (401, 403) or (refused is NotListable and status in (405, 501)):
         raise refused(f"{key}: {status} ({code})") from error
-    kind = Unanswered if status in _NOBODY_THERE else StoreError
+    kind = Unanswered if status in NOBODY_THERE else StoreError
     raise kind(f"{key}: {status} ({code})") from error
 
 

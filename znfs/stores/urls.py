@@ -21,7 +21,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from znfs.errors import UsageError
 
@@ -228,16 +228,15 @@ def _below(location: Location, path: str) -> Location:
     if location.scheme == "chain":
         raise UsageError(f"{redact(location.text)!r}: write the path {path!r} into the chain")
     if location.scheme in ("http", "https"):
-        path = _quote_path(path)
+        path = quote_path(path)
     slash = "" if location.path.endswith("/") or not location.path else "/"
     text = f"{location.text.rstrip('/')}/{path}"
     return replace(location, path=f"{location.path}{slash}{path}", text=text)
 
 
-def _quote_path(path: str) -> str:
-    from urllib.parse import quote
-
-    return quote(path, safe="/!$&'()*+,;=:@~")
+def quote_path(path: str) -> str:
+    """A path as URLs spell it (RFC 3986, 3.3); bytes that are no UTF-8 stay themselves."""
+    return quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape")
 
 
 def redact(text: str) -> str:
