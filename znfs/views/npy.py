@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import numpy as np
 
@@ -15,9 +14,8 @@ from znfs.node import File
 def npy_file(array: Array) -> File:
     """Header and the array in C order, little-endian."""
     meta = array.meta
-    dtype = _npy_dtype(meta.dtype)
     fields = {
-        "descr": np.lib.format.dtype_to_descr(dtype),
+        "descr": np.lib.format.dtype_to_descr(meta.dtype),
         "fortran_order": False,
         "shape": meta.shape,
     }
@@ -27,11 +25,4 @@ def npy_file(array: Array) -> File:
     except ValueError:  # names of fields beyond Latin-1, or a header of 64 KiB
         header = io.BytesIO()
         np.lib.format.write_array_header_2_0(header, fields)
-    return File(
-        [Literal(header.getvalue()), Slab(array, dtype=dtype)], array.version, array.mtime
-    )
-
-
-def _npy_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Types numpy itself lacks (bfloat16, float8) widen to float32, as in every view but chunks."""
-    return np.dtype("<f4") if dtype.isbuiltin == 2 else dtype
+    return File([Literal(header.getvalue()), Slab(array)], array.version, array.mtime)

@@ -115,8 +115,6 @@ def _stored_dtype(dtype: np.dtype[Any], promote_float16: bool) -> np.dtype[Any]:
         return np.dtype("<f4")
     if kind in "SU":
         return np.dtype(f"S{max(1, size)}")  # UTF-8 never takes more than 4 bytes a character
-    if kind == "V" and dtype.type is not np.void:  # ml_dtypes
-        return _promoted(dtype)
     if kind in "biufcMm" or (kind == "V" and size):
         return dtype.newbyteorder("<")
     raise Unsupported(f"HDF5 has no datatype for {dtype}")
@@ -133,14 +131,6 @@ def _stored_struct(dtype: np.dtype[Any], promote_float16: bool) -> np.dtype[Any]
             {"names": names, "formats": formats, "offsets": offsets, "itemsize": dtype.itemsize}
         )
     return np.dtype(list(zip(names, formats, strict=True)))
-
-
-def _promoted(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Types of less than 32 bits that readers take for another, or that HDF5 cannot describe."""
-    for prefix, target in (("bfloat", "<f4"), ("float", "<f4"), ("int", "i1"), ("uint", "u1")):
-        if dtype.name.startswith(prefix):
-            return np.dtype(target)
-    raise Unsupported(f"HDF5 has no datatype for {dtype}")
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:

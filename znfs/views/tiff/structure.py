@@ -159,16 +159,14 @@ class Plane:
 def tiff_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
     """The type that values of `dtype` have in a TIFF; None if TIFF has none for them.
 
-    Booleans are uint8 0 and 1; bfloat16 and 8-bit floats, which TIFF lacks, widen to float32.
+    Booleans are uint8 0 and 1.
     """
     if dtype.kind == "b":
         return np.dtype("u1")
     if dtype.kind in "ui" and dtype.itemsize in (1, 2, 4, 8):
         return dtype
-    if dtype.kind == "f" and dtype.itemsize in (2, 4, 8) and dtype.isbuiltin != 2:
+    if dtype.kind == "f" and dtype.itemsize in (2, 4, 8):
         return dtype
     if dtype.kind == "c" and dtype.itemsize in (8, 16):
         return dtype
-    if "float" in dtype.name and dtype.itemsize <= 2:  # ml_dtypes: bfloat16, float8_*
-        return np.dtype("<f4")
     return None
