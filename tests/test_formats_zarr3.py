@@ -345,6 +345,11 @@ for _ in range(10):
         ({"codecs": [sharding([4, 2], index_codecs=[BYTES, {"name": "gzip"}])]}, "shard index"),
         ({"codecs": [{"name": "numcodecs.delta", "configuration": {"dtype": "<f4"}},
                      sharding([4, 2])]}, "before sharding"),
+        ({"codecs": [{"name": "cast_value", "configuration": {"data_type": "float64"}},
+                     {"name": "n5_default", "configuration": {"codecs": [
+                         {"name": "transpose", "configuration": {"order": [1, 0]}},
+                         {"name": "bytes"}]}}]},
+         "what a block lacks is unknown"),
         ({"codecs": DEEP}, "nested"),
     ],
 )  # fmt: skip

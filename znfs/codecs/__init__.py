@@ -43,8 +43,20 @@ def _prepare_raw(config: Config, form: BytesForm) -> tuple[Step, Form]:
     return decode, form
 
 
+def _prepare_n5_block(config: Config, form: ArrayForm) -> tuple[Step, Form]:
+    """An N5 block (codecs/n5.py). `compression`: CodecSpecs of the elements behind the header."""
+    specs: Sequence[CodecSpec] = config.get("compression", ())
+
+    def decompress(nbytes: int) -> Step:
+        steps, _ = _chain(specs, BytesForm(nbytes, nbytes))
+        return lambda data: _run(steps, data)
+
+    return n5.block_decoder(form, decompress)
+
+
 ARRAY_TO_BYTES: dict[str, Prepare] = {
     "bytes": layout.prepare_bytes,
+    "n5_block": _prepare_n5_block,
     "packed_bits": registered.prepare_packed_bits,
 }
 ARRAY_TO_ARRAY: dict[str, Prepare] = {
@@ -110,19 +122,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
 )
 
 
-def _prepare_n5_block(config: Config, form: ArrayForm) -> tuple[Step, Form]:
-    """An N5 block (codecs/n5.py). `compression`: CodecSpecs of the elements behind the header."""
-    specs: Sequence[CodecSpec] = config.get("compression", ())
-    fill = config.get("fill", bytes(form.dtype.itemsize))
-
-    def decompress(nbytes: int) -> Step:
-        steps, _ = _chain(specs, BytesForm(nbytes, nbytes))
-        return lambda data: _run(steps, data)
-
-    return n5.block_decoder(form, fill, decompress)
-
-
-ARRAY_TO_BYTES["n5_block"] = _prepare_n5_block
 if pco.INSTALLED:
     ARRAY_TO_BYTES["pcodec"] = BYTES_TO_BYTES["pcodec"] = pco.prepare_pcodec
 # Codecs that formats put into a chain themselves; no document may name them.
@@ -186,11 +185,7 @@ class Decoder:
         self.dtype = dtype
         self.shape = shape
         self._clip = (*map(slice, clip), ...)
-        start = [
-            CodecSpec(s.name, {"fill": fill, **s.config}) if s.name == "n5_block" else s
-            for s in specs
-        ]
-        self._steps, form = _chain(start, ArrayForm(dtype, shape, most))
+        self._steps, form = _chain(specs, ArrayForm(dtype, shape, fill, most))
         if not isinstance(form, BytesForm):
             raise Unsupported("no codec turns the array into bytes")
 

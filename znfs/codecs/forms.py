@@ -33,11 +33,13 @@ FAILURES: tuple[type[Exception], ...] = (
 class ArrayForm:
     """An array: the side of a codec that faces the array.
 
-    `most` is what elements of variable length may take together, in bytes.
+    `fill` is one element, for parts that are not stored; None behind a codec that changes values,
+    where nobody knows it. `most` is what elements of variable length may take together, in bytes.
     """
 
     dtype: np.dtype[Any]
     shape: Shape
+    fill: bytes | None = None
     most: int = 0
 
     @property

@@ -18,6 +18,7 @@ import xxhash
 from znfs import memory
 from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, octets
 from znfs.codecs.native import numcodecs
+from znfs.errors import Unsupported
 
 DEFAULT, VARLENGTH, OBJECT = 0, 1, 2
 _LZ4_MAGIC = b"LZ4Block"
@@ -103,11 +104,13 @@ def prepare_n5_lz4(config: Config, form: BytesForm) -> tuple[Step, Form]:
     return lambda data: decode_lz4(octets(data), size), form.encoded()
 
 
-def block_decoder(form: ArrayForm, fill: bytes, decompress: Any) -> tuple[Step, Form]:
+def block_decoder(form: ArrayForm, decompress: Any) -> tuple[Step, Form]:
     """The decoder of a whole block. `decompress(size)` gives the step that yields `size` bytes."""
+    if form.fill is None:
+        raise Unsupported("n5_block: what a block lacks is unknown behind a codec of values")
     stored = form.dtype.newbyteorder(">")
     full = decompress(form.nbytes)
-    padding = np.frombuffer(fill, form.dtype)[0]
+    padding = np.frombuffer(form.fill, form.dtype)[0]
 
     def decode(data: Buffer) -> np.ndarray[Any, Any]:
         raw = octets(data)
