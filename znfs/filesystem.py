@@ -7,7 +7,6 @@ of it that holds a store.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -96,7 +95,7 @@ class ZnfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if mode != "rb":
             raise OSError(f"{path}: is read-only")
         path = self._strip_protocol(path)
-        return io.BufferedReader(_Reader(self._file(path), path), _BUFFER)
+        return _Reader(self._file(path), path).buffered()
 
     def _file(self, path: str) -> File:
         node = self._resolve(path)
@@ -114,7 +113,6 @@ _FSSPEC_OPTIONS = (
     "use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache",
     "asynchronous", "loop", "batch_size",
 )  # fmt: skip
-_BUFFER = 128 << 10
 
 
 class _Reader(RawReader):

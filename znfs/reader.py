@@ -7,7 +7,7 @@ from typing import Any
 
 from znfs.node import File
 
-_BUFFER = 128 << 10  # bytes; the kernel reads ahead as much
+_BUFFER = 128 << 10  # bytes
 
 
 class RawReader(io.RawIOBase):
@@ -42,7 +42,10 @@ class RawReader(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
+    def buffered(self) -> io.BufferedReader:
+        return io.BufferedReader(self, _BUFFER)
+
 
 def open_file(file: File, name: str = "") -> io.BufferedReader:
     """A seekable binary file object that reads `file`. Reads raise ZnfsError."""
-    return io.BufferedReader(RawReader(file, name), _BUFFER)
+    return RawReader(file, name).buffered()

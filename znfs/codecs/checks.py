@@ -64,8 +64,7 @@ def prepare_jenkins(config: Config, form: BytesForm) -> tuple[Step, Form]:
     def compute(data: Bytes) -> int:
         return int(numcodecs("jenkins").jenkins_lookup3(np.concatenate((head, data)), start))
 
-    step, after = _checksum(compute, "end")({}, form)
-    return step, after
+    return _checksum(compute, "end")({}, form)
 
 
 def prepare_fletcher32(config: Config, form: BytesForm) -> tuple[Step, Form]:

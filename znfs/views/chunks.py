@@ -10,7 +10,7 @@ import numpy as np
 
 from znfs.array import Array, flat_bytes
 from znfs.extents import Blocks
-from znfs.meta import Index, unravel
+from znfs.meta import Index, ravel, unravel
 from znfs.node import File
 
 
@@ -91,10 +91,7 @@ def chunk_file(array: Array, index: Index) -> File:
     """One decoded chunk: C order, little-endian, always the full chunk shape."""
     if array.meta.is_assembled:
         return File([_StoredChunk(array, index)], array.version, array.mtime)
-    first = 0
-    for i, n in zip(index, array.meta.grid, strict=True):
-        first = first * n + i
-    return File([Blocks(array, first)], array.version, array.mtime)
+    return File([Blocks(array, ravel(index, array.meta.grid))], array.version, array.mtime)
 
 
 class _StoredChunk:
