@@ -140,7 +140,7 @@ def test_one_that_tries_with_little_time_left_keeps_others_from_trying_no_longer
 
 
 def test_a_chunk_that_a_store_hangs_on_takes_no_other_with_it(clock):
-    """Contract: EIO for exactly the reads that need it."""
+    """EIO for exactly the reads that need it (docs/SEMANTICS.md, "Errors")."""
     inner = MemoryStore({"a": b"1", "b": b"2"})
     store = WatchedStore(inner, 10)
     inner.fail = Hanging(clock, "a")

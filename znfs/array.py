@@ -29,8 +29,8 @@ class Array:
     """An array of one version.
 
     `confirm` is called when a chunk is absent and raises Stale unless the array's metadata still
-    stands: a store that is gone must not look like fill values (contract, "Reading"). `generation`
-    tells blocks apart that were loaded before and after a refresh.
+    stands: a store that is gone must not look like fill values (docs/SEMANTICS.md, "Changes in the
+    store"). `generation` tells blocks apart that were loaded before and after a refresh.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ from znfs.node import File, Node, is_encodable
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, View
 
-# Names that desktops and their daemons look for in every folder (contract: no request for them).
+# Names that desktops and their daemons look for in every folder: they shall cost no request.
 _OS_JUNK = frozenset(
     {".DS_Store", ".hidden", ".Trash", ".localized", ".xdg-volume-info", ".directory",
      "desktop.ini", "Desktop.ini", "Thumbs.db", "autorun.inf", "AutoRun.inf", "BDMV",

@@ -196,7 +196,7 @@ class ArrayMeta:
     Axes are in C order everywhere (N5's are reversed: the slowest comes first). `dtype` is the
     type of decoded blocks, always little-endian; `fill` is one element of it. `chunks` is the
     unit of decoding: for a sharded array the innermost chunk. `codecs` are in the order of
-    encoding. `axes` always has one entry per dimension, named by the contract's rule.
+    encoding. `axes` always has one entry per dimension, named as docs/SEMANTICS.md, "Names", says.
 
     Where stored objects are not all of one shape, `edges` has their lengths along each axis; the
     first of `shards` is then the largest there is. Without shards, `chunks` are then blocks of

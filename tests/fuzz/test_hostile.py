@@ -147,7 +147,7 @@ def test_a_mount_of_hostile_stores(tmp_path: Path, mount: Mount) -> None:
 
 
 def walk(folder: Path, depth: int) -> None:
-    """Look at everything, read the ends of every file; only errors that the contract knows."""
+    """Look at everything, read the ends of every file; only promised errors."""
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry, _ in zip(entries, range(_MOST_NAMES), strict=False)]

@@ -59,7 +59,7 @@ DOCUMENTS = ("zarr.json", ".zarray", ".zattrs", "attributes.json")
 
 
 def expected_names(case: Case) -> set[str]:
-    """The contract's table."""
+    """What docs/SEMANTICS.md, "Names", lists for an array."""
     views = ["chunks", "{}.npy", "{}.h5"]
     if case.ndim >= 2:
         views += ["tiff", "{}.btf"]
