@@ -23,7 +23,7 @@ _STOP_SECONDS = 10.0
 
 
 def open_tree(source: str, options: Options | None = None, **overrides: Any) -> Tree:
-    """The tree of files of `source`, without FUSE.
+    """The tree of files of `source`, without FUSE: tree.open_tree, with what is configured.
 
     Keyword arguments are options (`anon=True`); they win over `ZNFS_…` variables and the
     configuration file, which are not read if `options` is given. Raises ZnfsError.

@@ -356,7 +356,8 @@ class ControlDir:
 
 
 def open_tree(source: str, options: Options | None = None, **overrides: Any) -> Tree:
-    """The tree of `source`, looked at once. Keyword arguments are fields of Options.
+    """The tree of `source`, looked at once. Keyword arguments are fields of Options; variables and
+    the configuration file are not read (api.open_tree does).
 
     Raises SourceError, NotFound, Denied, StoreError, UsageError.
     """

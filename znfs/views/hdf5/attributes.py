@@ -27,7 +27,7 @@ from znfs.meta import Shape
 from znfs.views.hdf5 import conversion, datatypes, messages
 from znfs.views.hdf5.heap import GlobalHeap
 from znfs.views.hdf5.messages import Message, ObjectHeader
-from znfs.views.hdf5.structures import MAX_MESSAGE
+from znfs.views.hdf5.structures import MAX_MESSAGE, late_address
 
 _MOST_ATTRIBUTES = ObjectHeader.MOST_MESSAGES - 16  # room for what is no attribute
 _LONGEST_NAME = 4096
@@ -177,10 +177,7 @@ def _texts(name: str, texts: list[str], shape: Shape, heap: GlobalHeap) -> Messa
 
 
 def _reference_lists(name: str, lists: ReferenceLists, heap: GlobalHeap) -> Message:
-    def late(target: Callable[[], int]) -> Callable[[], bytes]:
-        return lambda: target().to_bytes(8, "little")
-
-    kept = [heap.add_late(8, late(target)) for target in lists.targets]
+    kept = [heap.add_late(8, late_address(target)) for target in lists.targets]
     return messages.attribute(
         name,
         datatypes.variable_length(datatypes.OBJECT_REFERENCE),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from znfs.views.hdf5.structures import PAGE, align, pad8
+from znfs.views.hdf5.structures import PAGE, Late, align, pad8
 
 _NO_FREE_BLOCK = 1  # what libhdf5 writes and expects where the free list is empty
 
@@ -40,8 +39,6 @@ class LocalHeap:
 ELEMENT = np.dtype([("length", "<u4"), ("collection", "<u8"), ("index", "<u4")])
 
 WORD = 8  # whatever lies in a collection begins at a multiple of so many bytes
-
-Late = Callable[[], bytes]  # bytes that are known once addresses are
 
 
 class HeapObject:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from znfs.meta import Shape
-from znfs.views.hdf5.structures import pad8
+from znfs.views.hdf5.structures import Late, late_address, pad8
 
 DATASPACE, DATATYPE, FILL_VALUE, DATA_LAYOUT = 0x01, 0x03, 0x05, 0x08
 ATTRIBUTE, SYMBOL_TABLE = 0x0C, 0x11
@@ -18,21 +18,15 @@ EARLY, LATE, INCREMENTAL = 1, 2, 3  # space allocation time
 _IF_SET = 2  # fill value write time
 
 
-Late = tuple[int, Callable[[], bytes]]  # bytes known once addresses are, and their offset
-
-
 @dataclass(frozen=True)
 class Message:
-    """A header message. `late` bytes replace those of the body when the header is encoded."""
+    """A header message. `late` bytes, each with its offset, replace those of the body when the
+    header is encoded."""
 
     kind: int
     body: bytes
     flags: int = 0
-    late: tuple[Late, ...] = ()
-
-
-def _offset(address: Callable[[], int]) -> Callable[[], bytes]:
-    return lambda: address().to_bytes(8, "little")
+    late: tuple[tuple[int, Late], ...] = ()
 
 
 def dataspace_body(shape: Shape) -> bytes:
@@ -59,14 +53,15 @@ def fill_value(value: bytes, allocation: int) -> Message:
 
 def contiguous_layout(address: Callable[[], int], size: int) -> Message:
     """Data Layout message, version 3, class contiguous."""
-    return Message(DATA_LAYOUT, struct.pack("<BBQQ", 3, 1, 0, size), late=((2, _offset(address)),))
+    body = struct.pack("<BBQQ", 3, 1, 0, size)
+    return Message(DATA_LAYOUT, body, late=((2, late_address(address)),))
 
 
 def chunked_layout(address: Callable[[], int], chunk: Shape, itemsize: int) -> Message:
     """Data Layout message, version 3, class chunked: the address is the B-tree's."""
     dims = (*chunk, itemsize)
     body = struct.pack(f"<BBBQ{len(dims)}I", 3, 2, len(dims), 0, *dims)
-    return Message(DATA_LAYOUT, body, late=((3, _offset(address)),))
+    return Message(DATA_LAYOUT, body, late=((3, late_address(address)),))
 
 
 def implicit_layout(address: Callable[[], int], chunk: Shape, itemsize: int) -> Message:
@@ -76,7 +71,7 @@ def implicit_layout(address: Callable[[], int], chunk: Shape, itemsize: int) -> 
     width = (max(dims).bit_length() + 7) // 8  # HDF5 2.0 refuses more bytes than needed
     encoded = b"".join(n.to_bytes(width, "little") for n in dims)
     head = struct.pack("<BBBBB", 4, 2, 0, len(dims), width) + encoded + bytes([implicit])
-    return Message(DATA_LAYOUT, head + bytes(8), late=((len(head), _offset(address)),))
+    return Message(DATA_LAYOUT, head + bytes(8), late=((len(head), late_address(address)),))
 
 
 def symbol_table(addresses: Callable[[], tuple[int, int]]) -> Message:
@@ -84,9 +79,7 @@ def symbol_table(addresses: Callable[[], tuple[int, int]]) -> Message:
     return Message(SYMBOL_TABLE, bytes(16), late=((0, lambda: struct.pack("<QQ", *addresses())),))
 
 
-def attribute(
-    name: str, datatype: bytes, shape: Shape, data: bytes | Callable[[], bytes], size: int
-) -> Message:
+def attribute(name: str, datatype: bytes, shape: Shape, data: bytes | Late, size: int) -> Message:
     """Attribute message: version 1, or version 3 if the name is not ASCII.
 
     `size` is that of the data.
@@ -115,7 +108,7 @@ class ObjectHeader:
 
     def __init__(self, messages: Sequence[Message]) -> None:
         out = bytearray(self.PREFIX)
-        self._late: list[Late] = []
+        self._late: list[tuple[int, Late]] = []
         for message in messages:
             body = pad8(message.body)
             out += struct.pack("<HHB3x", message.kind, len(body), message.flags)

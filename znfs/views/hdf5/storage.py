@@ -23,7 +23,7 @@ from znfs.views.hdf5.variable import variable_data
 
 @dataclass(frozen=True)
 class Layout:
-    """What a user may choose.
+    """How a file is laid out, as far as a user may choose.
 
     `index`: "btree" (every reader) or "implicit" (HDF5 1.10 and later, no index bytes).
     `merge`: so many chunks of the store make one HDF5 chunk, for readers that walk the whole

@@ -5,6 +5,10 @@ Offsets and lengths are 8 bytes, numbers little-endian, in every file made here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+Late = Callable[[], bytes]  # bytes that are known once addresses are
+
 UNDEFINED = 0xFFFF_FFFF_FFFF_FFFF  # "undefined address"
 
 GROUP_LEAF_K = 4  # superblock v0: a symbol table node holds 2K entries
@@ -29,6 +33,11 @@ def gap(nbytes: int) -> int:
     """Bytes of zeros behind a chunk of `nbytes`. What is read whole, up to the size of the
     read-ahead, is not read ahead of at all: so smaller chunks do with less."""
     return min(2 * nbytes, _MOST_GAP) if nbytes >= _GAP_FROM else 0
+
+
+def late_address(address: Callable[[], int]) -> Late:
+    """An address that is known later, as files have it."""
+    return lambda: address().to_bytes(8, "little")
 
 
 def align(offset: int, to: int) -> int:
