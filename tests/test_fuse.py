@@ -32,9 +32,7 @@ from znfs.fuse.operations import MUTATING, version_ns
 from znfs.fuse.session import FIRST_THREADS
 from znfs.node import File
 
-pytestmark = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="there is no /dev/fuse"
-)
+pytestmark = pytest.mark.usefixtures("fuse_device")
 
 DATA = random.Random(1).randbytes(3_000_000)
 

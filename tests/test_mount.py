@@ -24,9 +24,7 @@ from znfs import api, mounts
 from znfs.errors import MountError
 from znfs.fuse import is_dead
 
-pytestmark = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="there is no /dev/fuse"
-)
+pytestmark = pytest.mark.usefixtures("fuse_device")
 
 ROOT = Path(__file__).parent.parent
 VALUES = np.arange(20 * 30, dtype="uint16").reshape(20, 30)

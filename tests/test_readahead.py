@@ -29,9 +29,7 @@ from znfs.fuse import load_binding
 from znfs.fuse.readahead import ReadAhead, is_own
 from znfs.node import File
 
-pytestmark = pytest.mark.skipif(
-    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="there is no /dev/fuse"
-)
+pytestmark = pytest.mark.usefixtures("fuse_device")
 
 CHUNK = (64, 32, 64)
 NBYTES = 256 << 10  # a chunk of u2

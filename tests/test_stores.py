@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from tests.conftest import running
 from tests.servers.nginx import Nginx, served
-from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 from znfs.errors import NotListable, Stale
 from znfs.options import Options
@@ -41,13 +42,8 @@ ODD_KEYS = (
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
-    try:
-        with S3() as server, pytest.MonkeyPatch.context() as patch:
-            for name, value in server.environment.items():
-                patch.setenv(name, value)
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with running(S3) as server, mock.patch.dict(os.environ, server.environment):
+        yield server
 
 
 @pytest.fixture(scope="module")

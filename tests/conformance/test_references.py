@@ -19,10 +19,9 @@ import numpy as np
 import pytest
 import zarr
 
-from tests.conftest import Mount, znfs
+from tests.conftest import Mount, running, znfs
 from tests.fuzz.hostile import noise
 from tests.servers.nginx import Nginx, served
-from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 from znfs.errors import Denied, SourceError, StoreError, UsageError, ZnfsError
 from znfs.options import Options
@@ -81,23 +80,20 @@ def local(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def s3(folder: Path) -> Iterator[S3]:
     """A bucket with the file, references to it there, and the zip file."""
-    try:
-        with S3() as server:
-            client = server.client()
-            client.create_bucket(Bucket="data")
-            found = references(folder / "source.nc", "s3://data/source.nc")
-            below = folder / "s3"
-            below.mkdir()
-            (below / "s3.json").write_text(json.dumps(found))
-            parquet(found, below / "s3.parq")
-            for name in ("source.nc", "a.zip"):
-                shutil.copy(folder / name, below)
-            for path in below.rglob("*"):
-                if path.is_file():
-                    client.upload_file(str(path), "data", str(path.relative_to(below)))
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with running(S3) as server:
+        client = server.client()
+        client.create_bucket(Bucket="data")
+        found = references(folder / "source.nc", "s3://data/source.nc")
+        below = folder / "s3"
+        below.mkdir()
+        (below / "s3.json").write_text(json.dumps(found))
+        parquet(found, below / "s3.parq")
+        for name in ("source.nc", "a.zip"):
+            shutil.copy(folder / name, below)
+        for path in below.rglob("*"):
+            if path.is_file():
+                client.upload_file(str(path), "data", str(path.relative_to(below)))
+        yield server
 
 
 def check(mounted: Path, source: Path) -> None:

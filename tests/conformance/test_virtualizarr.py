@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import Mount
+from tests.conftest import Mount, running
 from tests.environments import python_with, run_with
-from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 
 VERSION = "2.5.1"
@@ -33,16 +32,13 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3, Path]]:
     folder = write(tmp_path_factory.mktemp("virtual-s3"), "s3://data")
-    try:
-        with S3() as server:
-            client = server.client()
-            client.create_bucket(Bucket="data")
-            for path in folder.rglob("*"):
-                if path.is_file():
-                    client.upload_file(str(path), "data", str(path.relative_to(folder)))
-            yield server, folder
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with running(S3) as server:
+        client = server.client()
+        client.create_bucket(Bucket="data")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                client.upload_file(str(path), "data", str(path.relative_to(folder)))
+        yield server, folder
 
 
 def check(mounted: Path, folder: Path) -> None:

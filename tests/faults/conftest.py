@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import require_fuse
+from tests.conftest import require_fuse, running
 from tests.faults import rig
 from tests.servers.faultproxy import FaultProxy
-from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 from tests.servers.statusproxy import StatusProxy
 
@@ -23,16 +22,12 @@ Start = Callable[..., rig.Mounted]
 @pytest.fixture(scope="package")
 def s3() -> Iterator[S3]:
     require_fuse()
-    try:
-        server = S3()
-        with server:
-            client = server.client()
-            client.create_bucket(Bucket=rig.BUCKET)
-            for name in rig.LAYOUTS:
-                rig.upload(client, name)
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with running(S3) as server:
+        client = server.client()
+        client.create_bucket(Bucket=rig.BUCKET)
+        for name in rig.LAYOUTS:
+            rig.upload(client, name)
+        yield server
 
 
 @pytest.fixture(scope="package")

@@ -17,9 +17,8 @@ import zarr
 
 from demo.volume import halve
 from demo.write import write_n5, write_ome_zarr
-from tests.conftest import Mount, znfs
+from tests.conftest import Mount, running, znfs
 from tests.servers.nginx import Nginx, served
-from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 
 INNER, SHARD = (1, 4, 16, 16), (1, 8, 32, 48)
@@ -41,21 +40,18 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def s3(local: Path) -> Iterator[S3]:
     """The gateway, with the stores in buckets of several tempers."""
-    try:
-        with S3() as server:
-            client = server.client()
-            for bucket in ("private", "public", "unlistable"):
-                client.create_bucket(Bucket=bucket)
-                for path in local.rglob("*"):
-                    if path.is_file():
-                        client.upload_file(str(path), bucket, str(path.relative_to(local)))
-                actions = {"public": ["s3:GetObject", "s3:ListBucket"],
-                           "unlistable": ["s3:GetObject"]}.get(bucket)  # fmt: skip
-                if actions:
-                    client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, actions))
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with running(S3) as server:
+        client = server.client()
+        for bucket in ("private", "public", "unlistable"):
+            client.create_bucket(Bucket=bucket)
+            for path in local.rglob("*"):
+                if path.is_file():
+                    client.upload_file(str(path), bucket, str(path.relative_to(local)))
+            actions = {"public": ["s3:GetObject", "s3:ListBucket"],
+                       "unlistable": ["s3:GetObject"]}.get(bucket)  # fmt: skip
+            if actions:
+                client.put_bucket_policy(Bucket=bucket, Policy=policy(bucket, actions))
+        yield server
 
 
 def policy(bucket: str, actions: list[str]) -> str:

@@ -11,22 +11,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-import pytest
-
-from tests.servers.process import (
-    NotAvailable,
-    find,
-    free_ports,
-    require,
-    start,
-    stop,
-    wait_for_http,
-)
+from tests.conftest import running
+from tests.servers.process import find, free_ports, require, start, stop, wait_for_http
 
 _FLAKY = "location / { if ($flaky) { return %s; } }"
 # name -> what its `server` block holds. %(s3)s is the upstream's host:port.
@@ -165,15 +155,10 @@ class Nginx:
             [find("openssl") or "openssl", *arguments], capture_output=True, text=True, timeout=60
         )
         if done.returncode:
-            raise NotAvailable(f"openssl {arguments[0]}: {done.stderr.strip()[-300:]}")
+            raise RuntimeError(f"openssl {arguments[0]}: {done.stderr.strip()[-300:]}")
         return done.stdout
 
 
-@contextmanager
-def served(root: Path | str, upstream: str | None = None) -> Iterator[Nginx]:
+def served(root: Path | str, upstream: str | None = None) -> AbstractContextManager[Nginx]:
     """`Nginx`, running; where it cannot be had, the test is skipped and says why."""
-    try:
-        with Nginx(root, upstream) as nginx:
-            yield nginx
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    return running(lambda: Nginx(root, upstream))

@@ -19,7 +19,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NotAvailable(Exception):
-    """The server's programs are not installed, or it does not start; the message says which."""
+    """What the server needs is not on this machine. One that is and does not work is an error."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"not available: {why}")
@@ -51,9 +51,7 @@ def free_ports(count: int) -> list[int]:
 
 def start(command: Sequence[str], log: Path, **more: object) -> subprocess.Popen[bytes]:
     """A server in the foreground, killed by the kernel if this process dies first."""
-    program = find(command[0])
-    if program is None:
-        raise NotAvailable(f"{command[0]} is not installed")
+    program = find(command[0]) or command[0]
     with log.open("ab") as out:
         return subprocess.Popen(
             [program, *command[1:]], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
@@ -76,7 +74,7 @@ def stop(process: subprocess.Popen[bytes] | None) -> None:
 
 
 def wait_for_http(url: str, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
-    """Return when anything answers at `url`. Raises NotAvailable if the process ends first."""
+    """Return when anything answers at `url`. Raises RuntimeError if the process ends first."""
     over = time.monotonic() + seconds
     while True:
         try:
@@ -86,9 +84,9 @@ def wait_for_http(url: str, process: subprocess.Popen[bytes], seconds: float = 3
             return
         except OSError as error:
             if process.poll() is not None:
-                raise NotAvailable(f"{process.args!r} ended at once") from error
+                raise RuntimeError(f"{process.args!r} ended at once") from error
             if time.monotonic() > over:
-                raise NotAvailable(f"{url} does not answer: {error}") from error
+                raise RuntimeError(f"{url} does not answer: {error}") from error
             time.sleep(0.02)
 
 
