@@ -139,19 +139,20 @@ def test_prefetch_leaves_out_what_would_fill_the_cache():
 
 def test_a_batch_hands_out_values_as_they_come():
     cache = BlockCache(1 << 20, workers=1)
-    go = threading.Event()
+    begun, go = threading.Event(), threading.Event()
 
     def load(keys):
+        begun.set()
         yield keys[0], b"first"
         assert go.wait(10)
         yield keys[1], b"second"
 
     cache.prefetch([("a", 1), ("b", 1)], load)
-    with ThreadPoolExecutor(1) as pool:  # get() may take the batch over, and then waits for all
-        first = pool.submit(cache.get, "a", 1, lambda: b"first")
+    assert begun.wait(10)  # or get() would take the batch over, and wait for all of it
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(cache.get, "a", 1, lambda: b"").result(10) == b"first"
         go.set()
-        assert first.result(10) == b"first"
-    assert cache.get("b", 1, lambda: b"second") == b"second"
+    assert cache.get("b", 1, lambda: b"") == b"second"
     cache.close()
 
 

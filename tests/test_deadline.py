@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from tests.memory_store import MemoryStore
+from tests.waiting import Clock
 from znfs import deadline
 from znfs.cache import BlockCache
 from znfs.errors import StoreError
@@ -17,21 +18,9 @@ from znfs.hierarchy import Hierarchy
 from znfs.stores.watched import WatchedStore
 
 
-class Clock:
-    """Of the modules that read it; only what a request takes makes it go on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch):
+    """Only what a request takes makes it go on."""
     clock = Clock()
     for module in ("znfs.deadline", "znfs.stores.watched"):
         monkeypatch.setattr(f"{module}.time", clock)

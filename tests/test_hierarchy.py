@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.memory_store import MemoryStore
+from tests.waiting import Clock
 from znfs import deadline
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
@@ -379,17 +380,6 @@ def test_a_shard_rewritten_after_its_index_was_read():
     store.put("c/0", write(half)["c/0"])
     assert node.block((3,)).tolist() == [106, 107]  # of the new shard, by the new index
     assert store.gets["c/0"] == 5  # index, chunk; chunk refused, index, chunk
-
-
-class Clock:
-    """Stands in for the modules' clock."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    time = monotonic
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import zarr
 
 import znfs
 from tests.servers.process import free_ports
+from tests.waiting import eventually
 from znfs import api, mounts
 from znfs.errors import MountError
 from znfs.fuse import is_dead
@@ -68,13 +68,6 @@ def helper(*args: object) -> subprocess.CompletedProcess[str]:
     _, env = command()
     words = [sys.executable, "-c", code, *map(str, args)]
     return subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
-
-
-def eventually(true: Callable[[], object], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def is_mounted(path: Path) -> bool:
@@ -262,7 +255,7 @@ def test_store_down_at_mount_time(tmp_path: Path, mountpoint: Path) -> None:
         cwd=tmp_path / "served", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        eventually(lambda: os.access(mountpoint / "v.npy", os.R_OK), 30)
+        eventually(lambda: os.access(mountpoint / "v.npy", os.R_OK))
         check_values(mountpoint)
     finally:
         server.kill()

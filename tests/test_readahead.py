@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests import test_fuse
 from tests.conftest import ROOT
 from tests.faketree import Bytes, FakeTree, Folder
 from tests.test_extents import make_array
+from tests.waiting import eventually
 from znfs import mounts
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Zeros
@@ -81,13 +81,6 @@ def mounted(tree: FakeTree, directory: Path, **options: Any) -> Iterator[Path]:
 
 def take(fd: int, k: int) -> bytes:
     return os.pread(fd, NBYTES, k * STRIDE)
-
-
-def eventually(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
 
 
 def own_files(mountpoint: Path) -> list[int]:

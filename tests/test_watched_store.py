@@ -7,23 +7,12 @@ from math import inf
 import pytest
 
 from tests.memory_store import MemoryStore
+from tests.waiting import Clock
 from znfs import deadline
 from znfs.errors import ChunkError, Denied, StoreError, Unanswered
 from znfs.stores import watched
 from znfs.stores.base import Entry
 from znfs.stores.watched import WatchedStore
-
-
-class Clock:
-    """Stands in for the module's clock."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    time = monotonic
 
 
 @pytest.fixture

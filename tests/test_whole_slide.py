@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from typing import Any
 
@@ -14,9 +13,9 @@ import tifffile
 import zarr
 
 import znfs.tree
+from tests.conftest import running
 from tests.images import Handle, write_image
 from tests.servers.faultproxy import FaultProxy
-from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
 from znfs.options import Options
 from znfs.tree import Tree
@@ -49,11 +48,7 @@ class Counting:
 
 @pytest.fixture(scope="module")
 def s3():
-    try:
-        server = S3()
-    except NotAvailable as error:
-        pytest.skip(str(error))
-    with server:
+    with running(S3) as server:
         yield server
 
 
@@ -108,7 +103,6 @@ def tree(s3, slide, monkeypatch):
 
 def test_first_plane_of_the_coarsest_level(tree, slide):
     tree, store = tree
-    began = time.monotonic()
     name = f"{LEVELS - 1}/tiff/{LEVELS - 1}_c0.tif"
     with tifffile.TiffFile(Handle(tree.resolve(name))) as found:
         np.testing.assert_array_equal(found.asarray(), slide[0])
@@ -116,16 +110,13 @@ def test_first_plane_of_the_coarsest_level(tree, slide):
     assert store.asked["get"] <= 2 * DOCUMENTS + CHUNKS
     assert store.asked["stat"] == 0
     assert store.asked["list"] <= 1
-    assert time.monotonic() - began < 5  # 0.3 s where nothing else runs
 
 
 def test_coarsest_level_of_the_ome_tiff(tree, slide):
     tree, store = tree
-    began = time.monotonic()
     with tifffile.TiffFile(Handle(tree.resolve("slide.ome.tif"))) as found:
         level = found.series[0].levels[-1]
         np.testing.assert_array_equal(level.pages[0].asarray(), slide[0])
     assert store.asked["get"] <= (1 + LEVELS) * DOCUMENTS + CHUNKS
     assert store.asked["stat"] == 0
     assert store.asked["list"] <= 1
-    assert time.monotonic() - began < 5

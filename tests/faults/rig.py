@@ -25,6 +25,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from tests.conftest import OURS, ROOT
+from tests.waiting import eventually
 from znfs import mounts
 
 DEADLINE = 2.0  # seconds a request may take
@@ -117,6 +118,12 @@ class Mounted:
         with ThreadPoolExecutor(READERS) as pool:
             return list(pool.map(self.read, indexes))
 
+    def recovery(self) -> float:
+        """Seconds until every chunk reads right."""
+        began = time.monotonic()
+        eventually(lambda: all(o.said == RIGHT for o in self.read_all(GRID)))
+        return time.monotonic() - began
+
     def status_seconds(self) -> float:
         """How long the daemon's own report takes."""
         began = time.monotonic()
@@ -140,14 +147,23 @@ class Mounted:
 
 
 def start(
-    source: str, environ: Mapping[str, str], *flags: object, wrap: Sequence[str] = ()
+    source: str,
+    environ: Mapping[str, str],
+    *flags: object,
+    wrap: Sequence[str] = (),
+    before: str = "",
 ) -> Mounted:
-    """Mount `source` in the foreground and wait until it answers."""
+    """Mount `source` in the foreground and wait until it answers.
+
+    `wrap` is what runs the daemon, `before` Python that it runs first.
+    """
     folder = Path(tempfile.mkdtemp(prefix=OURS))
     path, log = folder / "mount", folder / "log"
     path.mkdir()
+    begin = f"{before}\nfrom znfs.__main__ import znfs; znfs()"
+    program = ["-c", begin] if before else ["-m", "znfs"]
     words = [
-        sys.executable, "-m", "znfs", "mount", "--foreground", "--deadline", DEADLINE,
+        sys.executable, *program, "mount", "--foreground", "--deadline", DEADLINE,
         "--ttl", TTL, *flags, source, path,
     ]  # fmt: skip
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, log.open("wb") as out:
@@ -177,15 +193,6 @@ def stop(mounted: Mounted) -> None:
         mounted.daemon.wait()
     while any(m.mountpoint == str(mounted.path) for m in mounts.mounts()):
         mounts.detach(str(mounted.path), lazy=True)
-
-
-def eventually(true: Callable[[], object], seconds: float = 30.0) -> float:
-    """Wait until it is so; how long that took."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < seconds, "it did not happen"
-        time.sleep(0.05)
-    return time.monotonic() - began
 
 
 def watch(
@@ -219,7 +226,7 @@ def watch(
     logged = mounted.lines()[known:]
     if refresh:
         mounts.refresh(str(mounted.path))
-    after = eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+    after = mounted.recovery()
     row = report(name, found, [old], logged, after)
     if refresh:
         row.recovers = "by `znfs refresh`"

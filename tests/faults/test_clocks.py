@@ -13,10 +13,11 @@ import pytest
 
 from tests.faults import rig
 from tests.faults.conftest import Start
-from tests.faults.rig import GRID, RIGHT, eventually
+from tests.faults.rig import GRID, RIGHT
 from tests.memory_store import MemoryStore
 from tests.servers.faultproxy import FaultProxy
 from tests.test_hierarchy import array_v3, hierarchy
+from tests.waiting import eventually
 from znfs.disk import DiskTier
 from znfs.tree import open_tree
 
@@ -45,7 +46,7 @@ def test_a_daemon_that_was_stopped(line: FaultProxy, start: Start) -> None:
     line.heal()
     assert {o.said for o in found} <= {RIGHT, "EIO"}
     assert woken < rig.DEADLINE + rig.MARGIN
-    after = eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+    after = mounted.recovery()
     row = rig.report("machine suspended, connections lost", found, [], mounted.lines(), after)
     row.within = woken  # since it woke
     mounted.close()

@@ -8,8 +8,9 @@ import time
 
 from tests.faults import rig
 from tests.faults.conftest import Start
-from tests.faults.rig import GRID, RIGHT, eventually
+from tests.faults.rig import GRID, RIGHT
 from tests.servers.faultproxy import FaultProxy
+from tests.waiting import eventually
 from znfs import mounts
 
 
@@ -44,6 +45,6 @@ def test_killed_readers_leave_nothing(line: FaultProxy, start: Start) -> None:
             reader.wait()
         line.heal()
         line.drop_all()
-    eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+    mounted.recovery()
     assert mounts.status(str(mounted.path))["process"]["threads"] < before + 200
     mounted.close()

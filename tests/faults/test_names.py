@@ -17,14 +17,14 @@ import pytest
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, running
 from tests.faults import rig
 from tests.faults.conftest import Start
-from tests.faults.rig import CHUNKS, GRID, RIGHT, SHAPE, VALUES, Mounted, eventually
+from tests.faults.rig import CHUNKS, GRID, RIGHT, SHAPE, VALUES, Mounted
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.nameserver import NameServer
 from tests.servers.nginx import served
-from tests.servers.process import NotAvailable
+from tests.waiting import eventually
 from znfs import mounts
 
 NAME = "localhost"  # the one name whose first part the gateway does not take for a bucket's
@@ -68,11 +68,8 @@ def test_not_resolved(line: FaultProxy, start: Start, tmp_path: Path) -> None:
 
 @pytest.fixture
 def names() -> Iterator[NameServer]:
-    try:
-        with NameServer() as server:
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with running(NameServer) as server:
+        yield server
 
 
 @pytest.fixture

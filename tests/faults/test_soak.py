@@ -18,7 +18,7 @@ import pytest
 
 from tests.faults import rig
 from tests.faults.conftest import Start
-from tests.faults.rig import GRID, RIGHT, VALUES, Mounted, eventually
+from tests.faults.rig import GRID, RIGHT, VALUES, Mounted
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.statusproxy import StatusProxy
 from znfs import mounts
@@ -153,7 +153,7 @@ def one_round(
         status_proxy.heal()
         line.drop_all()
     counts = finish()
-    eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+    mounted.recovery()
     vitals.append(check_vitals(mounted))
     mounted.close()
     return Round(counts, faults, vitals, " ".join(flags))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import rig
-from tests.faults.rig import CHUNKS, GRID, RIGHT, SHAPE, Mounted, block, eventually
+from tests.faults.rig import CHUNKS, GRID, RIGHT, SHAPE, Mounted, block
 from tests.faults.test_line import FAULTS, Fault
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.nginx import Nginx, served
@@ -94,7 +94,7 @@ def test_one_fails_the_other_reads(
         line.heal()
         status.heal()
         line.drop_all()
-        eventually(lambda: all(o.said == RIGHT for o in mounted.read_all(GRID)))
+        mounted.recovery()
         row = rig.report(f"of two stores one: {fault.name}", others, [], mounted.lines(), 0.0)
         row.cold = row.cold + f" (right: all {len(OF_OTHER)} of the other)"
         mounted.close()

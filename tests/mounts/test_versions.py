@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 import zarr
 
 from tests.conftest import Mount, znfs
+from tests.waiting import eventually
 
 Values = np.ndarray[Any, Any]
 TTL = 0.2
@@ -47,13 +47,6 @@ def write(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Values], 
 
 def document(root: Path) -> Path:
     return next(root / n for n in ("zarr.json", ".zarray") if (root / n).exists())
-
-
-def eventually(true: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def changed(path: Path, before: os.stat_result) -> Callable[[], bool]:
@@ -141,7 +134,7 @@ def test_the_store_is_deleted(write: Callable[[Values], Path], mount: Mount) -> 
             # The page cache may hold a part: a short read, and the error comes with the next.
             assert found is None or old.tobytes()[start : start + 4096].startswith(found)
         with pytest.raises(OSError, match=r"No such|Stale") as caught:
-            eventually(lambda: not path.read_bytes(), 5)
+            eventually(lambda: not path.read_bytes(), seconds=5)
         assert caught.value.errno in (errno.ENOENT, errno.ESTALE)
     finally:
         os.close(descriptor)
