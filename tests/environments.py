@@ -10,20 +10,30 @@ from pathlib import Path
 import pytest
 
 _TIMEOUT = 300
+ZARR2 = "2.18.7"
+# The last releases on zarr-python 2: one environment for all tests that need one of them.
+OF_ZARR2 = (f"zarr=={ZARR2}", "numcodecs==0.15.1", "ome-zarr==0.10.2")
+
+
+def cache() -> Path:
+    """Where the tests keep what takes long to fetch, from one run to the next."""
+    above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(above) / "znfs-tests"
 
 
 def python_with(*requirements: str) -> str:
     """A Python that has `requirements`, made once in the user's cache. Skips the test, saying
     why, if it cannot be made."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = "-".join(requirements).replace("==", "-")
-    folder = Path(cache) / "znfs-tests" / f"{name}-python{sys.version_info.minor}"
+    folder = cache() / f"{name}-python{sys.version_info.minor}"
     python, ready = folder / "bin/python", folder / "ready"
     if ready.exists():
         return str(python)
+    # A pip of its own, and compiling what is never imported, would take two thirds of the time.
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
     for command in (
-        [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "-q", *requirements],
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)],
+        [*pip, "install", "-q", "--no-compile", *requirements],
     ):
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)

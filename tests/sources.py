@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.environments import cache
+
 TIMEOUT = 120.0
 
 
-def source_folder(config: pytest.Config, name: str, version: str) -> Path:
+def source_folder(name: str, version: str) -> Path:
     """The unpacked source package; skips the test, saying why, where it cannot be had."""
-    root = Path(config.cache.mkdir("sources")) if config.cache else Path()
+    root = cache() / "sources"
     folder = root / f"{name}-{version}"
     if folder.exists():
         return folder
+    root.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", name]
     try:
         done = subprocess.run(
@@ -29,8 +34,12 @@ def source_folder(config: pytest.Config, name: str, version: str) -> Path:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
         pytest.skip(f"no source package {name} {version}: {reason}")
-    with tarfile.open(root / f"{name}-{version}.tar.gz") as archive:
-        archive.extractall(root, filter="data")
+    with (
+        tarfile.open(root / f"{name}-{version}.tar.gz") as archive,
+        tempfile.TemporaryDirectory(dir=root) as unpacked,
+    ):
+        archive.extractall(unpacked, filter="data")
+        os.rename(Path(unpacked, folder.name), folder)
     return folder
 
 

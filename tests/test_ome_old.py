@@ -9,12 +9,11 @@ import pytest
 import tifffile
 import zarr
 
-from tests.environments import python_with, run_with
+from tests.environments import OF_ZARR2, python_with, run_with
 from tests.images import Handle
 from znfs.tree import open_tree
 
 VERSIONS = ("0.1", "0.2", "0.3", "0.4")
-LIBRARIES = ("ome-zarr==0.10.2", "zarr==2.18.7", "numcodecs==0.15.1")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, data):
-    python = python_with(*LIBRARIES)
+    python = python_with(*OF_ZARR2)
     root = tmp_path_factory.mktemp("old")
     np.save(root / "data.npy", data)
     run_with(python, Path(__file__).with_name("ome_old.py"), root, *VERSIONS)

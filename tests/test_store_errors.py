@@ -11,16 +11,19 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from tests.conftest import running
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.nginx import Nginx, served
-from tests.servers.process import NotAvailable
 from tests.servers.s3 import S3
+from tests.waiting import eventually
 from znfs.errors import Denied, NotListable, SourceError, Stale, StoreError, UsageError, ZnfsError
 from znfs.options import Options
 from znfs.stores import Store, aws, cloud, open_store
@@ -33,16 +36,11 @@ SECRET = "V3rySecret"
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:
-    try:
-        with S3() as server, pytest.MonkeyPatch.context() as patch:
-            for name, value in server.environment.items():
-                patch.setenv(name, value)
-            client = server.client()
-            client.create_bucket(Bucket="data")
-            client.put_object(Bucket="data", Key="x/obj", Body=DATA)
-            yield server
-    except NotAvailable as why:
-        pytest.skip(str(why))
+    with running(S3) as server, mock.patch.dict(os.environ, server.environment):
+        client = server.client()
+        client.create_bucket(Bucket="data")
+        client.put_object(Bucket="data", Key="x/obj", Body=DATA)
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -233,10 +231,10 @@ def test_revoked_credentials_come_back(s3: S3, backend: str) -> None:
     s3.suspend_user()
     try:
         with pytest.raises(Denied):
-            until(lambda: store.get("obj") is None)
+            eventually(lambda: store.get("obj") is None, passing=StoreError)
     finally:
         s3.suspend_user(suspended=False)
-    assert until(lambda: store.stat("obj"), passing=Denied)
+    assert eventually(lambda: store.stat("obj"), passing=Denied)
 
 
 def test_changed_credentials_are_picked_up(
@@ -302,7 +300,8 @@ def test_s3_over_https_with_a_private_ca(
     checked(caught)
     for variable in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         monkeypatch.setenv(variable, nginx.ca)
-        assert opened("s3://data/x", endpoint_url=url, backend=backend).stat("obj"), variable
+        store = opened("s3://data/x", endpoint_url=url, backend=backend, deadline=20.0)
+        assert store.stat("obj"), variable
         monkeypatch.delenv(variable)
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere.pem")
     with pytest.raises(UsageError, match=r"/nowhere\.pem"):
@@ -339,33 +338,25 @@ def line(
         store.close()
 
 
-def until(call: Any, passing: type[Exception] = StoreError, seconds: float = 15) -> Any:
-    """What `call` returns once it returns something true and raises no `passing` error."""
-    over = time.monotonic() + seconds
-    while True:
-        try:
-            if result := call():
-                return result
-        except passing:
-            if time.monotonic() > over:
-                raise
-        assert time.monotonic() < over
-        threading.Event().wait(0.05)
-
-
 def assert_fails_in_time(store: Store, warm: bool = True) -> None:
     if not warm:  # loading a library and its tables is not the server's time
         with pytest.raises(StoreError):
             store.stat("obj")
-    for call in (
-        lambda: store.get("obj"), lambda: store.get("obj", 5, 9), lambda: store.stat("obj"),
-        lambda: list(store.list("")),
-    ):
+
+    def check(call: Callable[[], object]) -> None:
         begun = time.monotonic()
         with pytest.raises(StoreError) as caught:
             call()
         assert time.monotonic() - begun < DEADLINE + GRACE
         checked(caught)
+
+    check(lambda: store.get("obj"))
+    with ThreadPoolExecutor() as pool:
+        together = [
+            lambda: store.get("obj"), lambda: store.get("obj", 5, 9), lambda: store.stat("obj"),
+            lambda: list(store.list("")),
+        ]  # fmt: skip
+        list(pool.map(check, together))
 
 
 def test_hang(line: tuple[FaultProxy, Store]) -> None:
@@ -375,7 +366,7 @@ def test_hang(line: tuple[FaultProxy, Store]) -> None:
     assert_fails_in_time(store)
     proxy.heal()
     proxy.drop_all()
-    assert bytes(until(lambda: store.get("obj")).data) == DATA
+    assert bytes(eventually(lambda: store.get("obj"), passing=StoreError).data) == DATA
 
 
 def test_hang_in_the_body(line: tuple[FaultProxy, Store]) -> None:
@@ -396,7 +387,7 @@ def test_refuse(line: tuple[FaultProxy, Store]) -> None:
     proxy.drop_all()
     assert_fails_in_time(store)
     proxy.heal()
-    assert bytes(until(lambda: store.get("obj")).data) == DATA
+    assert bytes(eventually(lambda: store.get("obj"), passing=StoreError).data) == DATA
 
 
 @pytest.mark.parametrize("fault", ["reset_after", "close_after"])
@@ -431,25 +422,29 @@ def test_a_slow_line(line: tuple[FaultProxy, Store]) -> None:
         store.get("obj")
     assert time.monotonic() - begun < DEADLINE + GRACE
     proxy.rate = 3_000_000
-    assert bytes(until(lambda: store.get("obj")).data) == DATA
+    assert bytes(eventually(lambda: store.get("obj"), passing=StoreError).data) == DATA
 
 
-def test_nobody_listens(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["s3", "s3fs", "http"])
+def at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Store]:
+    """The store that is at a server's address."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    if request.param == "http":
+        return lambda url: opened(f"{url}/x")
+    backend = "fsspec" if request.param == "s3fs" else "auto"
+    return lambda url: opened("s3://data/x", endpoint_url=url, backend=backend)
+
+
+def test_nobody_listens(at: Callable[[str], Store]) -> None:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{s.getsockname()[1]}"
-    for store in (opened("s3://data/x", endpoint_url=url, backend=backend), opened(f"{url}/x")):
-        assert_fails_in_time(store, warm=False)
+    assert_fails_in_time(at(url), warm=False)
 
 
-def test_no_such_host(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    url = "http://no-such-host.invalid"
-    for store in (opened("s3://data/x", endpoint_url=url, backend=backend), opened(f"{url}/x")):
-        assert_fails_in_time(store, warm=False)
+def test_no_such_host(at: Callable[[str], Store]) -> None:
+    assert_fails_in_time(at("http://no-such-host.invalid"), warm=False)
 
 
 def test_the_gateway_dies_and_hangs(s3: S3, backend: str) -> None:
@@ -460,13 +455,13 @@ def test_the_gateway_dies_and_hangs(s3: S3, backend: str) -> None:
         assert_fails_in_time(store)
     finally:
         s3.restart()
-    assert bytes(until(lambda: store.get("obj")).data) == DATA
+    assert bytes(eventually(lambda: store.get("obj"), passing=StoreError).data) == DATA
     s3.suspend()
     try:
         assert_fails_in_time(store)
     finally:
         s3.resume()
-    assert bytes(until(lambda: store.get("obj")).data) == DATA
+    assert bytes(eventually(lambda: store.get("obj"), passing=StoreError).data) == DATA
 
 
 # Web servers of many tempers

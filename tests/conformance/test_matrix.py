@@ -14,12 +14,12 @@ from tests.conformance import extensions, n5
 from tests.conformance.images import images
 from tests.conformance.samples import Sample, Values, everything
 from tests.conftest import Mount, znfs
-from tests.environments import python_with, run_with
+from tests.environments import OF_ZARR2, ZARR2, python_with, run_with
 from tests.hdf5.support import as_objects
 from tests.reading import same
+from znfs import mounts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-ZARR2 = "2.18.7"
 
 
 def zarr2(root: Path) -> Iterator[Sample]:
@@ -28,7 +28,7 @@ def zarr2(root: Path) -> Iterator[Sample]:
     script = Path(__file__).with_name("zarr_two.py")
     folder = root / "zarr2/own"
     folder.mkdir()
-    python = python_with(f"zarr=={ZARR2}", "numcodecs==0.15.1")
+    python = python_with(*OF_ZARR2)
     made = run_with(python, script, folder)
     words = (f"zarr-python {ZARR2}", f"zarr-python {ZARR2}")
     for name, feature in json.loads(made):
@@ -47,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mounted(root: Path, mount_for_module: Mount) -> Path:
     """One mount above all stores, of which some are written later."""
     (root / "empty").mkdir()
-    return mount_for_module(root, "--ttl", "0", "--views", "npy,chunks,h5")
+    return mount_for_module(root, "--views", "npy,chunks,h5")
 
 
 def of_hdf5(view: Path) -> Values:
@@ -76,7 +76,9 @@ def compare(
     """That the views of all samples hold their values, and that refused ones have none."""
     wrong: list[str] = []
     refused = []
-    for sample in samples:
+    written = list(samples)
+    mounts.refresh(str(mounted))
+    for sample in written:
         view = mounted / sample.path / f"{Path(sample.path).name}.npy"
         words = (sample.format, sample.feature, sample.writer, sample.oracle)
         if sample.values is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numcodecs
@@ -23,6 +24,7 @@ from znfs.codecs.vlen import Packed
 from znfs.errors import Unsupported
 from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec
 
+VERSIONS = {"zarr": "2.18.7", "numcodecs": "0.16.6"}
 ARRAYS = 173
 VECTORS = 1079
 # codec: how many vectors are refused, and words of the reason
@@ -41,10 +43,17 @@ REFUSED = {
 LOSSY = {"astype", "categorize", "fixedscaleoffset", "quantize"}
 
 
+@pytest.fixture(scope="module")
+def sources() -> Iterator[dict[str, Future[Path]]]:
+    """Both packages, fetched side by side: pip builds what each needs to tell its own name."""
+    with ThreadPoolExecutor() as pool:
+        yield {name: pool.submit(source_folder, name, at) for name, at in VERSIONS.items()}
+
+
 def test_every_array_of_zarr(
-    pytestconfig: pytest.Config, tmp_path: Path, found: Callable[..., None]
+    sources: dict[str, Future[Path]], tmp_path: Path, found: Callable[..., None]
 ) -> None:
-    fixture = source_folder(pytestconfig, "zarr", "2.18.7") / "fixture"
+    fixture = sources["zarr"].result() / "fixture"
     folders = sorted(path.parent for path in fixture.rglob(".zarray"))
     assert len(folders) == ARRAYS
     for k, folder in enumerate(folders):
@@ -79,9 +88,9 @@ def chain(array: np.ndarray, spec: CodecSpec) -> tuple[CodecSpec, ...]:
 
 
 def test_every_vector_of_numcodecs(
-    pytestconfig: pytest.Config, found: Callable[..., None]
+    sources: dict[str, Future[Path]], found: Callable[..., None]
 ) -> None:
-    fixture = source_folder(pytestconfig, "numcodecs", "0.16.6") / "fixture"
+    fixture = sources["numcodecs"].result() / "fixture"
     files = sorted(fixture.rglob("encoded.*.dat"))
     assert len(files) == VECTORS
     refused: Counter[str] = Counter()

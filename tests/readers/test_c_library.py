@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import cache
 from tests.readers import samples
 from tests.readers.conftest import Sample
 
@@ -27,22 +28,18 @@ _PLATFORMS = ("manylinux1", "manylinux2010", "manylinux2014", "manylinux_2_17", 
 _READER = Path(__file__).parent / "read_libhdf5.py"
 
 
-def _wheels() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "znfs-tests" / "wheels"
-
-
 def _library(version: str, python: str) -> str:
     """The libhdf5 of an h5py wheel, unpacked into the user's cache; skips if it cannot be had."""
-    folder = _wheels() / f"h5py-{version}"
+    wheels = cache() / "wheels"
+    folder = wheels / f"h5py-{version}"
     if not folder.exists():
         command = [
             sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:",
-            "--implementation", "cp", "--python-version", python, "-d", str(_wheels()),
+            "--implementation", "cp", "--python-version", python, "-d", str(wheels),
             *(f"--platform={p}_x86_64" for p in _PLATFORMS), f"h5py=={version}",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        found = sorted(_wheels().glob(f"h5py-{version}-*.whl"))
+        found = sorted(wheels.glob(f"h5py-{version}-*.whl"))
         if done.returncode or not found:
             pytest.skip(f"no wheel of h5py {version}: {done.stderr.strip()[-200:]}")
         with zipfile.ZipFile(found[0]) as wheel:

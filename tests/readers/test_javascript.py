@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import require
+from tests.environments import cache
 from tests.readers import samples
 from tests.readers.conftest import Sample
 
@@ -22,8 +22,7 @@ _SCRIPTS = Path(__file__).parent / "javascript"
 def packages() -> Path:
     """A folder with the packages, kept in the user's cache; skips if they cannot be had."""
     require("node", "npm")
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folder = Path(cache) / "znfs-tests" / "javascript"
+    folder = cache() / "javascript"
     if not (folder / "node_modules" / "jsfive").exists():
         folder.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(

@@ -60,6 +60,9 @@ osd class default list = *
 osd memory target = 939524096
 osd crush update on start = false
 [client]
+# What changes a user tells every gateway, and would wait ten seconds for one that was killed.
+client notify timeout = 1
+rgw max notify retries = 0
 rgw data = {dir}/rgw
 # without tcp_nodelay an answer takes 40 ms
 rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
