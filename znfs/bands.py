@@ -261,17 +261,20 @@ class Bands:
     def _begin(self, index: Index) -> bool:
         """Begin loading a band in the background, with those that come in the same requests; False
         if there is no room for more."""
-        cache, spill = self._array.cache, self._array.spill
-        key = self._key(index)
-        if key in cache or (spill and key in spill):
+        if self._is_here(index):
             return True
 
         def load(keys: Sequence[Hashable]) -> Iterator[tuple[Hashable, Band]]:
             wanted = [i for i in together if self._key(i) in keys]
             return ((self._key(i), band) for i, band in self._assemble(wanted))
 
-        together = self._together(index)
-        return cache.prefetch([(self._key(i), self._nbytes(i)) for i in together], load)
+        together = [i for i in self._together(index) if not self._is_here(i)]
+        return self._array.cache.prefetch([(self._key(i), self._nbytes(i)) for i in together], load)
+
+    def _is_here(self, index: Index) -> bool:
+        """Whether the band is in the cache, or was spilled from it."""
+        key, spill = self._key(index), self._array.spill
+        return key in self._array.cache or (spill is not None and key in spill)
 
     def _together(self, index: Index) -> list[Index]:
         """The bands whose chunks are fetched with those of the band at `index`."""
