@@ -434,6 +434,15 @@ def test_a_store_that_fails_is_waited_for_once_in_a_path(clock):
     assert store.gets["a/b/zarr.json"] == before["a/b/zarr.json"] + 1
 
 
+def test_a_path_may_have_any_number_of_parts():
+    depth = 3000
+    inner = {"/".join("a" * n): json.loads(group_v3()) for n in (1, depth)}
+    root = group_v3(consolidated_metadata={"kind": "inline", "metadata": inner})
+    h = hierarchy(MemoryStore({"zarr.json": root}))
+    assert isinstance(h.node("/".join("a" * depth)), Group)
+    assert h.node("/".join("b" * depth)) is None
+
+
 def test_what_a_group_says_of_its_levels_survives_its_being_forgotten(store, monkeypatch):
     """The group of an array may fall out of the nodes remembered before the array does."""
     axes = [{"name": n, "type": "space"} for n in ("v", "w")]

@@ -178,21 +178,47 @@ class Hierarchy:
         return sorted(names - {"", ".", ".."})
 
     def _look(self, path: str, since: float | None) -> _Seen:
-        arrived = time.monotonic()
+        """From the nearest node above that is fresh, down: not by recursion, for a path may have
+        any number of parts."""
+        while True:
+            arrived = time.monotonic()
+            with self._lock:
+                generation = self._generation
+            stale = []
+            at = path
+            while (seen := self._fresh(at, since)) is None:
+                stale.append(at)
+                if not at:
+                    break
+                at = _parent(at)
+            for at in reversed(stale):
+                seen = self._look_below(at, seen, since, arrived, generation)
+                if seen is None:
+                    break
+            if seen is not None:
+                return seen
+
+    def _fresh(self, path: str, since: float | None) -> _Seen | None:
+        """What is known of `path`, if it is to be used without another look."""
         with self._lock:
             seen = self._seen.get(path)
-            generation = self._generation
-        if seen is not None and self._is_fresh(seen, since):
-            return seen
-        # Above before below, and without holding this path's lock: locks never nest downwards.
-        parent = self._look(_parent(path), since) if path else None
+        return seen if seen is not None and self._is_fresh(seen, since) else None
+
+    def _look_below(
+        self, path: str, parent: _Seen | None, since: float | None, arrived: float, generation: int
+    ) -> _Seen | None:
+        """Look at `path`, below what was seen above it, for who `arrived` then. None if a refresh
+        comes between: what was read may be half of each generation.
+
+        No other path's lock is held meanwhile: locks never nest downwards.
+        """
         with self._turn(path) as is_ours:
+            with self._lock:
+                seen, failure = self._seen.get(path), self._failed.get(path)
             if not is_ours:
                 if (known := _known(seen, since)) is not None:
                     return known
                 raise StoreError(f"{path}: another look at it did not end in time")
-            with self._lock:
-                seen, failure = self._seen.get(path), self._failed.get(path)
             if seen is not None and self._is_fresh(seen, since):
                 return seen
             known = _known(seen, since)
@@ -200,10 +226,10 @@ class Hierarchy:
                 return spared
             fresh = self._read_or_excuse(path, parent, seen, known)
             with self._lock:
-                if generation == self._generation:
-                    self._seen[path] = fresh
-                    return fresh
-        return self._look(path, since)  # a refresh came between: what was read may be half of each
+                if generation != self._generation:
+                    return None
+                self._seen[path] = fresh
+                return fresh
 
     @contextmanager
     def _turn(self, path: str) -> Iterator[bool]:

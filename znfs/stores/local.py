@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat as modes
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -131,16 +132,16 @@ class LocalStore:
 
     def _refuse_dangling(self, key: str) -> None:
         """A link to nowhere (git-annex, a disk that is not mounted) is not absent: StoreError."""
-        while key:
-            path = f"{self._root}/{key}"
-            try:
-                mode = os.lstat(path).st_mode
-            except OSError:
-                key = key.rpartition("/")[0]
-                continue
-            if modes.S_ISLNK(mode) and not os.path.exists(path):
-                raise StoreError(f"{key}: a symbolic link to nothing")
-            return
+        parts = key.split("/")
+
+        def path(length: int) -> str:
+            return "/".join((self._root, *parts[:length]))
+
+        # The last part that is there: in a few steps, for a key may have thousands.
+        lengths = range(1, len(parts) + 1)
+        there = bisect_left(lengths, True, key=lambda n: not os.path.lexists(path(n)))
+        if there and os.path.islink(path(there)) and not os.path.exists(path(there)):
+            raise StoreError(f"{'/'.join(parts[:there])}: a symbolic link to nothing")
 
 
 def _read(
