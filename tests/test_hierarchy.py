@@ -318,6 +318,17 @@ def test_n5_folders_are_groups_and_arrays_may_have_children():
     assert isinstance(h.node("g/a/child"), Array)
 
 
+def test_children_of_n5_arrays_have_any_name_that_no_block_has():
+    attrs = json.dumps({"dimensions": [4, 6], "blockSize": [2, 2], "dataType": "uint8"}).encode()
+    names = ("007", "²", "1.5", "c", "7", "0")
+    store = MemoryStore({"attributes.json": attrs, "0/0": b"x"})
+    store.objects.update({f"{name}/attributes.json": attrs for name in names})
+    h = hierarchy(store)
+    assert h.children("") == ["007", "1.5", "c", "²"]
+    for name in names:
+        assert isinstance(h.node(name), Array) == (name not in "07")
+
+
 def test_metadata_that_cannot_be_used_is_named():
     h = hierarchy(MemoryStore({"zarr.json": group_v3(), "bad/zarr.json": b"{not JSON"}))
     bad = h.node("bad")

@@ -180,8 +180,8 @@ class NodeDir:
         if listing is None:
             return names
         if isinstance(node, Array):  # a one-dimensional array's chunks are beside its children
-            grid = node.meta.outer_grid
-            return names + [n for n in listing.objects if node.meta.keys.parse(n, grid) is None]
+            keys, ndim = node.meta.keys, node.meta.ndim
+            return names + [n for n in listing.objects if not keys.begin_with(n, ndim)]
         return [*names, *listing.objects, *listing.prefixes]
 
     def _may_hide(self, name: str) -> bool:

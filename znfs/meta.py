@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -80,7 +80,14 @@ class ChunkKeys:
 
     def parse(self, key: str, grid: Shape) -> Index | None:
         """The index that `key` names, or None if it is no chunk of `grid`."""
-        if not grid:
+        index = self.index(key, len(grid))
+        if index is None or any(i >= n for i, n in zip(index, grid, strict=True)):
+            return None
+        return index
+
+    def index(self, key: str, ndim: int) -> Index | None:
+        """The index of so many numbers that `key` spells, of whatever grid; None if it is none."""
+        if not ndim:
             return () if key == self.key(()) else None
         if not key.endswith(self.suffix):
             return None
@@ -89,12 +96,25 @@ class ChunkKeys:
             if parts[0] != self.prefix:
                 return None
             parts = parts[1:]
-        if len(parts) != len(grid) or not all(p.isascii() and p.isdigit() for p in parts):
+        if len(parts) != ndim or not all(p.isascii() and p.isdigit() for p in parts):
             return None
         if any((len(p) > 1 and p[0] == "0") or len(p) > 19 for p in parts):
             return None
-        index = tuple(int(p) for p in (reversed(parts) if self.reverse else parts))
-        return index if all(i < n for i, n in zip(index, grid, strict=True)) else None
+        return tuple(int(p) for p in (reversed(parts) if self.reverse else parts))
+
+    def first_below(self, folders: Sequence[str], ndim: int) -> str | None:
+        """The first key of so many numbers below nested folders; None if they lead to no chunk."""
+        depth = ndim + bool(self.prefix)
+        if self.separator != "/" or len(folders) >= depth:
+            return None
+        key = "/".join([*folders, *["0"] * (depth - len(folders))]) + self.suffix
+        return None if self.index(key, ndim) is None else key
+
+    def begin_with(self, name: str, ndim: int) -> bool:
+        """Whether chunks of some grid of so many dimensions are called `name`, or lie below it."""
+        return (
+            self.index(name, ndim) is not None or self.first_below((name,), ndim) is not None
+        )
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,8 @@ class Hierarchy:
             names.update(self._reserved(path, seen.node))
             names.update(self._promised(path))
         if isinstance(seen.node, Array):
-            names = {name for name in names if not _is_chunk_part(seen.node.meta, name)}
+            meta = seen.node.meta
+            names = {name for name in names if not meta.keys.begin_with(name, meta.ndim)}
         # A key may hold an empty segment or a dot segment; neither can be a directory's name.
         return sorted(names - {"", ".", ".."})
 
@@ -388,8 +389,10 @@ class Hierarchy:
         name = path.rsplit("/", 1)[-1]
         if not is_encodable(name):
             return True
-        if isinstance(parent.node, Array) and _is_chunk_part(parent.node.meta, name):
-            return True
+        if isinstance(parent.node, Array):
+            meta = parent.node.meta
+            if meta.keys.begin_with(name, meta.ndim):
+                return True
         if parent.scope is not None:
             return False
         if self._folders is not None and not self._folders.has(path):
@@ -531,10 +534,3 @@ def _join(path: str, name: str) -> str:
 
 def _relative(path: str, above: str) -> str:
     return path[len(above) :].lstrip("/") if above else path
-
-
-def _is_chunk_part(meta: ArrayMeta, name: str) -> bool:
-    """True if `name` is the first part of a chunk key of the array."""
-    if meta.keys.prefix:
-        return name == meta.keys.prefix
-    return all(part.isdigit() for part in name.split(meta.keys.separator))
