@@ -135,10 +135,10 @@ def test_a_listing_that_a_refresh_overtakes_is_not_kept(store):
         return iter(entries)
 
     store.list = late
-    h.listing("")
+    h._listings.of("")
     store.list = taken
     store.put("new/zarr.json", array_v3())
-    assert "new" in h.listing("").prefixes
+    assert "new" in h._listings.of("").prefixes
 
 
 def test_listings_are_remembered_up_to_so_many_names(store, monkeypatch):
@@ -148,10 +148,10 @@ def test_listings_are_remembered_up_to_so_many_names(store, monkeypatch):
         for i in range(10 if folder else 2000):
             store.objects[f"{folder}/{i}"] = b""
     for _ in range(2):
-        assert len(h.listing("0").objects) == 2000  # longer than all that may be kept: alone
+        assert len(h._listings.of("0").objects) == 2000  # longer than all that may be kept: alone
     assert store.lists["0"] == 1
     for folder in range(8):
-        h.listing(str(folder))
+        h._listings.of(str(folder))
     assert len(h._listings._known) <= 3
 
 
@@ -487,11 +487,11 @@ def test_a_listing_that_takes_too_long_is_there_next_time(store):
     try:
         for _ in range(2):
             with pytest.raises(StoreError, match="goes on"):
-                h.listing("")
+                h._listings.of("")
     finally:
         deadline.begin(inf)
     ready.set()
-    assert h.listing("").prefixes
+    assert h._listings.of("").prefixes
     assert asked == [""]
     h.close()
 

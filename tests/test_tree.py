@@ -108,6 +108,27 @@ def test_encoded_chunks_are_looked_up_not_listed(store):
             tree.resolve(path)
 
 
+@pytest.mark.parametrize("encoding", [".", "/"])
+def test_what_else_is_in_an_array_is_listed_where_chunks_are_few(tmp_path, monkeypatch, encoding):
+    """Chunks are not, those neither that an array had before it was shrunk."""
+    keys = {"name": "v2", "separator": encoding}
+    a = zarr.create_array(
+        tmp_path / "a.zarr", shape=(6, 2), chunks=(2, 2), dtype="u1", chunk_key_encoding=keys
+    )
+    a[:] = 1
+    zarr.open_array(tmp_path / "a.zarr").resize((4, 2))
+    old = tmp_path / f"a.zarr/2{encoding}0"
+    old.parent.mkdir(exist_ok=True)
+    old.write_bytes(b"old")
+    (tmp_path / "a.zarr/README").write_text("hello")
+    views = ["a.btf", "a.h5", "a.npy", "a.tif", "chunks", "tiff", "zarr.json"]
+    assert names(open_tree(str(tmp_path)), "a.zarr") == ["README", *views]
+    monkeypatch.setattr("znfs.hierarchy.lookup._FEW_NEAR", 1)
+    tree = open_tree(str(tmp_path))
+    assert names(tree, "a.zarr") == views
+    assert read(tree, "a.zarr/README") == b"hello"
+
+
 def test_a_raw_chunk_of_an_array_that_is_gone_is_stale(store):
     tree = open_tree(str(store), ttl=3600)
     (store / "a" / "c" / "0" / "0" / "0").unlink()

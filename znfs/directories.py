@@ -15,7 +15,6 @@ from znfs.errors import Denied, Unsupported, ZnfsError
 from znfs.extents import Object
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
-from znfs.meta import ArrayMeta
 from znfs.node import File, Node, is_encodable
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, View
@@ -29,7 +28,6 @@ _OS_JUNK = frozenset(
      "Network Trash Folder", "Temporary Items", "System Volume Information", "$RECYCLE.BIN"}
 )  # fmt: skip
 _OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
-_FEW = 1000  # names: a page of S3's LIST
 _MOST_FILE_BYTES = 1 << 63
 
 
@@ -173,13 +171,11 @@ class NodeDir:
         """Children and other objects as far as they are known without listing chunks."""
         node, path = self.node, self.node.path
         names = list(self._hierarchy.documents(path))
-        if isinstance(node, Array) and not _lists_briefly(node.meta):
-            return names
         names += self._hierarchy.children(path)
-        listing = self._hierarchy.listing(path)
+        listing = self._hierarchy.listing(node)
         if listing is None:
             return names
-        if isinstance(node, Array):  # a one-dimensional array's chunks are beside its children
+        if isinstance(node, Array):  # chunks may be beside its children
             keys, ndim = node.meta.keys, node.meta.ndim
             return names + [n for n in listing.objects if not keys.begin_with(n, ndim)]
         return [*names, *listing.objects, *listing.prefixes]
@@ -193,15 +189,13 @@ class NodeDir:
         assert isinstance(self.node, Array)
         if self._hierarchy.store.local:
             return True
-        if not _lists_briefly(self.node.meta):
-            return False
-        listing = self._hierarchy.listing(self.node.path)
+        listing = self._hierarchy.listing(self.node)
         return listing is not None and (name in listing.objects or name in listing.prefixes)
 
     def _has_object(self, name: str) -> bool:
         listing = None
         if not (isinstance(self.node, Array) or self._hierarchy.store.local):
-            listing = self._hierarchy.listing(self.node.path)
+            listing = self._hierarchy.listing(self.node)
         if listing is not None:
             return name in listing.objects
         return self._hierarchy.store.stat(self._below(name)) is not None
@@ -214,7 +208,7 @@ class NodeDir:
     def _object(self, path: str, name: str) -> File | None:
         listing = None
         if isinstance(self.node, Group | Prefix) and not self._hierarchy.store.local:
-            listing = self._hierarchy.listing(self.node.path)
+            listing = self._hierarchy.listing(self.node)
         if listing is not None and name not in listing.objects:
             return None
         return object_file(self._hierarchy, path)
@@ -258,16 +252,6 @@ class RawChunksDir:
             return False
         one = "/".join([*parts, *["0"] * (depth - len(parts))]) + keys.suffix
         return keys.parse(one, grid) is not None
-
-
-def _lists_briefly(meta: ArrayMeta) -> bool:
-    """Whether the names directly in an array's directory are few: N5's and nested chunk keys'
-    first parts, or a prefix; not all chunks."""
-    if meta.format == "n5":
-        return True
-    if meta.keys.separator != "/":
-        return False
-    return bool(meta.keys.prefix) or (meta.ndim > 1 and meta.outer_grid[0] <= _FEW)
 
 
 def object_file(hierarchy: Hierarchy, key: str) -> File | None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from posixpath import normpath
 from weakref import WeakValueDictionary
 
@@ -36,6 +37,10 @@ log = logging.getLogger(__name__)
 
 # Nodes remembered; one takes 2-5 kB.
 _MOST_NODES = 16_384
+# So many names in an array's folder may be chunks' where it is listed for the others: far away a
+# page of S3's LIST, near by 40 ms.
+_FEW_FAR = 1000
+_FEW_NEAR = 10_000
 # A look at the metadata that began this recently confirms that an absent chunk is fill (contract).
 _CONFIRM_SECONDS = 1.0
 
@@ -135,12 +140,15 @@ class Hierarchy:
         """Names of the metadata documents that make the node."""
         return self._look(path, None).documents
 
-    def listing(self, path: str) -> Listing | None:
-        """The names the store lists below `path`; None where it cannot list.
+    def listing(self, node: HierarchyNode) -> Listing | None:
+        """The names the store lists directly below the node; None where it cannot list, or would
+        list an array's chunks: in a distant store any, near by many.
 
         Raises Denied, StoreError: also if it takes longer than its operation has left.
         """
-        return self._listings.of(path)
+        if isinstance(node, Array) and not _lists_briefly(node.meta, self.store.local):
+            return None
+        return self._listings.of(node.path)
 
     def refresh(self) -> None:
         """Forget all metadata, and begin anew with the blocks of every node."""
@@ -167,7 +175,9 @@ class Hierarchy:
         consolidated = self._below_scope(seen, path)
         if consolidated is not None:
             names.update(consolidated)
-        elif (listing := self.listing(path)) is not None:
+        elif seen.node is None:
+            return []
+        elif (listing := self.listing(seen.node)) is not None:
             names.update(listing.prefixes)
         else:
             names.update(self._reserved(path, seen.node))
@@ -359,7 +369,7 @@ class Hierarchy:
         listing: Listing | None = None
         if not consolidated:
             try:
-                listing = self.listing(path)
+                listing = self._listings.of(path)
             except Denied as error:
                 denied = denied or error
             if not (listing and (listing.prefixes or listing.objects)) and not any(
@@ -399,7 +409,7 @@ class Hierarchy:
             return True
         if self.store.local or isinstance(parent.node, Array):
             return False
-        listing = self.listing(_parent(path))
+        listing = self._listings.of(_parent(path))
         return listing is not None and name not in listing.prefixes
 
     def _below_scope(self, seen: _Seen | None, path: str) -> frozenset[str] | None:
@@ -534,3 +544,14 @@ def _join(path: str, name: str) -> str:
 
 def _relative(path: str, above: str) -> str:
     return path[len(above) :].lstrip("/") if above else path
+
+
+def _lists_briefly(meta: ArrayMeta, near: bool) -> bool:
+    """Whether chunks, by the metadata, have few of the names directly in their array's folder."""
+    keys, grid = meta.keys, meta.outer_grid
+    most = _FEW_NEAR if near else _FEW_FAR
+    if keys.separator == "/" and keys.prefix:
+        return True
+    if keys.separator == "/" and len(grid) > 1:  # these are folders on the way to chunks
+        return meta.format == "n5" or grid[0] <= most  # N5's arrays may have children
+    return near and prod(grid) <= most

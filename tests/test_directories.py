@@ -1,0 +1,62 @@
+"""What directories show of distant stores, and what they ask for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.memory_store import MemoryStore
+from tests.test_hierarchy import array_v3, hierarchy
+from znfs.directories import NodeDir, Shown
+from znfs.node import File, Node
+from znfs.options import Options
+
+
+def root(store: MemoryStore, **more: Any) -> NodeDir:
+    h = hierarchy(store, ttl=60, **more)
+    node = h.node("")
+    assert node is not None
+    return NodeDir(Shown(h, Options()), node)
+
+
+def at(node: Node, path: str) -> Node | None:
+    """What is at `path` below a directory."""
+    found: Node | None = node
+    for part in path.split("/"):
+        found = None if found is None or isinstance(found, File) else found.lookup(part)
+    return found
+
+
+def read(node: Node, path: str) -> bytes | None:
+    file = at(node, path)
+    return file.read(0, file.size) if isinstance(file, File) else None
+
+
+def n5_array(*shape: int) -> bytes:
+    """An array of one-byte blocks."""
+    ones = [1] * len(shape)
+    return json.dumps({"dimensions": shape, "blockSize": ones, "dataType": "uint8"}).encode()
+
+
+FLAT = {"name": "default", "configuration": {"separator": "."}}
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [{"attributes.json": n5_array(4)}, {"zarr.json": array_v3((8,), chunk_key_encoding=FLAT)}],
+    ids=["N5", "zarr3"],
+)
+def test_chunks_in_the_folder_of_a_distant_array_are_not_listed(documents):
+    """To know its other objects all chunks would be listed; so these are looked up."""
+    others = {"child/attributes.json": n5_array(2), "README": b"hello", "root.npy": b"mine"}
+    store = MemoryStore({**documents, **others, "0": b"x", "c.0": b"x"})
+    found = root(store)
+    assert set(found.names()) == {".znfs", "chunks", "root.npy", "root.h5", *documents}
+    assert read(found, "README") == b"hello"
+    view = at(found, "root.npy")
+    assert isinstance(view, File)
+    assert not view.stored
+    assert isinstance(at(found, "child"), NodeDir)
+    assert "" not in store.lists
