@@ -56,7 +56,7 @@ class MemoryStore:
         with self._lock:
             self.lists[prefix] += 1
         at = prefix + "/" if prefix else ""
-        below = {k[len(at) :] for k in self.objects if k.startswith(at)}
+        below = {k[len(at) :] for k in self.objects if k.startswith(at)} - {""}
         for name in {k.split("/")[0] for k in below}:
             yield Entry(name, name not in below, len(self.objects.get(at + name, b"")))
 

@@ -318,6 +318,38 @@ def test_n5_folders_are_groups_and_arrays_may_have_children():
     assert isinstance(h.node("g/a/child"), Array)
 
 
+@pytest.mark.parametrize("above", ["g", "a", "plain", "n5", "n5/arr"])
+def test_what_a_distant_store_lists_is_there_though_empty(clock, above):
+    """S3's folder markers are keys that end in a slash."""
+    attrs = {"dimensions": [4, 6], "blockSize": [2, 2], "dataType": "uint8"}
+    store = MemoryStore(
+        {
+            "g/zarr.json": group_v3(), "a/zarr.json": array_v3(), "plain/README": b"",
+            "n5/attributes.json": b"{}", "n5/arr/attributes.json": json.dumps(attrs).encode(),
+            f"{above}/": b"", f"{above}/empty/": b"",
+        }
+    )  # fmt: skip
+    h = hierarchy(store, ttl=60)
+    assert h.children(above) == (["arr", "empty"] if above == "n5" else ["empty"])
+    requests = sum(store.lists.values())
+    assert isinstance(h.node(f"{above}/empty"), Group if above.startswith("n5") else Prefix)
+    assert h.children(f"{above}/empty") == []
+    assert sum(store.lists.values()) == requests + 1  # of the folder itself
+
+
+def test_what_is_gone_is_no_empty_folder(store, clock):
+    """The listing that had it may be as old as the ttl."""
+    store.objects["other/zarr.json"] = array_v3()
+    h = hierarchy(store, ttl=60)
+    assert h.children("") == ["a", "other", "plain"]
+    clock.now += 30
+    gone = {key: data for key, data in store.objects.items() if "/" in key}
+    for key in gone:
+        del store.objects[key]
+    assert all(h.node(name) is None for name in ("a", "other", "plain"))
+    assert store.lists[""] == 2  # the names are no longer seen: asked for once
+
+
 def test_children_of_n5_arrays_have_any_name_that_no_block_has():
     attrs = json.dumps({"dimensions": [4, 6], "blockSize": [2, 2], "dataType": "uint8"}).encode()
     names = ("007", "²", "1.5", "c", "7", "0")

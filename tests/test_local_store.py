@@ -203,17 +203,19 @@ def test_truncation_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         store.get("x", if_match=old)
 
 
-def test_what_may_be_there(tmp_path: Path) -> None:
+def test_what_is_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"x")
-    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "dangling").symlink_to("nowhere")
     store = LocalStore(str(tmp_path))
-    assert store.has("folder")
-    assert store.has("file")
-    assert store.has("link")  # a look at it says that it leads nowhere
-    assert not any(store.has(path) for path in ("absent", "folder/absent", "file/x", "..", "a//b"))
-    with pytest.raises(StoreError):
-        store.has("link/below")
+    assert store.is_folder("folder")
+    assert store.is_folder("link")
+    others = ("file", "absent", "folder/absent", "file/x", "..", "a//b")
+    assert not any(store.is_folder(path) for path in others)
+    for path in ("dangling", "dangling/below"):
+        with pytest.raises(StoreError):
+            store.is_folder(path)
 
 
 def test_a_name_that_is_not_there_is_asked_for_once(

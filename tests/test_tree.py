@@ -241,6 +241,28 @@ def test_a_prefix_above_several_stores(tmp_path):
     assert np.load(io.BytesIO(read(tree, "deep/two.zarr/two.npy"))).tolist() == [7, 7]
 
 
+def test_an_empty_folder_is_one(tmp_path):
+    for name in ("g.zarr", "c.n5", "plain"):
+        (tmp_path / name / "empty").mkdir(parents=True)
+    zarr.create_group(tmp_path / "g.zarr").create_array("a", shape=(2,), chunks=(2,), dtype="u1")
+    (tmp_path / "g.zarr/a/empty").mkdir()
+    (tmp_path / "c.n5/attributes.json").write_text("{}")
+    tree = open_tree(str(tmp_path))
+    for path in ("g.zarr", "g.zarr/a", "plain"):
+        assert "empty" in names(tree, path)
+        assert names(tree, f"{path}/empty") == []
+    assert names(tree, "c.n5/empty") == ["empty.h5"]  # in N5 a folder is a group
+    kinds = {d.path: d.kind for d in tree.describe()}
+    assert kinds["plain/empty"] == kinds["g.zarr/empty"] == "prefix"
+    assert kinds["c.n5/empty"] == "group"
+    assert not any("left out" in r for d in tree.describe() for r in d.remarks if d.path == "c.n5")
+    (tmp_path / "plain/empty").rmdir()
+    with pytest.raises(NotFound):
+        open_tree(str(tmp_path)).resolve("plain/empty")
+    with pytest.raises(SourceError):  # its disk may not be mounted
+        open_tree(str(tmp_path / "c.n5/empty"))
+
+
 def test_an_array_as_the_source(tmp_path):
     zarr.create_array(tmp_path / "v.zarr", shape=(2, 2), chunks=(2, 2), dtype="u1")[:] = 1
     tree = open_tree(str(tmp_path / "v.zarr"))

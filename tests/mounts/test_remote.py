@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,22 @@ def test_a_bucket_of_stores(s3: S3, keys: Any, mount: Mount) -> None:
     assert {"cells.zarr", "cells.n5"} <= set(os.listdir(mounted))
     check(mounted / "cells.zarr")
     check_n5(mounted / "cells.n5")
+
+
+@pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+def test_folder_markers(s3: S3, keys: Any, mount: Mount, backend: str) -> None:
+    """Consoles of S3 make a folder as an empty object whose key ends in a slash."""
+    client = s3.client()
+    client.create_bucket(Bucket=f"markers-{backend}")
+    client.put_object(Bucket=f"markers-{backend}", Key="c.n5/attributes.json", Body=b"{}")
+    for key in ("new/", "c.n5/new/", "c.n5/new/deep/"):
+        client.put_object(Bucket=f"markers-{backend}", Key=key)
+    flags = ("--endpoint-url", s3.url, "--backend", backend)
+    mounted = mount(f"s3://markers-{backend}", *flags)
+    done = subprocess.run(["find", mounted, "-type", "d", "-printf", "%P\\n"], check=True,
+                          capture_output=True, text=True)  # fmt: skip
+    folders = {"", ".znfs", "new", "c.n5", "c.n5/new", "c.n5/new/deep"}
+    assert set(done.stdout.splitlines()) == folders
 
 
 @pytest.mark.parametrize("backend", ["obstore", "fsspec"])

@@ -30,13 +30,15 @@ def shell(*words: object) -> str:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A group with a Zarr array, a README and a sub-group."""
+    """A group with a Zarr array, a README and a sub-group; and empty folders."""
     root = tmp_path_factory.mktemp("shell") / "study.zarr"
     group = zarr.create_group(root)
     group.create_array("image", shape=VALUES.shape, chunks=(1, 16, 16), dtype="uint16")
     group["image"][...] = VALUES
     group.create_group("more").create_array("empty", shape=(0, 4), chunks=(1, 4), dtype="i4")
     (root / "README.txt").write_text("what was done\n")
+    for folder in ("none", "more/none", "image/none"):
+        (root / folder).mkdir()
     return root
 
 
@@ -175,6 +177,7 @@ def test_a_million_chunk_names_stream(format: str, tmp_path: Path, mount: Mount)
 
 
 def assert_same(copy: Path, files: dict[str, bytes]) -> None:
+    assert all((copy / folder).is_dir() for folder in ("none", "more/none", "image/none"))
     found = {
         str(path.relative_to(copy)): path
         for path in copy.rglob("*")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import inf
 
 from cachetools import LRUCache
 
@@ -27,9 +28,23 @@ class Listing:
     objects: Mapping[str, int]  # name -> size
 
 
-def _listed(known: tuple[float, Listing | None]) -> int:
+@dataclass(frozen=True)
+class _Taken:
+    """A listing that was known at the time `ended` (monotonic seconds), having taken so long."""
+
+    listing: Listing | None
+    ended: float
+    took: float
+
+    def stands(self, seconds: float) -> bool:
+        """Whether it is to serve, if others do for so many seconds. A long one is not repeated as
+        often: at most a tenth of the time goes to it."""
+        return time.monotonic() < self.ended + max(seconds, 10 * self.took)
+
+
+def _listed(known: _Taken) -> int:
     """What a listing counts against _MOST_LISTED."""
-    listing = known[1]
+    listing = known.listing
     names = 0 if listing is None else len(listing.prefixes) + len(listing.objects)
     return min(_MOST_LISTED, 256 + names)
 
@@ -41,24 +56,23 @@ class Listings:
         self._store = store
         self._ttl = ttl
         self._lock = threading.Lock()
-        self._known: LRUCache[str, tuple[float, Listing | None]] = LRUCache(
-            _MOST_LISTED, getsizeof=_listed
-        )  # with the time until which they stand
+        self._known: LRUCache[str, _Taken] = LRUCache(_MOST_LISTED, getsizeof=_listed)
         self._generation = 0
         self._pool = None if store.local else ThreadPoolExecutor(_AT_ONCE, "znfs-list")
         self._under_way: dict[tuple[str, int], Future[Listing | None]] = {}
 
-    def of(self, path: str) -> Listing | None:
+    def of(self, path: str, within: float = inf) -> Listing | None:
         """The names the store lists below `path`; None where it cannot list.
 
-        A listing that takes longer than its operation has left goes on, and is there next time.
+        It is taken anew if it is older than `ttl`, or than `within` seconds. One that takes longer
+        than its operation has left goes on, and is there next time.
         Raises Denied, StoreError.
         """
         with self._lock:
             known = self._known.get(path)
             generation = self._generation
-            if known is not None and time.monotonic() < known[0]:
-                return known[1]
+            if known is not None and known.stands(min(self._ttl, within)):
+                return known.listing
             if self._pool is None:
                 under_way = None
             elif (under_way := self._under_way.get((path, generation))) is None:
@@ -94,9 +108,8 @@ class Listings:
         # At once, so that nobody finds it neither under way nor known, and takes it anew.
         with self._lock:
             self._under_way.pop((path, generation), None)
-            # A long listing is not repeated as often: at most a tenth of the time goes to it.
             if generation == self._generation:
-                self._known[path] = ended + max(self._ttl, 10 * (ended - began)), listing
+                self._known[path] = _Taken(listing, ended, ended - began)
         return listing
 
     def _ask(self, path: str) -> Listing | None:

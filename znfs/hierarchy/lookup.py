@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 from posixpath import normpath
 from weakref import WeakValueDictionary
 
@@ -41,7 +41,8 @@ _MOST_NODES = 16_384
 # page of S3's LIST, near by 40 ms.
 _FEW_FAR = 1000
 _FEW_NEAR = 10_000
-# A look at the metadata that began this recently confirms that an absent chunk is fill (contract).
+# A look at the metadata that began this recently confirms that an absent chunk is fill (contract);
+# a listing as recent, that a folder is empty. What is gone from its store is neither.
 _CONFIRM_SECONDS = 1.0
 
 
@@ -140,15 +141,16 @@ class Hierarchy:
         """Names of the metadata documents that make the node."""
         return self._look(path, None).documents
 
-    def listing(self, node: HierarchyNode) -> Listing | None:
+    def listing(self, node: HierarchyNode, within: float = inf) -> Listing | None:
         """The names the store lists directly below the node; None where it cannot list, or would
-        list an array's chunks: in a distant store any, near by many.
+        list an array's chunks: in a distant store any, near by many. It is taken anew if it is
+        older than `ttl`, or than `within` seconds.
 
         Raises Denied, StoreError: also if it takes longer than its operation has left.
         """
         if isinstance(node, Array) and not _lists_briefly(node.meta, self.store.local):
             return None
-        return self._listings.of(node.path)
+        return self._listings.of(node.path, within)
 
     def refresh(self) -> None:
         """Forget all metadata, and begin anew with the blocks of every node."""
@@ -377,10 +379,21 @@ class Hierarchy:
             ):
                 if denied is not None:
                     raise denied
-                return None
+                if inside is None or not self._is_empty_folder(path, inside):
+                    return None
         if isinstance(inside, Array | Group) and inside.meta.format == "n5":
             return self._group(path, GroupMeta("n5"), "n5", 0.0)  # in N5 every folder is a group
         return Prefix(path, self.name(path))
+
+    def _is_empty_folder(self, path: str, parent: HierarchyNode) -> bool:
+        """Whether there is a folder at `path`, below which nothing is listed.
+
+        Where the store has none, the listing above tells: S3's markers are keys that end in `/`.
+        """
+        if self._folders is not None and (told := self._folders.is_folder(path)) is not None:
+            return told
+        listing = self.listing(parent, _CONFIRM_SECONDS)
+        return listing is not None and path.rpartition("/")[2] in listing.prefixes
 
     def name(self, path: str) -> str:
         """The contract's NAME: the last part of the path without one format suffix."""
@@ -403,9 +416,9 @@ class Hierarchy:
             meta = parent.node.meta
             if meta.keys.begin_with(name, meta.ndim):
                 return True
-        if parent.scope is not None:
+        if name in (self._below_scope(parent, _parent(path)) or ()):
             return False
-        if self._folders is not None and not self._folders.has(path):
+        if self._folders is not None and self._folders.is_folder(path) is False:
             return True
         if self.store.local or isinstance(parent.node, Array):
             return False

@@ -51,10 +51,11 @@ class Renewable(Protocol):
 
 @runtime_checkable
 class Folders(Protocol):
-    """A store that can tell at once that there is nothing somewhere."""
+    """A store that has folders, and can tell at once whether there is one."""
 
-    def has(self, path: str) -> bool:
-        """Whether there may be something at `path`, or below. Raises as `Store.stat` does."""
+    def is_folder(self, path: str) -> bool | None:
+        """Whether there is a folder at `path`, though it be empty; None if that cannot be told.
+        Raises as `Store.stat` does."""
 
 
 class Store(Protocol):

@@ -67,13 +67,12 @@ class LocalStore:
                 return Stat(found.st_size, _version(found), found.st_mtime_ns / 1e9)
         return None
 
-    def has(self, path: str) -> bool:
+    def is_folder(self, path: str) -> bool:
         where = self._path(path)
         if where is None:
             return False
         with self._mapped(path):
-            os.lstat(where or "/")
-            return True
+            return modes.S_ISDIR(os.stat(where or "/").st_mode)
         return False
 
     def list(self, prefix: str) -> Iterator[Entry]:

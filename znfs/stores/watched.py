@@ -69,9 +69,9 @@ class WatchedStore:
                 self._bytes += len(blob.data)
         return blob
 
-    def has(self, path: str) -> bool:
-        """False if a store that can tell says that nothing is there."""
-        return self._folders is None or self._folders.has(path)
+    def is_folder(self, path: str) -> bool | None:
+        """What the store says, if it is one that has folders; else None."""
+        return None if self._folders is None else self._folders.is_folder(path)
 
     def stat(self, key: str) -> Stat | None:
         with _Request(self, "stat"):
