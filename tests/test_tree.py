@@ -91,6 +91,9 @@ def test_one_suffix_is_cut_from_the_name(store):
     tree = open_tree(str(store))
     assert {"b.npy", "b.tif"} <= set(names(tree, "b.zarr"))
     assert names(tree, "b.zarr/tiff")[0] == "b_z0.tif"
+    (store / "a").rename(store / ".zarr")
+    assert "root.npy" in names(open_tree(str(store)), ".zarr")
+    assert "root.npy" in names(open_tree(str(store / ".zarr")))
 
 
 def test_every_key_reads_raw(store):

@@ -32,6 +32,7 @@ from znfs.hierarchy.nodes import HierarchyNode, Prefix, Unreadable
 from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
 from znfs.node import is_encodable
 from znfs.stores.base import Blob, Folders, Store
+from znfs.stores.urls import node_name
 
 log = logging.getLogger(__name__)
 
@@ -396,14 +397,8 @@ class Hierarchy:
         return listing is not None and path.rpartition("/")[2] in listing.prefixes
 
     def name(self, path: str) -> str:
-        """The contract's NAME: the last part of the path without one format suffix."""
-        if not path:
-            return self._root_name
-        last = path.rsplit("/", 1)[-1]
-        for suffix in (".zarr", ".n5", ".zip"):
-            if last.endswith(suffix) and last != suffix:
-                return last[: -len(suffix)]
-        return last
+        """The contract's NAME of a node."""
+        return node_name(path) if path else self._root_name
 
     def _cannot_be(self, path: str, parent: _Seen) -> bool:
         """True if `path` needs no request to be ruled out."""
