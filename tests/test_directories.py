@@ -60,3 +60,26 @@ def test_chunks_in_the_folder_of_a_distant_array_are_not_listed(documents):
     assert not view.stored
     assert isinstance(at(found, "child"), NodeDir)
     assert "" not in store.lists
+
+
+@pytest.mark.parametrize(
+    ("documents", "chunks"),
+    [
+        ({"attributes.json": n5_array(2, 2)}, ("0/1", "7/0", "1/9")),
+        ({"zarr.json": array_v3((4, 4), (2, 2))}, ("c/0/1", "c/7/0", "c/1/9")),
+        ({"zarr.json": array_v3((4, 4), (2, 2), chunk_key_encoding=FLAT)}, ("c.0.1", "c.7.0")),
+    ],
+    ids=["N5", "zarr3", "flat"],
+)
+def test_every_key_of_a_distant_array_reads_raw(documents, chunks):
+    """Those beyond the array's grid, too, and what else is among them. No chunk is listed."""
+    among = chunks[0].rpartition("/")[0] or "more"
+    others = [f"{among}/README", f"{among}/more/deep/x", f"{among}/attributes.json"]
+    store = MemoryStore(documents | {key: key.encode() for key in (*chunks, *others)})
+    found = root(store)
+    for key in (*chunks, *others):
+        assert read(found, key) == key.encode()
+    for key in (*chunks, among):
+        for absent in (f"{key}1", f"{key}/none", f"{key}/none/x"):
+            assert read(found, absent) is None
+    assert not store.lists.keys() & {key.rpartition("/")[0] for key in chunks}

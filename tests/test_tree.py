@@ -97,6 +97,13 @@ def test_one_suffix_is_cut_from_the_name(store):
 
 
 def test_every_key_reads_raw(store):
+    odd = ("c/README", "c/0/note.txt", "c/more/deep/x", "c/9/9/9", "c/1/1/0/x", "1/x", "README")
+    for key in odd:
+        at = store / "a" / key
+        if at.parent.is_file():
+            at.parent.unlink()
+        at.parent.mkdir(parents=True, exist_ok=True)
+        at.write_text(key)
     tree = open_tree(str(store))
     for path in sorted(p for p in store.rglob("*") if p.is_file()):
         assert read(tree, str(path.relative_to(store))) == path.read_bytes()

@@ -78,14 +78,17 @@ class NodeDir:
 
     def lookup(self, name: str) -> Node | None:
         """The node of that name, listed or not."""
-        if _is_junk(name) or name in ("", ".", "..") or not is_encodable(name):
+        if _is_never_there(name):
             return None
         path = self._below(name)
         node = self.node
         if name in self._hierarchy.documents(node.path):
             return object_file(self._hierarchy, path)
-        if isinstance(node, Array) and (raw := self._chunk_object(name)) is not None:
-            return raw
+        if isinstance(node, Array) and (chunks := RawChunksDir(node, self._hierarchy)).has(name):
+            if (found := chunks.lookup(name)) is not None:
+                return found
+            view = self._view(name)
+            return None if view is None else self._open(view)
         view = self._view(name)
         if view is not None and isinstance(node, Array) and not self._may_hide(name):
             return self._open(view)
@@ -200,12 +203,9 @@ class NodeDir:
             return name in listing.objects
         return self._hierarchy.store.stat(self._below(name)) is not None
 
-    def _chunk_object(self, name: str) -> Node | None:
-        """An encoded chunk, or a directory on the way to one; None if `name` is neither."""
-        assert isinstance(self.node, Array)
-        return RawChunksDir(self.node, self._hierarchy, ()).lookup(name)
-
-    def _object(self, path: str, name: str) -> File | None:
+    def _object(self, path: str, name: str) -> Node | None:
+        if isinstance(self.node, Array):
+            return RawChunksDir(self.node, self._hierarchy).lookup(name)
         listing = None
         if isinstance(self.node, Group | Prefix) and not self._hierarchy.store.local:
             listing = self._hierarchy.listing(self.node)
@@ -215,9 +215,13 @@ class NodeDir:
 
 
 class RawChunksDir:
-    """Encoded chunks of an array at the store's own keys: looked up, never listed."""
+    """A folder of an array's encoded chunks at the store's own keys: looked up, never listed.
 
-    def __init__(self, array: Array, hierarchy: Hierarchy, fixed: tuple[str, ...]) -> None:
+    Folders on the way to chunks are there whatever is stored in them: they cost no request. What
+    else lies there reads as well.
+    """
+
+    def __init__(self, array: Array, hierarchy: Hierarchy, fixed: tuple[str, ...] = ()) -> None:
         self._array = array
         self._hierarchy = hierarchy
         self._fixed = fixed
@@ -228,30 +232,51 @@ class RawChunksDir:
         return iter(())
 
     def lookup(self, name: str) -> Node | None:
-        keys, grid = self._array.meta.keys, self._array.meta.outer_grid
+        if _is_never_there(name):
+            return None
         parts = (*self._fixed, name)
-        if keys.parse("/".join(parts), grid) is not None:
-            path = "/".join(p for p in (self._array.path, *parts) if p)
-            try:
-                file = object_file(self._hierarchy, path)
-            except Denied:
-                if not self._hierarchy.missing_403:
-                    raise
-                file = None
-            if file is None:
-                self._array.confirm()  # an absent chunk of a store that is gone is no fill value
-            return file
-        if keys.separator == "/" and self._leads_to_chunks(parts):
-            return RawChunksDir(self._array, self._hierarchy, parts)
-        return None
+        below = RawChunksDir(self._array, self._hierarchy, parts)
+        if self._leads_to_chunks(parts):
+            return below
+        path = "/".join(p for p in (self._array.path, *parts) if p)
+        file = self._chunk(path) if self._is_chunk(parts) else object_file(self._hierarchy, path)
+        return file or (below if self._is_folder(parts, path) else None)
+
+    def has(self, name: str) -> bool:
+        """Whether a chunk of the array is called `name`, or lies below it."""
+        parts = (*self._fixed, name)
+        return self._leads_to_chunks(parts) or self._is_chunk(parts)
+
+    def _is_chunk(self, parts: tuple[str, ...]) -> bool:
+        meta = self._array.meta
+        return meta.keys.parse("/".join(parts), meta.outer_grid) is not None
 
     def _leads_to_chunks(self, parts: tuple[str, ...]) -> bool:
-        keys, grid = self._array.meta.keys, self._array.meta.outer_grid
-        depth = len(grid) + bool(keys.prefix)
-        if len(parts) >= depth:
-            return False
-        one = "/".join([*parts, *["0"] * (depth - len(parts))]) + keys.suffix
-        return keys.parse(one, grid) is not None
+        meta = self._array.meta
+        first = meta.keys.first_below(parts, meta.ndim)
+        return first is not None and meta.keys.parse(first, meta.outer_grid) is not None
+
+    def _chunk(self, path: str) -> File | None:
+        try:
+            file = object_file(self._hierarchy, path)
+        except Denied:
+            if not self._hierarchy.missing_403:
+                raise
+            file = None
+        if file is None:
+            self._array.confirm()  # an absent chunk of a store that is gone is no fill value
+        return file
+
+    def _is_folder(self, parts: tuple[str, ...], path: str) -> bool:
+        """Whether there is a folder. A distant one that may hold chunks is taken to be there: a
+        listing would be one of chunks."""
+        keys, ndim = self._array.meta.keys, self._array.meta.ndim
+        if (told := self._hierarchy.is_folder(path)) is not None:
+            return told
+        if keys.first_below(parts, ndim) is not None:
+            return True
+        is_chunk = keys.index("/".join(parts), ndim) is not None
+        return not is_chunk and self._hierarchy.has_names(path)
 
 
 def object_file(hierarchy: Hierarchy, key: str) -> File | None:
@@ -264,6 +289,11 @@ def object_file(hierarchy: Hierarchy, key: str) -> File | None:
     file = File([extent], stat.version, stat.mtime)
     file.stored = True
     return file
+
+
+def _is_never_there(name: str) -> bool:
+    """Whether a look-up of the name need not ask."""
+    return _is_junk(name) or name in ("", ".", "..") or not is_encodable(name)
 
 
 def _is_junk(name: str) -> bool:

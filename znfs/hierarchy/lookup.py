@@ -153,6 +153,15 @@ class Hierarchy:
             return None
         return self._listings.of(node.path, within)
 
+    def is_folder(self, path: str) -> bool | None:
+        """Whether the store has a folder at `path`; None if it has no folders, only keys."""
+        return None if self._folders is None else self._folders.is_folder(path)
+
+    def has_names(self, path: str) -> bool:
+        """Whether the store lists anything below `path`. Raises Denied, StoreError."""
+        listing = self._listings.of(path)
+        return listing is not None and bool(listing.prefixes or listing.objects)
+
     def refresh(self) -> None:
         """Forget all metadata, and begin anew with the blocks of every node."""
         tier = self._tier
@@ -368,14 +377,13 @@ class Hierarchy:
     ) -> HierarchyNode | None:
         """What a path without metadata documents is: a prefix, an N5 group, or nothing."""
         inside = parent.node if parent else None
-        consolidated = self._below_scope(parent, path) if parent else None
-        listing: Listing | None = None
-        if not consolidated:
+        if not self._below_scope(parent, path):
+            has_names = False
             try:
-                listing = self._listings.of(path)
+                has_names = self.has_names(path)
             except Denied as error:
                 denied = denied or error
-            if not (listing and (listing.prefixes or listing.objects)) and not any(
+            if not has_names and not any(
                 promise.startswith(path + "/") or not path for promise in self._all_promised(path)
             ):
                 if denied is not None:
@@ -391,7 +399,7 @@ class Hierarchy:
 
         Where the store has none, the listing above tells: S3's markers are keys that end in `/`.
         """
-        if self._folders is not None and (told := self._folders.is_folder(path)) is not None:
+        if (told := self.is_folder(path)) is not None:
             return told
         listing = self.listing(parent, _CONFIRM_SECONDS)
         return listing is not None and path.rpartition("/")[2] in listing.prefixes
@@ -413,7 +421,7 @@ class Hierarchy:
                 return True
         if name in (self._below_scope(parent, _parent(path)) or ()):
             return False
-        if self._folders is not None and self._folders.is_folder(path) is False:
+        if self.is_folder(path) is False:
             return True
         if self.store.local or isinstance(parent.node, Array):
             return False
