@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.memory_store import MemoryStore
-from tests.test_hierarchy import array_v3, hierarchy
+from tests.test_hierarchy import array_v3, group_v3, hierarchy
 from znfs.directories import NodeDir, Shown
 from znfs.node import File, Node
 from znfs.options import Options
@@ -83,3 +83,30 @@ def test_every_key_of_a_distant_array_reads_raw(documents, chunks):
         for absent in (f"{key}1", f"{key}/none", f"{key}/none/x"):
             assert read(found, absent) is None
     assert not store.lists.keys() & {key.rpartition("/")[0] for key in chunks}
+
+
+def remarks(node: Node | None) -> list[str]:
+    assert isinstance(node, NodeDir)
+    return [r for r in node.views_and_remarks()[1] if "listed" in r]
+
+
+@pytest.mark.parametrize("path", ["plain", "group", "array", "bad"])
+def test_segments_that_are_no_names_are_told(path):
+    """Keys of S3 may have empty segments and dots."""
+    documents = {"group": group_v3(), "array": array_v3(), "bad": b"{"}
+    store = MemoryStore({f"{name}/zarr.json": data for name, data in documents.items()})
+    store.objects.update(dict.fromkeys((f"{path}//y", f"{path}/./z", f"{path}/../w"), b""))
+    found = at(root(store), path)
+    assert remarks(found) == [f"{name!r} cannot be listed" for name in ("", ".", "..")]
+    for name in ("", ".", ".."):
+        assert at(root(store), f"{path}/{name}") is None
+
+
+def test_what_is_named_as_chunks_beyond_the_grid_is_told():
+    keys = [f"{i}/attributes.json" for i in (1, 7, 8, 9, 10)]
+    store = MemoryStore({"attributes.json": n5_array(2, 2), **dict.fromkeys(keys, n5_array(2))})
+    found = root(store)
+    assert not {"1", "7"} & set(found.names())
+    assert remarks(found) == [
+        "not listed, for chunks beyond the array's shape are named so: '10', '7', '8', …"
+    ]

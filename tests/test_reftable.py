@@ -12,7 +12,7 @@ from cachetools import LRUCache
 
 from tests.memory_store import MemoryStore
 from znfs.stores import reftable
-from znfs.stores.reftable import ParquetTable, Range
+from znfs.stores.reftable import JsonTable, ParquetTable, Range
 
 
 def table(records: int, rows: int, **objects: bytes) -> tuple[ParquetTable, MemoryStore]:
@@ -62,3 +62,19 @@ def test_records_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
     for chunk in range(3):
         assert found.find(f"a/{chunk}") == Range("s3://b/x", chunk, 7)
     assert store.gets["a/refs.0.parq"] == 1
+
+
+@pytest.mark.parametrize("kind", [JsonTable, ParquetTable])
+def test_keys_that_are_not_followed_are_listed(kind: type[JsonTable | ParquetTable]) -> None:
+    """So that it is told that they are there."""
+    keys = ("/x", "g/../x", "g/./x", "g//x", "g/x")
+    refs = dict.fromkeys(keys, "{}")
+    store = MemoryStore({"": json.dumps({"version": 1, "refs": refs}).encode()})
+    if kind is ParquetTable:
+        store.put("", json.dumps({"record_size": 1, "metadata": refs}).encode())
+    blob = store.get("")
+    assert blob is not None
+    found = JsonTable("", blob) if kind is JsonTable else ParquetTable(store, blob)
+    assert [e.name for e in found.list("")] == ["", "g"]
+    assert [e.name for e in found.list("g")] == ["..", ".", "", "x"]
+    assert [key for key in keys if found.find(key) is not None] == ["g/x"]

@@ -29,6 +29,7 @@ _OS_JUNK = frozenset(
 )  # fmt: skip
 _OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
 _MOST_FILE_BYTES = 1 << 63
+_MOST_TOLD = 3  # names in a remark
 
 
 class Shown:
@@ -107,12 +108,13 @@ class NodeDir:
     def views_and_remarks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the views shown; what is hidden, refused or converted, and why."""
         node = self.node
+        store_names = set(self._store_names())
+        not_shown = [*_not_shown(store_names), *self._beyond_grid()]
         if not isinstance(node, Array | Group):
-            return (), ()
+            return (), tuple(not_shown)
         shown: list[str] = []
         said: list[str] = []
         refused: dict[str, list[str]] = {}
-        store_names = set(self._store_names())
         for view in self._shown.views:
             entry = view.entry.format(node.name)
             why = view.refuse(node) or self._why_not_shown(view, entry, store_names)
@@ -127,9 +129,7 @@ class NodeDir:
         remarks += said
         if isinstance(node, Group):
             remarks += ome.remarks(node.meta.attributes)
-        remarks += [f"{n!r} cannot be listed" for n in store_names if not _is_listable(n)]
-        remarks += [f"{n!r} is not shown: only desktops use it" for n in store_names if _is_junk(n)]
-        return tuple(shown), tuple(remarks)
+        return tuple(shown), (*remarks, *not_shown)
 
     def _why_not_shown(self, view: View, entry: str, store_names: set[str]) -> str | None:
         hides = isinstance(self.node, Array) and self._may_hide(entry)
@@ -178,10 +178,27 @@ class NodeDir:
         listing = self._hierarchy.listing(node)
         if listing is None:
             return names
-        if isinstance(node, Array):  # chunks may be beside its children
+        below = [*listing.objects, *listing.prefixes]
+        if isinstance(node, Array):  # chunks may be among them
             keys, ndim = node.meta.keys, node.meta.ndim
-            return names + [n for n in listing.objects if not keys.begin_with(n, ndim)]
-        return [*names, *listing.objects, *listing.prefixes]
+            below = [n for n in below if not keys.begin_with(n, ndim)]
+        return names + below
+
+    def _beyond_grid(self) -> list[str]:
+        """Remark on what is named as chunks are, that the array has not."""
+        node = self.node
+        if not isinstance(node, Array) or (listing := self._hierarchy.listing(node)) is None:
+            return []
+        chunks = RawChunksDir(node, self._hierarchy)
+        keys, ndim = node.meta.keys, node.meta.ndim
+        found = sorted(
+            n for n in (*listing.objects, *listing.prefixes)
+            if keys.begin_with(n, ndim) and not chunks.has(n)
+        )  # fmt: skip
+        if not found:
+            return []
+        told = ", ".join(map(repr, found[:_MOST_TOLD])) + ", …" * (len(found) > _MOST_TOLD)
+        return [f"not listed, for chunks beyond the array's shape are named so: {told}"]
 
     def _may_hide(self, name: str) -> bool:
         """Whether a store child of an array may hide the view `name`.
@@ -298,6 +315,13 @@ def _is_never_there(name: str) -> bool:
 
 def _is_junk(name: str) -> bool:
     return name in _OS_JUNK or name.startswith(_OS_JUNK_PREFIXES)
+
+
+def _not_shown(names: set[str]) -> list[str]:
+    """Remarks on what of a store's names is not listed."""
+    remarks = [f"{n!r} cannot be listed" for n in sorted(names) if not _is_listable(n)]
+    junk = [f"{n!r} is not shown: only desktops use it" for n in sorted(names) if _is_junk(n)]
+    return remarks + junk
 
 
 def _is_listable(name: str) -> bool:

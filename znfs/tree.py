@@ -270,7 +270,7 @@ class Tree:
                 return None
             visited += len(entries) // 1000
             for entry in entries:
-                if entry.is_prefix:
+                if entry.is_prefix and entry.name not in ("", ".", ".."):
                     waiting.append(f"{prefix}/{entry.name}" if prefix else entry.name)
                 size += entry.size
         return size or None  # web servers' pages do not tell sizes exactly

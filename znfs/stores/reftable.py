@@ -110,7 +110,7 @@ class JsonTable:
         for key, value in found.items():
             if _safe(key):
                 self._found[key] = _reference(url, key, value, expand)
-        self._keys = sorted(self._found)
+        self._keys = sorted(found)  # those that are not safe are listed, so that they are known of
 
     def find(self, key: str) -> Reference | None:
         return self._found.get(key)
@@ -119,7 +119,7 @@ class JsonTable:
         return directly_below(prefix, self._keys, self._size)
 
     def _size(self, key: str) -> int:
-        found = self._found[key]
+        found = self._found.get(key, b"")
         return len(found) if isinstance(found, bytes) else found.size or 0
 
 
@@ -179,12 +179,12 @@ class ParquetTable:
             for key, value in metadata.items()
             if key.endswith("/.zarray") and _safe(key)
         }
-        self._keys = sorted(self._metadata)
+        self._keys = sorted(metadata)
         self._lock = threading.Lock()
         self._records: LRUCache[tuple[str, int], Columns | None] = LRUCache(_MOST_KEPT, _nbytes)
 
     def list(self, prefix: str) -> Iterator[Entry]:
-        return directly_below(prefix, self._keys, lambda key: len(self._metadata[key]))
+        return directly_below(prefix, self._keys, lambda key: len(self._metadata.get(key, b"")))
 
     def find(self, key: str) -> Reference | None:
         if key in self._metadata:

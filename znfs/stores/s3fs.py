@@ -107,8 +107,7 @@ class S3fsStore:
             except _Absent:
                 return
             for found in page.get("CommonPrefixes", ()):
-                if name := found["Prefix"][len(path) : -1]:
-                    yield Entry(name, True)
+                yield Entry(found["Prefix"][len(path) : -1], True)
             for found in page.get("Contents", ()):
                 # An object at the prefix itself marks a folder; it is no name below it.
                 if name := found["Key"][len(path) :]:
