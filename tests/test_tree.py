@@ -229,6 +229,29 @@ def test_a_name_of_more_than_255_bytes_is_not_listed(tmp_path):
     assert any("255 bytes" in r for r in remarks)
 
 
+def test_names_of_chunks_of_more_than_255_bytes_are_not_listed(tmp_path, monkeypatch):
+    def write(name: str, shape: list[int]) -> None:
+        meta = {"zarr_format": 2, "shape": shape, "chunks": [1] * len(shape), "dtype": "|u1",
+                "fill_value": 0, "order": "C", "compressor": None, "filters": None}  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".zarray").write_text(json.dumps(meta))
+
+    write("long.zarr", [2**62] * 15)  # names of up to 15 * 19 digits and 14 dots
+    write("short.zarr", [12, 11])
+    tree = open_tree(str(tmp_path))
+    told = {d.path: [r for r in d.remarks if "255 bytes" in r] for d in tree.describe()}
+    assert told["long.zarr"] == ["chunks: names of more than 255 bytes are not listed"]
+    assert told["short.zarr"] == []
+    assert names(tree, "short.zarr/chunks")[-1] == "11.10"
+    monkeypatch.setattr("znfs.views.chunks.MOST_NAME_BYTES", 4)
+    directory = tree.resolve("short.zarr/chunks")
+    listed = list(directory.names())
+    assert len(listed) == 12 * 11 - 2
+    assert not {"10.10", "11.10"} & set(listed)
+    for start in range(len(listed) + 1):
+        assert list(directory.names(start)) == listed[start:]
+
+
 def test_planes_whose_names_would_be_too_long_are_not_there(tmp_path):
     name = "x" * 248
     group = zarr.create_group(tmp_path / "g.zarr")

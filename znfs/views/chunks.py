@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import islice, product
 from math import prod
 
 import numpy as np
@@ -12,6 +12,7 @@ from znfs.array import Array, flat_bytes
 from znfs.extents import Blocks
 from znfs.meta import Index, ravel, unravel
 from znfs.node import File
+from znfs.views import MOST_NAME_BYTES
 
 
 class ChunksDir:
@@ -37,10 +38,11 @@ class ChunksDir:
             yield from self._nested_names(start)
         elif not self._grid:
             yield from [self._keys.key(())][start:]
+        elif _longest_name(self._array) <= MOST_NAME_BYTES:
+            yield from self._flat_names(start)
         else:
-            prefix = self._keys.prefix + self._keys.separator if self._keys.prefix else ""
-            for parts in _indexes(self._grid, start):
-                yield prefix + self._keys.separator.join(map(str, parts)) + self._keys.suffix
+            listed = (n for n in self._flat_names(0) if len(n) <= MOST_NAME_BYTES)
+            yield from islice(listed, start, None)
 
     def lookup(self, name: str) -> File | ChunksDir | None:
         if "/" in name:
@@ -53,6 +55,11 @@ class ChunksDir:
         if not prod(self._grid) or not self._is_part(name):
             return None
         return ChunksDir(self._array, (*self._fixed, name))
+
+    def _flat_names(self, start: int) -> Iterator[str]:
+        prefix = self._keys.prefix + self._keys.separator if self._keys.prefix else ""
+        for parts in _indexes(self._grid, start):
+            yield prefix + self._keys.separator.join(map(str, parts)) + self._keys.suffix
 
     @property
     def _depth(self) -> int:
@@ -85,6 +92,20 @@ class ChunksDir:
     def _file(self, key: str) -> File | None:
         index = self._keys.parse(key, self._array.meta.keyed_grid)
         return None if index is None else chunk_file(self._array, index)
+
+
+def _longest_name(array: Array) -> int:
+    """Bytes of the longest name below `chunks/`: names are ASCII."""
+    keys, grid = array.meta.keys, array.meta.keyed_grid
+    last = keys.key(tuple(max(n - 1, 0) for n in grid))
+    return max(map(len, last.split("/")))
+
+
+def remarks(array: Array) -> list[str]:
+    """What is not listed."""
+    if _longest_name(array) <= MOST_NAME_BYTES:
+        return []
+    return [f"chunks: names of more than {MOST_NAME_BYTES} bytes are not listed"]
 
 
 def chunk_file(array: Array, index: Index) -> File:

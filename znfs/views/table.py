@@ -6,8 +6,17 @@ from __future__ import annotations
 from znfs.array import Array, Group
 from znfs.node import File
 from znfs.options import Options
-from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, Make, Refuse, View, hdf5, npy
-from znfs.views.chunks import ChunksDir
+from znfs.views import (
+    MOST_NAME_BYTES,
+    NOT_OF_ARRAYS,
+    NOT_OF_GROUPS,
+    Make,
+    Refuse,
+    View,
+    chunks,
+    hdf5,
+    npy,
+)
 from znfs.views.tiff import crop, ometiff, planes, stacks
 
 
@@ -54,7 +63,10 @@ def views(options: Options) -> tuple[View, ...]:
     """All views there are, as `options`, which `check` let pass, want them."""
     layout = _layout(options)
     return (
-        View("chunks", "chunks", lambda array, name: ChunksDir(array), _of_fixed_size),
+        View(
+            "chunks", "chunks", lambda array, name: chunks.ChunksDir(array), _of_fixed_size,
+            remarks=chunks.remarks,
+        ),
         View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _of_fixed_size),
         View("tiff", "tiff", _planes("yx"), _refuse_planes("yx")),
         View("tiff.xz", "tiff.xz", _planes("xz"), _refuse_planes("xz")),
