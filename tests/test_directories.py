@@ -110,3 +110,13 @@ def test_what_is_named_as_chunks_beyond_the_grid_is_told():
     assert remarks(found) == [
         "not listed, for chunks beyond the array's shape are named so: '10', '7', '8', …"
     ]
+
+
+def test_chunks_of_an_unreadable_array_are_not_listed():
+    document = array_v3(codecs=[{"name": "new"}])
+    store = MemoryStore({"zarr.json": document, "README": b"hello", "c/0": b"x"})
+    found = root(store)
+    assert list(found.names()) == [".znfs", "zarr.json"]
+    assert remarks(found) == []
+    assert not store.lists
+    assert (read(found, "README"), read(found, "c/0")) == (b"hello", b"x")

@@ -311,6 +311,48 @@ def test_nothing_there_is_said(tmp_path):
         open_tree(str(tmp_path))
 
 
+@pytest.mark.parametrize("damage", ["unknown member", "no JSON"])
+def test_an_unreadable_group_hides_its_own_views_and_nothing_else(tmp_path, damage):
+    """It is a source, too, if there is something below it to show."""
+    path = tmp_path / "g.zarr"
+    group = zarr.create_group(path)
+    group.create_array("0", shape=(2,), chunks=(1,), dtype="u1")[:] = 7  # as levels of images are
+    zarr.create_array(path / "plain/deep", shape=(2,), chunks=(2,), dtype="u1")
+    document = path / "zarr.json"
+    text = document.read_text()
+    document.write_text("{" if damage == "no JSON" else text.replace("{", '{"new": 1, ', 1))
+    for source, at in ((path, ""), (tmp_path, "g.zarr")):
+        tree = open_tree(str(source))
+        assert set(names(tree, at)) - {".znfs"} == {"0", "plain", "zarr.json"}
+        assert read(tree, f"{at}/zarr.json") == document.read_bytes()
+        assert np.load(io.BytesIO(read(tree, f"{at}/0/0.npy"))).tolist() == [7, 7]
+        found = [d for d in tree.describe() if d.path.startswith(at)]
+        assert [(d.path.removeprefix(at).lstrip("/"), d.kind) for d in found] == [
+            ("", "unreadable"), ("0", "array"), ("plain", "prefix"), ("plain/deep", "array"),
+        ]  # fmt: skip
+        assert ("not JSON" if damage == "no JSON" else "'new'") in found[0].remarks[0]
+
+
+@pytest.mark.parametrize("damage", ["codec", "shape", "no JSON"])
+@pytest.mark.parametrize("keys", ["c", "1"])
+def test_folders_of_an_unreadable_arrays_chunks_are_no_nodes(tmp_path, damage, keys):
+    encoding = {"name": "v2", "separator": "/"} if keys == "1" else None
+    path = tmp_path / "a.zarr"
+    zarr.create_array(
+        path, shape=(2, 2), chunks=(1, 1), dtype="u1", chunk_key_encoding=encoding
+    )[:] = 1  # fmt: skip
+    assert (path / keys).is_dir()
+    document = json.loads((path / "zarr.json").read_text())
+    document |= {"codec": {"codecs": [{"name": "new"}]}, "shape": {"shape": 0.5}}.get(damage, {})
+    (path / "zarr.json").write_text(json.dumps(document)[: -1 if damage == "no JSON" else None])
+    with pytest.raises(SourceError):
+        open_tree(str(path))
+    tree = open_tree(str(tmp_path))
+    assert {d.path: d.kind for d in tree.describe()} == {"": "prefix", "a.zarr": "unreadable"}
+    (path / "more").mkdir()
+    assert "more" in names(open_tree(str(path)))
+
+
 def test_a_metadata_change_shows_as_a_new_version(store):
     tree = open_tree(str(store), ttl=0)
     before = tree.resolve("a/a.npy")

@@ -69,6 +69,8 @@ class ChunkError(ZnfsError):
 class MetadataError(ZnfsError):
     """A metadata document is not what its format says."""
 
+    of_array = False  # whether the document is known to describe an array
+
 
 class Unsupported(MetadataError):
     """A valid document that describes data znfs cannot read; the message says which and why."""

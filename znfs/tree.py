@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ from znfs.views import check
 _MOST_FILES = 4096
 _MOST_LISTED = 10_000  # folders looked through for a stored size...
 _MOST_LISTED_FAR = 100  # ...and requests to a distant store
+_OF_CHUNKS = re.compile(r"c|[0-9]+")  # folders that chunks may be in, in any format
+_KINDS = {Array: "array", Group: "group", Prefix: "prefix", Unreadable: "unreadable"}
 _DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked about `.znfs` again
 
 
@@ -126,7 +129,7 @@ class Tree:
             raise StoreError(f"{self.url}: {error}") from error
         if node is None:
             raise SourceError(f"{self.url}: no Zarr or N5 metadata there, and nothing to list")
-        if isinstance(node, Unreadable):
+        if isinstance(node, Unreadable) and not any(map(self._node, self._below(node))):
             raise SourceError(f"{self.url}: {node.reason}")
 
     def resolve(self, path: str) -> Node:
@@ -316,17 +319,34 @@ class Tree:
             return
         if node is None:
             return
-        directory = NodeDir(self._shown, node)
+        views, remarks = NodeDir(self._shown, node).views_and_remarks()
         if isinstance(node, Unreadable):
-            yield Description(path, "unreadable", node.name, None, (), (node.reason,))
-            return
-        kind = {Array: "array", Group: "group", Prefix: "prefix"}[type(node)]
-        meta = None if isinstance(node, Prefix) else node.meta
-        views, remarks = directory.views_and_remarks()
-        yield Description(path, kind, node.name, meta, views, remarks)
+            remarks = (node.reason, *remarks)
+        meta = node.meta if isinstance(node, Array | Group) else None
+        yield Description(path, _KINDS[type(node)], node.name, meta, views, remarks)
+        below += self._below(node)
+
+    def _below(self, node: HierarchyNode) -> Iterator[str]:
+        """Paths of what may be nodes below one. How the chunks of an unreadable one are called is
+        not known: a folder that may have some, and no metadata, is none."""
         if isinstance(node, Array) and node.meta.format != "n5":
             return
-        below += (f"{path}/{name}" if path else name for name in self._hierarchy.children(path))
+        for name in self._hierarchy.children(node.path):
+            path = f"{node.path}/{name}" if node.path else name
+            if (
+                isinstance(node, Unreadable)
+                and _OF_CHUNKS.fullmatch(name)
+                and (node.is_array or isinstance(self._node(path), Prefix))
+            ):
+                continue
+            yield path
+
+    def _node(self, path: str) -> HierarchyNode | None:
+        """What is at `path`; None, too, where nobody may look."""
+        try:
+            return self._hierarchy.node(path)
+        except Denied:
+            return None
 
 
 class ControlDir:

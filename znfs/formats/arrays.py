@@ -30,12 +30,16 @@ def named_codec(document: str, name: str, config: Mapping[str, Any]) -> CodecSpe
 
 @contextmanager
 def telling(document: Mapping[str, Any], *members: str) -> Iterator[None]:
-    """Add what the array's `members` (its shape, its data type) are to why it is Unsupported."""
+    """Say of an error that it is of an array; of one that is Unsupported, what its `members` (its
+    shape, its data type) are."""
     try:
         yield
-    except Unsupported as error:
-        told = ", ".join(f"{key} {shown(document.get(key))}" for key in members)
-        raise Unsupported(f"{error} ({told})") from None
+    except MetadataError as error:
+        if isinstance(error, Unsupported):
+            told = ", ".join(f"{key} {shown(document.get(key))}" for key in members)
+            error = Unsupported(f"{error} ({told})")
+        error.of_array = True
+        raise error from None
 
 
 def with_room(name: str, meta: ArrayMeta, string_bytes: int) -> ArrayMeta:

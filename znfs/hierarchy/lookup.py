@@ -149,7 +149,10 @@ class Hierarchy:
 
         Raises Denied, StoreError: also if it takes longer than its operation has left.
         """
-        if isinstance(node, Array) and not _lists_briefly(node.meta, self.store.local):
+        near = self.store.local
+        if isinstance(node, Array) and not _lists_briefly(node.meta, near):
+            return None
+        if isinstance(node, Unreadable) and node.is_array and not near:
             return None
         return self._listings.of(node.path, within)
 
@@ -358,7 +361,8 @@ class Hierarchy:
                 self._tier, self._generation,
             )  # fmt: skip
         except MetadataError as error:
-            return Unreadable(path, name, str(error), version, mtime, tuple(sorted(blobs)))
+            documents = tuple(sorted(blobs))
+            return Unreadable(path, name, str(error), version, mtime, documents, error.of_array)
 
     def _group(
         self, path: str, meta: GroupMeta, version: str, mtime: float, at_hand: bool = False

@@ -19,7 +19,10 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A node whose metadata cannot be used; `reason` says why. Its keys still read raw."""
+    """A node whose metadata cannot be used; `reason` says why. Its keys still read raw.
+
+    It `is_array` if as much can be told.
+    """
 
     path: str
     name: str
@@ -27,6 +30,7 @@ class Unreadable:
     version: str
     mtime: float
     documents: tuple[str, ...] = ()
+    is_array: bool = False
 
 
 HierarchyNode = Array | Group | Prefix | Unreadable
