@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from znfs.errors import NotFound, StoreError
-from znfs.node import Dir, File, Node
+from znfs.node import Dir, File, Kind, Node
 
 
 class Bytes:
@@ -52,28 +52,35 @@ class Failing(Bytes):
 class Folder:
     """A directory of given nodes."""
 
-    def __init__(self, entries: dict[str, Node], version: str = "d1", mtime: float = 0.0) -> None:
-        self.entries = entries
+    def __init__(self, nodes: dict[str, Node], version: str = "d1", mtime: float = 0.0) -> None:
+        self.nodes = nodes
         self.version = version
         self.mtime = mtime
 
     def names(self, start: int = 0) -> Iterator[str]:
-        yield from list(self.entries)[start:]
+        yield from list(self.nodes)[start:]
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        for name, node in list(self.nodes.items())[start:]:
+            yield name, Kind.FILE if isinstance(node, File) else Kind.DIRECTORY
 
     def lookup(self, name: str) -> Node | None:
-        return self.entries.get(name)
+        return self.nodes.get(name)
 
 
 class Counted:
     """A directory of `count` names, computed; each is a file of one byte."""
 
-    version, mtime, holds = "d1", 0.0, "files"
+    version, mtime = "d1", 0.0
 
     def __init__(self, count: int) -> None:
         self.count = count
 
     def names(self, start: int = 0) -> Iterator[str]:
         return (f"{i // 10000}.{i // 100 % 100}.{i % 100}" for i in range(start, self.count))
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        return ((name, Kind.FILE) for name in self.names(start))
 
     def lookup(self, name: str) -> Node | None:
         return File([Bytes(b"1")], "v1")

@@ -10,7 +10,7 @@ import pytest
 from tests.memory_store import MemoryStore
 from tests.test_hierarchy import array_v3, group_v3, hierarchy
 from znfs.directories import NodeDir, Shown
-from znfs.node import File, Node
+from znfs.node import File, Kind, Node
 from znfs.options import Options
 
 
@@ -120,3 +120,39 @@ def test_chunks_of_an_unreadable_array_are_not_listed():
     assert remarks(found) == []
     assert not store.lists
     assert (read(found, "README"), read(found, "c/0")) == (b"hello", b"x")
+
+
+def test_what_is_listed_is_found_and_of_its_kind():
+    """Whatever hides what, and whatever has two names."""
+    store = MemoryStore(
+        {
+            "zarr.json": group_v3(),
+            "a/zarr.json": array_v3((8,)),
+            "a/README": b"hello",
+            "a/more/x": b"y",
+            "a/chunks/x": b"hides the view",
+            "a/a.npy": b"hides the view",
+            "plain/x": b"y",
+            "both": b"an object",
+            "both/x": b"and what is below it",
+            "root.h5/x": b"hides the view",
+            "broken/zarr.json": b"{}",
+            "broken/README": b"hello",
+            ".znfs": b"hides the daemon's",
+        }
+    )
+    waiting = [root(store)]
+    seen = 0
+    while waiting:
+        folder = waiting.pop()
+        entries = list(folder.entries())
+        assert [name for name, _ in entries] == list(folder.names())
+        assert entries[1:] == list(folder.entries(1))
+        for name, kind in entries:
+            found = folder.lookup(name)
+            assert found is not None, name
+            assert kind is (Kind.FILE if isinstance(found, File) else Kind.DIRECTORY), name
+            if not isinstance(found, File):
+                waiting.append(found)
+            seen += 1
+    assert seen == 19

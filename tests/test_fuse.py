@@ -29,7 +29,7 @@ from znfs.errors import ChunkError, Denied, MountError, Stale, StoreError
 from znfs.fuse.handles import OpenDir, Seen
 from znfs.fuse.operations import MUTATING, version_ns
 from znfs.fuse.session import FIRST_THREADS
-from znfs.node import File
+from znfs.node import File, Kind
 
 pytestmark = pytest.mark.usefixtures("fuse_device")
 
@@ -188,6 +188,18 @@ def test_listings_side_by_side(tmp_path: Path) -> None:
             assert all(found == names for found in pool.map(os.listdir, [m / "big"] * 16))
 
 
+@pytest.mark.parametrize("binding", ["mfusepy", "fusepy"])
+def test_listings_tell_files_from_directories(tmp_path: Path, binding: str) -> None:
+    """Who walks the tree then looks at no file: `find` asks for none of them."""
+    pytest.importorskip(binding.replace("fusepy", "fuse") if binding == "fusepy" else binding)
+    tree = FakeTree(Folder({"a": text(b"1", "v"), "b": Folder({}), "c": text(b"2", "v")}))
+    with mounted(tree, tmp_path / "m", binding=binding) as m, os.scandir(m) as entries:
+        tree.down = True  # so that a look at an entry would fail
+        assert {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries} == {
+            "a": False, "b": True, "c": False,
+        }  # fmt: skip
+
+
 def test_listing_from_any_offset() -> None:
     names = [b".", b"..", *(n.encode() for n in Counted(50).names())]
     opened = OpenDir("", Counted(50))
@@ -196,11 +208,14 @@ def test_listing_from_any_offset() -> None:
         offset, room = rng.randrange(len(names) + 1), rng.randrange(1, 9)
         got: list[bytes] = []
 
-        def add(name: bytes, following: int, room: int = room, got: list[bytes] = got) -> int:
+        def add(
+            name: bytes, kind: Kind, following: int, room: int = room, got: list[bytes] = got
+        ) -> int:
             if len(got) == room:
                 return 1
             got.append(name)
             assert names[following - 1] == name
+            assert kind is (Kind.DIRECTORY if name.startswith(b".") else Kind.FILE)
             return 0
 
         for _ in range(rng.randrange(1, 4)):  # and the parts that follow it
@@ -230,7 +245,7 @@ def test_rewritten_at_equal_size(tmp_path: Path, ttl: float) -> None:
     root = Folder({"f": text(b"1" * 100_000, "v1")})
     with mounted(FakeTree(root), tmp_path / "m", ttl=ttl) as m, open(m / "f", "rb") as old:
         assert (m / "f").read_bytes() == b"1" * 100_000
-        root.entries["f"] = text(b"2" * 100_000, "v2")
+        root.nodes["f"] = text(b"2" * 100_000, "v2")
         assert (m / "f").read_bytes() == b"2" * 100_000
         os.posix_fadvise(old.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         with pytest.raises(OSError) as caught:
@@ -244,7 +259,7 @@ def test_resized(tmp_path: Path, size: int, ttl: float) -> None:
     root = Folder({"f": text(b"1" * 100_000, "v1")})
     with mounted(FakeTree(root), tmp_path / "m", ttl=ttl) as m:
         assert (m / "f").stat().st_size == 100_000
-        root.entries["f"] = text(b"2" * size, "v2")
+        root.nodes["f"] = text(b"2" * size, "v2")
         with open(m / "f", "rb") as new:  # opened within the attributes' time
             assert os.fstat(new.fileno()).st_size == size
             assert new.read() == b"2" * size
@@ -267,7 +282,7 @@ def test_refresh_drops_pages(tmp_path: Path) -> None:
     operations = fuse.Operations(FakeTree(root), ttl=5.0)
     with serving(operations, tmp_path, ttl=5.0):
         assert (tmp_path / "f").read_bytes() == b"1" * 5000
-        root.entries["f"] = text(b"2" * 5000, "v1")  # its chunks alone were rewritten
+        root.nodes["f"] = text(b"2" * 5000, "v1")  # its chunks alone were rewritten
         assert (tmp_path / "f").read_bytes() == b"1" * 5000
         operations.forget_pages()
         assert (tmp_path / "f").read_bytes() == b"2" * 5000
@@ -288,7 +303,7 @@ def test_forgotten_versions_cost_one_look_up(tmp_path: Path) -> None:
 def test_gone(tmp_path: Path) -> None:
     root = Folder({"f": text(b"1" * 100)})
     with mounted(FakeTree(root), tmp_path / "m") as m, open(m / "f", "rb", buffering=0) as old:
-        del root.entries["f"]
+        del root.nodes["f"]
         with pytest.raises(OSError) as caught:
             old.read(10)
         assert caught.value.errno == errno.ESTALE
@@ -299,12 +314,12 @@ def test_gone(tmp_path: Path) -> None:
 def test_control_files_are_live(tree: FakeTree, tmp_path: Path) -> None:
     root = tree.root
     assert isinstance(root, Folder)
-    control = root.entries[".znfs"]
+    control = root.nodes[".znfs"]
     assert isinstance(control, Folder)
     stats = set()
     with mounted(tree, tmp_path / "m", ttl=5.0) as m:
         for content in ("{}", '{"longer": true}', "{ }"):
-            control.entries["status.json"] = file = text(content, content)
+            control.nodes["status.json"] = file = text(content, content)
             file.live = True
             assert (m / ".znfs/status.json").read_text() == content
             stats.add((m / ".znfs/status.json").stat()[:9])
@@ -495,6 +510,6 @@ def test_libfuse2_smoke(tree: FakeTree, tmp_path: Path) -> None:
             os.mkdir(m / "new")
         assert caught.value.errno == errno.EROFS
         old = (m / "a.bin").stat()
-        tree.root.entries["a.bin"] = text(b"2" * len(DATA), "v2")
+        tree.root.nodes["a.bin"] = text(b"2" * len(DATA), "v2")
         assert (m / "a.bin").read_bytes() == b"2" * len(DATA)
         assert (m / "a.bin").stat().st_mtime_ns != old.st_mtime_ns

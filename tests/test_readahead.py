@@ -265,13 +265,13 @@ def test_reads_ahead_of_an_older_version_change_nothing(tmp_path: Path) -> None:
             fd = os.open(m / "v.h5", os.O_RDONLY)
             for k in range(6):
                 assert take(fd, k) == old.chunks[k]
-            tree.root.entries["v.h5"] = GapFile([Zeros(COUNT * STRIDE)], "v2")
+            tree.root.nodes["v.h5"] = GapFile([Zeros(COUNT * STRIDE)], "v2")
             again = os.open(m / "v.h5", os.O_RDONLY)
             for k in range(COUNT):
                 assert take(again, k) == bytes(NBYTES)
             os.close(fd)
             os.close(again)
-            tree.root.entries["v.h5"] = GapFile([old], "v1")
+            tree.root.nodes["v.h5"] = GapFile([old], "v1")
 
 
 SCRIPT = """

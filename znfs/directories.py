@@ -7,7 +7,7 @@ name therefore wins over the view.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cached_property
 
 from znfs.array import Array, Group
@@ -15,7 +15,7 @@ from znfs.errors import Denied, Unsupported, ZnfsError
 from znfs.extents import Object
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
-from znfs.node import File, Node, is_encodable
+from znfs.node import File, Kind, Node, is_encodable
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, View
 
@@ -65,17 +65,20 @@ class NodeDir:
         self.mtime = node.mtime
 
     def names(self, start: int = 0) -> Iterator[str]:
-        names = set(self._store_names())
+        return (name for name, _ in self.entries(start))
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        kinds: dict[str, Kind] = {}
         if isinstance(self.node, Array | Group):
-            names.update(
-                view.entry.format(self.node.name)
-                for view in self._shown.listed
-                if view.refuse(self.node) is None and self._shows(view)
-            )
+            for view in self._shown.listed:
+                if view.refuse(self.node) is None and self._shows(view):
+                    kinds[view.entry.format(self.node.name)] = view.kind
+        kinds |= self._store_names()
         if not self.node.path:
-            names.add(".znfs")
+            kinds.setdefault(".znfs", Kind.DIRECTORY)
         # A name that cannot be looked up must not be listed: `tar` and `rsync` would fail on it.
-        yield from sorted(n for n in names if _is_listable(n) and not _is_junk(n))[start:]
+        names = sorted(n for n in kinds if _is_listable(n) and not _is_junk(n))
+        return ((name, kinds[name]) for name in names[start:])
 
     def lookup(self, name: str) -> Node | None:
         """The node of that name, listed or not."""
@@ -108,7 +111,7 @@ class NodeDir:
     def views_and_remarks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the views shown; what is hidden, refused or converted, and why."""
         node = self.node
-        store_names = set(self._store_names())
+        store_names = self._store_names().keys()
         not_shown = [*_not_shown(store_names), *self._beyond_grid()]
         if not isinstance(node, Array | Group):
             return (), tuple(not_shown)
@@ -131,7 +134,7 @@ class NodeDir:
             remarks += ome.remarks(node.meta.attributes)
         return tuple(shown), (*remarks, *not_shown)
 
-    def _why_not_shown(self, view: View, entry: str, store_names: set[str]) -> str | None:
+    def _why_not_shown(self, view: View, entry: str, store_names: Set[str]) -> str | None:
         hides = isinstance(self.node, Array) and self._may_hide(entry)
         if entry in store_names or (hides and self._has_object(entry)):
             return "hidden by the store's own object of that name"
@@ -170,19 +173,19 @@ class NodeDir:
             return None
         return None if isinstance(made, File) and made.size >= _MOST_FILE_BYTES else made
 
-    def _store_names(self) -> list[str]:
+    def _store_names(self) -> dict[str, Kind]:
         """Children and other objects as far as they are known without listing chunks."""
         node, path = self.node, self.node.path
-        names = list(self._hierarchy.documents(path))
-        names += self._hierarchy.children(path)
+        kinds: dict[str, Kind] = {}
         listing = self._hierarchy.listing(node)
-        if listing is None:
-            return names
-        below = [*listing.objects, *listing.prefixes]
+        if listing is not None:
+            kinds |= dict.fromkeys(listing.objects, Kind.FILE)
+            kinds |= dict.fromkeys(listing.prefixes, Kind.DIRECTORY)
         if isinstance(node, Array):  # chunks may be among them
             keys, ndim = node.meta.keys, node.meta.ndim
-            below = [n for n in below if not keys.begin_with(n, ndim)]
-        return names + below
+            kinds = {n: kind for n, kind in kinds.items() if not keys.begin_with(n, ndim)}
+        kinds |= dict.fromkeys(self._hierarchy.children(path), Kind.DIRECTORY)
+        return kinds | dict.fromkeys(self._hierarchy.documents(path), Kind.FILE)
 
     def _beyond_grid(self) -> list[str]:
         """Remark on what is named as chunks are, that the array has not."""
@@ -246,6 +249,9 @@ class RawChunksDir:
         self.mtime = array.mtime
 
     def names(self, start: int = 0) -> Iterator[str]:
+        return iter(())
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
         return iter(())
 
     def lookup(self, name: str) -> Node | None:
@@ -317,7 +323,7 @@ def _is_junk(name: str) -> bool:
     return name in _OS_JUNK or name.startswith(_OS_JUNK_PREFIXES)
 
 
-def _not_shown(names: set[str]) -> list[str]:
+def _not_shown(names: Set[str]) -> list[str]:
     """Remarks on what of a store's names is not listed."""
     remarks = [f"{n!r} cannot be listed" for n in sorted(names) if not _is_listable(n)]
     junk = [f"{n!r} is not shown: only desktops use it" for n in sorted(names) if _is_junk(n)]

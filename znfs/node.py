@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from itertools import accumulate
 from typing import Protocol
 
@@ -103,18 +104,24 @@ class File:
             at, i = hi, i + 1
 
 
-class Dir(Protocol):
-    """A directory. Its names are arithmetic or metadata, never a LIST of chunks.
+class Kind(Enum):
+    """What a name in a directory is."""
 
-    One whose entries are all of a kind may say so in `holds`, "files" or "directories": then who
-    lists it need not look at each.
-    """
+    FILE = "file"
+    DIRECTORY = "directory"
+
+
+class Dir(Protocol):
+    """A directory. Its names are arithmetic or metadata, never a LIST of chunks."""
 
     version: str
     mtime: float
 
     def names(self, start: int = 0) -> Iterator[str]:
         """The names from the `start`-th on, in a fixed order, one at a time."""
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        """As `names`, and what each will be found to be: who walks a tree need not look at all."""
 
     def lookup(self, name: str) -> Node | None:
         """The node of that name, listed or not; None if there is none. Raises ZnfsError."""

@@ -27,7 +27,7 @@ from znfs.extents import Literal
 from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
 from znfs.meta import ArrayMeta, GroupMeta
-from znfs.node import File, Node
+from znfs.node import File, Kind, Node
 from znfs.options import Options
 from znfs.provenance import attributes
 from znfs.reader import open_file
@@ -360,6 +360,9 @@ class ControlDir:
 
     def names(self, start: int = 0) -> Iterator[str]:
         yield from ["status.json"][start:]
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        return ((name, Kind.FILE) for name in self.names(start))
 
     def lookup(self, name: str) -> File | None:
         if name == "status.json":

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from znfs.errors import StoreError
-from znfs.node import Dir, File
+from znfs.node import Dir, File, Kind
 
 SEEN = 1 << 16  # paths whose last version is remembered; forgetting one costs one look-up
 FAILED_SECONDS = 0.2  # how long a read that the store did not answer is not tried again
-KINDS = {"files": stat.S_IFREG, "directories": stat.S_IFDIR}
 
 
 class Seen:
@@ -69,22 +67,19 @@ class OpenFile:
 
 
 class OpenDir:
-    """An open directory: where its listing stands, so that the next part continues it.
-
-    `kind` is the kind of all its entries (stat's S_IFREG or S_IFDIR), or 0 if they differ.
-    """
+    """An open directory: where its listing stands, so that the next part continues it."""
 
     def __init__(self, path: str, node: Dir) -> None:
         self.path = path
-        self.kind = KINDS.get(getattr(node, "holds", ""), 0)
         self._node = node
         self._mutex = threading.Lock()
         self._next = -1  # offset of the entry that `_entries` yields next
-        self._entries: Iterator[bytes] = iter(())
-        self._held: bytes | None = None  # an entry that did not fit into the last reply
+        self._entries: Iterator[tuple[str, Kind]] = iter(())
+        self._held: tuple[bytes, Kind] | None = None  # what did not fit into the last reply
 
-    def fill(self, offset: int, add: Callable[[bytes, int], int]) -> None:
-        """Call `add(name, offset of the next entry)` from `offset` on until it returns true."""
+    def fill(self, offset: int, add: Callable[[bytes, Kind, int], int]) -> None:
+        """Call `add(name, kind, offset of the next entry)` from `offset` on until it returns
+        true."""
         with self._mutex:
             if offset != self._next:
                 self._entries, self._held = self._from(offset), None
@@ -92,16 +87,17 @@ class OpenDir:
             at = offset
             if self._held is not None:
                 at += 1
-                add(self._held, at)  # the buffer is empty: it fits
+                add(*self._held, at)  # the buffer is empty: it fits
                 self._held = None
-            for name in self._entries:
-                if add(name, at + 1):
-                    self._held = name
+            for text, kind in self._entries:
+                name = text.encode("utf-8", "surrogateescape")
+                if add(name, kind, at + 1):
+                    self._held = name, kind
                     break
                 at += 1
             self._next = at
 
-    def _from(self, offset: int) -> Iterator[bytes]:
-        yield from islice((b".", b".."), min(offset, 2), None)
-        for name in self._node.names(max(offset - 2, 0)):
-            yield name.encode("utf-8", "surrogateescape")
+    def _from(self, offset: int) -> Iterator[tuple[str, Kind]]:
+        dots = islice((".", ".."), min(offset, 2), None)
+        entries = self._node.entries(max(offset - 2, 0))
+        return chain(((name, Kind.DIRECTORY) for name in dots), entries)

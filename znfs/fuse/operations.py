@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 from znfs.errors import ChunkError, Denied, NotFound, Stale, StoreError, ZnfsError
 from znfs.fuse.binding import Binding
-from znfs.fuse.handles import KINDS, OpenDir, OpenFile, Seen
+from znfs.fuse.handles import OpenDir, OpenFile, Seen
 from znfs.fuse.readahead import ReadAhead, is_own
-from znfs.node import File, Node
+from znfs.node import File, Kind, Node
 
 log = logging.getLogger("znfs.fuse")
 
@@ -54,6 +54,7 @@ _view_at = ctypes.pythonapi.PyMemoryView_FromMemory
 _view_at.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
 _view_at.restype = ctypes.py_object
 _WRITABLE = 0x200  # PyBUF_WRITE
+_MODES = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR}
 _NO_INODE = 0xFFFFFFFF  # in a listing: libfuse's FUSE_UNKNOWN_INO
 
 
@@ -109,7 +110,7 @@ class Operations:
         self._files: dict[int, OpenFile] = {}
         self._dirs: dict[int, OpenDir] = {}
         self._numbers = count(1)
-        self._about: dict[int, Any] = {0: None}  # what a listing says of entries of each kind
+        self._about: dict[Kind, Any] = {}  # what a listing says of entries of each kind
         # When to ask for the root (monotonic seconds): later, if the store was down just now.
         self._ask_root = time.monotonic() + DOWN_SECONDS if down else 0.0
 
@@ -127,9 +128,9 @@ class Operations:
     def use(self, binding: Binding, mountpoint: str) -> None:
         """Make the structures that callbacks hand to libfuse, for a mount that will be there."""
         self._read_ahead.use(binding, mountpoint)
-        for kind in KINDS.values():
+        for kind, mode in _MODES.items():
             about = binding.module.c_stat()
-            about.st_mode, about.st_ino = kind, _NO_INODE
+            about.st_mode, about.st_ino = mode, _NO_INODE
             self._about[kind] = ctypes.pointer(about)
 
     def close(self) -> None:
@@ -272,15 +273,13 @@ class Operations:
         self, raw: bytes | None, buffer: Any, filler: Any, offset: int, info: Any, *flags: int
     ) -> int:
         more = (0,) * len(flags)  # libfuse3's filler takes flags, libfuse2's does not
-        opened = self._dirs[info.contents.fh]
-        about = self._about[opened.kind]
+        about = self._about
 
-        def add(name: bytes, following: int) -> int:
-            what = about if following > 2 else None  # not of `.` and `..`
-            full: int = filler(buffer, name, what, following, *more)
+        def add(name: bytes, kind: Kind, following: int) -> int:
+            full: int = filler(buffer, name, about.get(kind), following, *more)
             return full
 
-        opened.fill(offset, add)
+        self._dirs[info.contents.fh].fill(offset, add)
         return 0
 
     def releasedir(self, raw: bytes | None, info: Any) -> int:

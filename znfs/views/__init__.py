@@ -8,7 +8,7 @@ from typing import Any
 
 from znfs.array import Array, Group
 from znfs.errors import UsageError
-from znfs.node import Dir, File
+from znfs.node import Dir, File, Kind
 from znfs.options import Options
 
 Refuse = Callable[[Any], str | None]
@@ -24,8 +24,8 @@ class View:
     """A presentation of an array or a group.
 
     `key` is its name in `--views`; `entry` its name in a directory, `{}` standing for NAME;
-    `listed` is False where it is there only for who knows of it. `remarks` tells what a view that
-    is shown leaves out, renames or converts.
+    `listed` is False where it is there only for who knows of it; `kind` is what it is. `remarks`
+    tells what a view that is shown leaves out, renames or converts.
     `of_array` and `of_group` tell why a node has no such view (None: it has); `make` builds it.
     """
 
@@ -35,6 +35,7 @@ class View:
     of_array: Refuse
     of_group: Refuse = lambda group: NOT_OF_GROUPS
     listed: bool = True
+    kind: Kind = Kind.FILE
     remarks: Callable[[Any], list[str]] = lambda node: []
 
     def refuse(self, node: Array | Group) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice, product
+from itertools import islice, product, repeat
 from math import prod
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from znfs.array import Array, flat_bytes
 from znfs.extents import Blocks
 from znfs.meta import Index, ravel, unravel
-from znfs.node import File
+from znfs.node import File, Kind
 from znfs.views import MOST_NAME_BYTES
 
 
@@ -31,7 +31,7 @@ class ChunksDir:
         self._grid = tuple(reversed(grid)) if self._keys.reverse else grid  # as keys count
         self._nested = self._keys.separator == "/"
         last = not self._nested or len(fixed) + 1 == self._depth
-        self.holds = "files" if last else "directories"
+        self._kind = Kind.FILE if last else Kind.DIRECTORY
 
     def names(self, start: int = 0) -> Iterator[str]:
         if self._nested:
@@ -43,6 +43,9 @@ class ChunksDir:
         else:
             listed = (n for n in self._flat_names(0) if len(n) <= MOST_NAME_BYTES)
             yield from islice(listed, start, None)
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        return zip(self.names(start), repeat(self._kind), strict=False)
 
     def lookup(self, name: str) -> File | ChunksDir | None:
         if "/" in name:
@@ -78,7 +81,7 @@ class ChunksDir:
         if n is None:
             yield from [self._keys.prefix if self._grid else self._keys.key(())][start:]
         else:
-            suffix = self._keys.suffix if self.holds == "files" else ""
+            suffix = self._keys.suffix if self._kind is Kind.FILE else ""
             yield from (f"{number}{suffix}" for number in range(start, n))
 
     def _is_part(self, name: str) -> bool:

@@ -4,7 +4,7 @@ into a directory: a mount is ready sooner."""
 from __future__ import annotations
 
 from znfs.array import Array, Group
-from znfs.node import File
+from znfs.node import File, Kind
 from znfs.options import Options
 from znfs.views import (
     MOST_NAME_BYTES,
@@ -65,15 +65,17 @@ def views(options: Options) -> tuple[View, ...]:
     return (
         View(
             "chunks", "chunks", lambda array, name: chunks.ChunksDir(array), _of_fixed_size,
-            remarks=chunks.remarks,
+            remarks=chunks.remarks, kind=Kind.DIRECTORY,
         ),
         View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _of_fixed_size),
-        View("tiff", "tiff", _planes("yx"), _refuse_planes("yx")),
-        View("tiff.xz", "tiff.xz", _planes("xz"), _refuse_planes("xz")),
-        View("tiff.yz", "tiff.yz", _planes("yz"), _refuse_planes("yz")),
+        View("tiff", "tiff", _planes("yx"), _refuse_planes("yx"), kind=Kind.DIRECTORY),
+        View("tiff.xz", "tiff.xz", _planes("xz"), _refuse_planes("xz"), kind=Kind.DIRECTORY),
+        View("tiff.yz", "tiff.yz", _planes("yz"), _refuse_planes("yz"), kind=Kind.DIRECTORY),
         View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
         View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
-        View("tiff", "crop", crop.CropDir, planes.refuse, listed=False),
+        View(
+            "tiff", "crop", crop.CropDir, planes.refuse, listed=False, kind=Kind.DIRECTORY,
+        ),
         View("h5", "{}.h5", _hdf5(layout), hdf5.refuse, hdf5.refuse, remarks=hdf5.remarks),
         View("nc", "{}.nc", _hdf5(layout), _netcdf, _netcdf),
         View(

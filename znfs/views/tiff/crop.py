@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from znfs.array import Array
-from znfs.node import File
+from znfs.node import File, Kind
 from znfs.views.tiff import stacks
 from znfs.views.tiff.axes import Box, yx
 from znfs.views.tiff.planes import PlanesDir
@@ -31,6 +31,9 @@ class CropDir:
         self.mtime = array.mtime
 
     def names(self, start: int = 0) -> Iterator[str]:
+        return iter(())
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
         return iter(())
 
     def lookup(self, name: str) -> RegionDir | None:
@@ -62,6 +65,9 @@ class RegionDir:
     def names(self, start: int = 0) -> Iterator[str]:
         yield from islice(self._stack_names, start, None)
         yield from self._planes.names(max(0, start - len(self._stack_names)))
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        return ((name, Kind.FILE) for name in self.names(start))
 
     def lookup(self, name: str) -> File | None:
         if name in self._stack_names:

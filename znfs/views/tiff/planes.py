@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import product
+from itertools import product, repeat
 from math import prod
 
 from znfs.array import Array
 from znfs.extents import Literal, Slab
 from znfs.meta import Index, unravel
-from znfs.node import File
+from znfs.node import File, Kind
 from znfs.views.tiff.axes import Box, plane_axes
 from znfs.views.tiff.calibration import resolution_tags
 from znfs.views.tiff.structure import BIG, CLASSIC, Plane, tiff_dtype
@@ -27,8 +27,6 @@ class PlanesDir:
 
     With `box`, each is cut to it; the axes that are not the planes' stay whole.
     """
-
-    holds = "files"
 
     def __init__(
         self, array: Array, name: str, orientation: str = "yx", box: Box | None = None
@@ -60,6 +58,9 @@ class PlanesDir:
                 return
         for i in range(start, prod(self._lengths)):
             yield self._file_name(unravel(i, self._lengths))
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        return zip(self.names(start), repeat(Kind.FILE), strict=False)
 
     def lookup(self, name: str) -> File | None:
         index = self._parse(name)
