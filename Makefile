@@ -28,7 +28,7 @@ test:            ## run the tests (PYTEST_ARGS="tests/test_meta.py -x" for some)
 
 check:           ## ruff, mypy --strict and the layers of the imports
 	@scripts/venv test dev
-	@$(ENV) .venv/bin/ruff check znfs demo tests
+	@$(ENV) .venv/bin/ruff check znfs demo tests benchmarks
 	@$(ENV) .venv/bin/mypy
 	@$(ENV) .venv/bin/lint-imports
 

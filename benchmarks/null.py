@@ -24,7 +24,7 @@ from znfs import mounts
 from znfs.errors import NotFound
 from znfs.extents import Literal
 from znfs.fuse import Operations, Session, load_binding, mount_options
-from znfs.node import File, Node
+from znfs.node import File, Kind, Node
 
 _PIECE = 1 << 20  # as much as the kernel asks for at most
 
@@ -56,6 +56,10 @@ class Folder:
     def names(self, start: int = 0) -> Iterator[str]:
         return itertools.islice(self._nodes, start, None)
 
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        for name, node in itertools.islice(self._nodes.items(), start, None):
+            yield name, Kind.FILE if isinstance(node, File) else Kind.DIRECTORY
+
     def lookup(self, name: str) -> Node | None:
         return self._nodes.get(name)
 
@@ -72,6 +76,9 @@ class Numbers:
 
     def names(self, start: int = 0) -> Iterator[str]:
         return map(str, range(start, self._count))
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        return ((name, Kind.FILE) for name in self.names(start))
 
     def lookup(self, name: str) -> Node | None:
         return self._file if name.isdecimal() and int(name) < self._count else None

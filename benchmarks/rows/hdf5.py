@@ -127,7 +127,8 @@ def _measure(
 def _random(spec: Spec) -> Task:
     rng = np.random.default_rng(_SEED)
     corners = rng.integers(0, np.array(spec.volume.shape) - _SIDE + 1, (_BOXES, 3)).tolist()
-    boxes = [tuple(slice(at, at + _SIDE) for at in corner) for corner in corners]
+    sides = ([slice(at, at + _SIDE) for at in corner] for corner in corners)
+    boxes = [(z, y, x) for z, y, x in sides]
     return Task(f"{_BOXES} random boxes of {_SIDE}³", boxes)
 
 
