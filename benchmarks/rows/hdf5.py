@@ -29,7 +29,7 @@ _TMPFS = Path("/dev/shm")
 _BOXES, _SIDE, _SEED = 64, 64, 7
 _OF_NATIVE, _OF_NULL = 0.9, 0.8
 _ONE_EACH = 1.02  # with those of metadata
-_COLD_ROUNDS = 3  # times as many as elsewhere: of these, one round is twice the other
+_ROUNDS = 3  # times as many as elsewhere: of these, one round is twice the other
 _NULL, _NATIVE = "null FUSE", "native HDF5 on tmpfs"
 
 
@@ -96,16 +96,16 @@ def _measure(
     limit = Side(_NULL, lambda: _read(nothing, task), lambda: system.drop_pages(*null.files))
     store = readers.zarr_python(Local(bench.data.store(spec)))
 
-    times = compare([side(own), side(native)], bench.repeats, warm_up=True)
+    times = compare([side(own), side(native)], _ROUNDS * bench.repeats, warm_up=True)
     bench.add(
         speed_line(10, f"{what}: page cache", times, own.name, _NATIVE, task.nbytes, _OF_NATIVE)
     )
-    times = compare([side(own, pages), limit], bench.repeats, warm_up=True)
+    times = compare([side(own, pages), limit], _ROUNDS * bench.repeats, warm_up=True)
     bench.add(
         speed_line(10, f"{what}: znfs's cache", times, own.name, _NULL, task.nbytes, _OF_NULL)
     )
     sides = [side(own, forget), side(store), side(native), limit]
-    times = compare(sides, _COLD_ROUNDS * bench.repeats)
+    times = compare(sides, _ROUNDS * bench.repeats)
     aim = min(1.0, _OF_NULL * times.speedup(_NULL, store.name).median)
     for peer, at_least in ((store.name, aim), (_NATIVE, None), (_NULL, None)):
         bench.add(speed_line(10, f"{what}: cold", times, own.name, peer, task.nbytes, at_least))
