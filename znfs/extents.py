@@ -26,8 +26,8 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 # Bytes of pieces with gaps between that the kernel reads ahead. Larger pieces it asks for in
 # several requests anyway, of which only the first is waited for: chunks of 4 MiB gained nothing.
 _AHEAD = 2 << 20
-# What part of a distant store's chunks read may be guessed in vain, for the round trips that guesses
-# save. Of local stores nothing is guessed: with 1/64, random boxes took 1.02 to 1.15 of the time.
+# What part of a distant store's chunks may be guessed in vain, for the round trips that it saves.
+# Of local stores nothing is guessed: with 1/64, random boxes took 1.02 to 1.15 of the time.
 _WASTE = 1 / 32
 # One axis of a box cut by the chunk grid: (chunk's index, part of the chunk, part of the box).
 _Cut = tuple[int, slice, slice]

@@ -42,7 +42,7 @@ _MOST_NODES = 16_384
 # page of S3's LIST, near by 40 ms.
 _FEW_FAR = 1000
 _FEW_NEAR = 10_000
-# A look at the metadata that began this recently confirms that an absent chunk is fill (contract);
+# A look at the metadata that began this recently confirms that an absent chunk is fill;
 # a listing as recent, that a folder is empty. What is gone from its store is neither.
 _CONFIRM_SECONDS = 1.0
 
@@ -409,7 +409,7 @@ class Hierarchy:
         return listing is not None and path.rpartition("/")[2] in listing.prefixes
 
     def name(self, path: str) -> str:
-        """The contract's NAME of a node."""
+        """NAME of a node (docs/SEMANTICS.md, "Names")."""
         return node_name(path) if path else self._root_name
 
     def _cannot_be(self, path: str, parent: _Seen) -> bool:

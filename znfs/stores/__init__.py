@@ -21,7 +21,7 @@ __all__ = [
 class SourceInfo:
     """What a SOURCE says of itself before any look at it."""
 
-    name: str  # the contract's NAME of the root
+    name: str  # NAME of the root (docs/SEMANTICS.md, "Names")
     format: str | None  # the format a URL pipeline forces
     url: str  # without secrets
 

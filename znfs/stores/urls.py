@@ -92,7 +92,8 @@ class Location:
 
 
 def node_name(path: str) -> str:
-    """The contract's NAME of a node: its last segment without one of the stores' suffixes."""
+    """NAME of a node: its last segment without one of the stores' suffixes (docs/SEMANTICS.md,
+    "Names")."""
     last = path.rstrip("/").rpartition("/")[2]
     for suffix in _STORE_SUFFIXES:
         if last.endswith(suffix):
