@@ -81,14 +81,14 @@ def test_an_error_reaches_all_who_waited_and_is_not_kept():
     cache = BlockCache(1 << 20)
 
     def fail() -> bytes:
-        raise ChunkError("broken")
+        raise ChunkError("broken: https://me:hunter2@host/k")
 
     for _ in range(2):
         with pytest.raises(ChunkError, match="broken"):
             cache.get("k", 1, fail)
     assert cache.get("k", 1, lambda: b"mended") == b"mended"
     assert cache.errors == 2
-    assert "broken" in cache.status()["last_errors"][-1]["error"]
+    assert cache.status()["last_errors"][-1]["error"] == "ChunkError: broken: https://host/k"
 
 
 def test_a_value_that_cannot_be_kept_is_an_error_not_a_hang():

@@ -43,6 +43,21 @@ def test_messages_are_sparing() -> None:
     assert 80 < sum(passes(str(i)) for i in range(5000)) <= 100
 
 
+@pytest.mark.parametrize("form", [logs._OneLine(), logs._Json(ABOUT)])
+def test_no_secret_of_a_library_is_logged(form: logging.Formatter) -> None:
+    """Not even what an exception quotes that znfs did not foresee."""
+    url = "https://me:hunter2@host/x?sig=hunter2"
+    try:
+        raise RuntimeError(f"GET {url}")
+    except RuntimeError as error:
+        about = (RuntimeError, error, error.__traceback__)
+        line = logging.LogRecord("znfs", logging.ERROR, "", 0, "read: %s", (error,), about)
+    said = form.format(line)
+    assert "hunter2" not in said
+    assert said.count("GET https://host/x?sig=***") == 2
+    assert "Traceback" in said
+
+
 def test_what_a_flood_cost_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(logs.time, "monotonic", lambda: now)

@@ -20,8 +20,8 @@ import zarr
 import znfs
 from tests.servers.process import free_ports
 from tests.waiting import eventually
-from znfs import api, mounts
-from znfs.errors import MountError
+from znfs import api, cli, mounts
+from znfs.errors import MountError, UsageError
 from znfs.fuse import is_dead
 
 pytestmark = pytest.mark.usefixtures("fuse_device")
@@ -369,6 +369,22 @@ def test_python_clears_the_mount_of_a_daemon_that_cannot(
 def test_python_says_why(tmp_path: Path) -> None:
     with pytest.raises(MountError, match=r"none\.zarr"), znfs.mount(f"{tmp_path}/none.zarr"):
         pass
+
+
+def test_python_refuses_options(store: Path, mountpoint: Path) -> None:
+    for options in ({"colour": "red"}, {"ttl": "soon"}, {"region": ["a"]}):
+        why = next(iter(options))
+        with pytest.raises(UsageError, match=why), znfs.mount(store, mountpoint, **options):
+            pass
+    assert not is_mounted(mountpoint)
+
+
+def test_python_starts_no_process_with_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "_start", lambda *args: pytest.fail("it would be seen"))
+    source = "https://me:hunter2@host/x.zarr"
+    with pytest.raises(UsageError, match="user info") as caught, znfs.mount(source):
+        pass
+    assert "hunter2" not in str(caught.value)
 
 
 def test_secrets_stay_out_of_sight(store: Path, mountpoint: Path) -> None:

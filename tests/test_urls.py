@@ -125,6 +125,9 @@ SECRET = "hunter2"
         (f"https://host/x?sv=1&sig={SECRET}", "https://host/x?sv=1&sig=***"),
         (f"https://host/x?access_token={SECRET}", "https://host/x?access_token=***"),
         (f"https://host/x?AWSAccessKeyId={SECRET}", "https://host/x?AWSAccessKeyId=***"),
+        (f"https://me:it's{SECRET}@host/x", "https://host/x"),
+        (f"https://host/x?apikey={SECRET}", "https://host/x?apikey=***"),
+        (f"https://host/x?jwt={SECRET}&a=1", "https://host/x?jwt=***&a=1"),
     ],
 )
 def test_secrets_in_urls(source: str, clean: str) -> None:
@@ -140,11 +143,27 @@ def test_secrets_in_urls(source: str, clean: str) -> None:
     "source",
     ["/home/me@work/x.zarr", "s3://bucket/a@b:c", "https://host/a@b", "https://host/x?list=1",
      "abfss://con@acc.dfs.core.windows.net/k", "github://org:repo@sha/x", "https://host/x?page=2",
-     "zip://x@y::s3://b/a.zip"],
+     "zip://x@y::s3://b/a.zip", "http://host:8080/a@b", "http://[::1]:80/a@b",
+     "zip://a:b::https://h:1/x@y", "https://host/x?monkey=1"],
 )
 def test_no_secrets_in_urls(source: str) -> None:
     assert redact(source) == source
     refuse_secrets(source)
+
+
+@pytest.mark.parametrize("scheme", ["s3", "https", "s3+https", "sftp", "zip://x::gs"])
+def test_a_slash_in_a_password(scheme: str) -> None:
+    """As keys of AWS have it: no part of it may pass for a bucket or a path."""
+    source = f"{scheme}://me:{SECRET}/{SECRET}+x@host/b/x.zarr"
+    assert SECRET not in redact(source)
+    with pytest.raises(UsageError, match="--config") as caught:
+        refuse_secrets(source)
+    assert SECRET not in str(caught.value)
+    with pytest.raises(UsageError, match="%2F") as caught:
+        parse(source)
+    assert SECRET not in str(caught.value)
+    if scheme in ("s3", "https", "s3+https"):
+        assert parse(source.replace(f"/{SECRET}", f"%2F{SECRET}")).user == f"me:{SECRET}/{SECRET}+x"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +187,9 @@ def test_harmless_options() -> None:
     })
     with pytest.raises(UsageError, match="--config"):
         refuse_secrets("s3://b", {"proxy_url": f"http://me:{SECRET}@proxy"})
+    refuse_secrets("s3://b", {"client_kwargs": '{"region_name": "x"}'})
+    with pytest.raises(UsageError, match="--config"):
+        refuse_secrets("s3://b", {"client_kwargs": f'{{"aws_secret_access_key": "{SECRET}"}}'})
     with pytest.raises(UsageError, match="--config"):
         refuse_secrets("s3://b", None, f"https://me:{SECRET}@host")
 

@@ -37,13 +37,22 @@ def open_tree(source: str, options: Options | None = None, **overrides: Any) -> 
 
 
 @contextmanager
-def mount(source: str, mountpoint: str | Path | None = None, **options: Any) -> Iterator[Path]:
+def mount(
+    source: str | Path, mountpoint: str | Path | None = None, **options: Any
+) -> Iterator[Path]:
     """A mount while the block runs: yields its path, by default a temporary directory.
 
     Options are as for `open_tree`. They may hold secrets: they reach the daemon through its
     environment, which only its user can read. The daemon ends with the block, and if this process
-    dies. Raises MountError with the reason why there is no mount.
+    dies. Raises MountError with the reason why there is no mount, and UsageError for options that
+    are not there or wrong, and for a secret in `source`, which would be seen in the process list.
     """
+    from znfs import config
+    from znfs.stores import refuse_secrets
+
+    source = os.fspath(source)
+    refuse_secrets(source)
+    config.load(source, options)
     with tempfile.TemporaryDirectory(prefix="znfs-") as own:
         path = Path(mountpoint) if mountpoint is not None else Path(own, "mount")
         if mountpoint is None:

@@ -32,6 +32,7 @@ from cachetools import Cache
 
 from znfs import deadline
 from znfs.errors import StoreError
+from znfs.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -518,4 +519,5 @@ class BlockCache:
 
     def _note(self, error: BaseException) -> None:
         self.errors += 1
-        self.last_errors.append((time.time(), f"{type(error).__name__}: {error}"))
+        # Redacted, for what nobody foresaw may be a library's, and quote a URL.
+        self.last_errors.append((time.time(), redact(f"{type(error).__name__}: {error}")))

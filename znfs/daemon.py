@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -26,6 +26,7 @@ from znfs import logs, mounts, vitals
 from znfs.errors import MountError, StoreError, UsageError, ZnfsError
 from znfs.fuse import Operations, Session, load_binding, mount_options
 from znfs.options import Options
+from znfs.redaction import redact
 from znfs.tables import printable
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ _SWITCH_SECONDS = 0.001  # a cached read waits no longer than this for a thread 
 class MountRequest:
     """What to mount where. `flags` are the kernel's own, such as noexec."""
 
-    source: str
+    source: str = field(repr=False)
     mountpoint: str
     options: Options
     flags: tuple[str, ...] = ()
@@ -66,8 +67,6 @@ def mount(request: MountRequest) -> None:
 
 def _log(request: MountRequest) -> logging.Handler:
     """Where a daemon logs. Raises UsageError for a file that cannot be written."""
-    from znfs.stores.urls import redact
-
     about = {
         "source": redact(request.source), "mountpoint": os.path.realpath(request.mountpoint),
     }  # fmt: skip

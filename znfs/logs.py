@@ -17,7 +17,9 @@ import threading
 import time
 from collections.abc import Mapping
 from io import TextIOWrapper
+from typing import Any
 
+from znfs.redaction import redact
 from znfs.tables import printable
 
 _REPEAT = 600.0  # seconds until the same message may be logged again
@@ -66,14 +68,21 @@ class Sparing(logging.Filter):
         return True
 
 
-class _OneLine(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Tracebacks of libraries' exceptions, which may quote a URL, tell no secrets."""
+
+    def formatException(self, ei: Any) -> str:
+        return redact(super().formatException(ei))
+
+
+class _OneLine(_Formatter):
     """Messages without control characters; a traceback follows on lines of its own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(super().formatMessage(record))
+        return printable(redact(super().formatMessage(record)))
 
 
-class _Json(logging.Formatter):
+class _Json(_Formatter):
     """An object a line, with what `about` says of the mount."""
 
     def __init__(self, about: About) -> None:
@@ -84,7 +93,8 @@ class _Json(logging.Formatter):
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         said = {
             "time": f"{now}.{int(record.msecs):03}Z", "level": record.levelname.lower(),
-            "logger": record.name, "message": printable(record.getMessage()), "pid": record.process,
+            "logger": record.name, "message": printable(redact(record.getMessage())),
+            "pid": record.process,
         }  # fmt: skip
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)

@@ -77,10 +77,11 @@ _octal = "{:03o}".format
 _owner = number(int, 0, (1 << 32) - 2)  # to the system, -1 is no owner
 
 
-def option(default: Any, help: str, group: str, **more: Any) -> Any:
+def option(default: Any, help: str, group: str, *, shown: bool = True, **more: Any) -> Any:
     """A field of Options; `more` may hold parse, metavar, choices, repeat; and where str() does
-    not, `spell` makes text of a value that `parse` reads."""
-    return field(default=default, metadata={"help": help, "group": group, **more})
+    not, `spell` makes text of a value that `parse` reads. One that may hold a secret is not `shown`
+    in the options' repr."""
+    return field(default=default, repr=shown, metadata={"help": help, "group": group, **more})
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,10 @@ class Options:
     requester_pays: bool = option(False, "agree to be charged for requests", "source")
     profile: str | None = option(None, "AWS profile", "source", metavar="NAME")
     region: str | None = option(None, "S3 region", "source", metavar="NAME")
-    endpoint_url: str | None = option(None, "S3 endpoint", "source", metavar="URL")
+    endpoint_url: str | None = option(None, "S3 endpoint", "source", metavar="URL", shown=False)
     storage_option: Mapping[str, str] = option(
         None, "option for the storage library; may be repeated", "source",
-        metavar="KEY=VALUE", repeat=True,
+        metavar="KEY=VALUE", repeat=True, shown=False,
     )
     missing_403: bool = option(False, "a chunk answered 403 is missing, not an error", "source")
     deadline: float = option(

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from znfs.errors import SourceError
 from znfs.options import Options
+from znfs.redaction import redact
 from znfs.stores.base import Blob, Entry, Stat, Store
-from znfs.stores.urls import Location, parse, redact, refuse_secrets
+from znfs.stores.urls import Location, parse, refuse_secrets
 from znfs.stores.watched import WatchedStore
 
 __all__ = [

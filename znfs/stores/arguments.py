@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from znfs.stores.urls import is_secret
+from znfs.redaction import is_secret
 
 
 def typed(options: Mapping[str, str] | None) -> dict[str, Any]:

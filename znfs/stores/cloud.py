@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from znfs.errors import SourceError, UsageError
 from znfs.options import Options
+from znfs.redaction import redact
 from znfs.stores.arguments import is_true, typed
 from znfs.stores.aws import Credentials, Settings
 from znfs.stores.base import Store
@@ -193,7 +195,9 @@ def _made(make: Callable[[], Client]) -> Client:
     except UnknownConfigurationKeyError as error:
         raise UsageError(f"--storage-option: {str(error).partition(chr(10))[0]}") from error
     except (BaseError, ValueError, TypeError) as error:
-        raise SourceError(f"cannot be opened: {str(error).partition(chr(10))[0]}") from error
+        # What is in quotes is an option's value, and may be of one that holds a secret.
+        line = re.sub('"[^"]*"', '"…"', str(error).partition("\n")[0])
+        raise SourceError(f"cannot be opened: {redact(line)}") from None
 
 
 def s3fs_settings(location: Location, options: Options) -> dict[str, Any]:

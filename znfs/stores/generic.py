@@ -17,12 +17,13 @@ from znfs.errors import (
     ZnfsError,
 )
 from znfs.options import Options
+from znfs.redaction import redact
 from znfs.stores.arguments import typed
 from znfs.stores.base import NOBODY_THERE, Blob, Entry, Stat
 from znfs.stores.calls import Threads, run_async
 from znfs.stores.keys import has_dots
 from znfs.stores.ranges import check, matching, resolve
-from znfs.stores.urls import Location, redact
+from znfs.stores.urls import Location
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

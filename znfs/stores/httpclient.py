@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from znfs import deadline
 from znfs.errors import StoreError, Unanswered, UsageError
+from znfs.redaction import redact
 from znfs.stores.base import NOBODY_THERE
 from znfs.stores.ranges import MOST_WHOLE, content_length
 from znfs.stores.trust import Budget, ca_file
@@ -212,5 +213,5 @@ def _cause(error: Exception) -> str:
     inner = reason.__cause__ if isinstance(reason, BaseException) else None
     if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, ssl.SSLError):
         return inner.strerror
-    text = str(reason).replace("\n", " ")
+    text = redact(str(reason).replace("\n", " "))
     return text.rpartition(">: ")[2][:200] or type(reason).__name__

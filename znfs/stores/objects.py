@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from znfs import deadline
 from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered, ZnfsError
+from znfs.redaction import redact
 from znfs.stores.base import NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
 from znfs.stores.ranges import MOST_WHOLE, check, empty, matching, resolve
-from znfs.stores.urls import redact
 
 if TYPE_CHECKING:
     from obstore import GetOptions

@@ -22,11 +22,11 @@ from cachetools import LRUCache
 
 from znfs import deadline
 from znfs.errors import Denied, Stale, StoreError
+from znfs.redaction import redact
 from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 from znfs.stores.keys import joined
 from znfs.stores.ranges import matching, resolve
 from znfs.stores.reftable import Range, Reference, Table, load
-from znfs.stores.urls import redact
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,13 @@ from znfs.errors import (
     ZnfsError,
 )
 from znfs.options import Options
+from znfs.redaction import redact
 from znfs.stores import cloud
 from znfs.stores.base import NOBODY_THERE, Blob, Entry, Stat
 from znfs.stores.calls import run_async
 from znfs.stores.keys import joined
 from znfs.stores.ranges import check, content_range, empty, matching, resolve
-from znfs.stores.urls import Location, redact
+from znfs.stores.urls import Location
 
 if TYPE_CHECKING:
     from s3fs import S3FileSystem

@@ -1,4 +1,4 @@
-"""The one place where a SOURCE is parsed, named and cleaned of secrets.
+"""The one place where a SOURCE is parsed and named, and refused if it tells secrets.
 
 A SOURCE is one of
 
@@ -12,7 +12,7 @@ A SOURCE is one of
 
 What begins with `/`, `.` or `~` is a path, whatever else is in it save a pipeline's segments. In a
 chain or a plain URL a `%` stands for itself, as in fsspec; in pipelines, `s3+https` and `http` URLs
-percent-encoding applies, as in RFC 3986.
+percent-encoding applies, as in RFC 3986, and to user info everywhere.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
 from znfs.errors import UsageError
+from znfs.redaction import AT_IS_NO_USER, is_secret, redact
 
 ROOT_NAME = "root"
 _STORE_SUFFIXES = (".zarr", ".n5", ".zip")
@@ -44,19 +45,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
 _LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)(?:://(.*))?", re.DOTALL)
 _PIPE = re.compile(r"\|(?=[A-Za-z][A-Za-z0-9+.\-]*:|$)")
 
-# Here `@` in front of the path means something else than a user: a container, a revision.
-_AT_IS_NO_USER = frozenset(
-    {
-        "az", "abfs", "abfss", "adl", "wasb", "wasbs", "github", "git", "hf",
-        "file", "local", "memory", "tar", "zip",
-    }
-)
-_SECRET_WORD = re.compile(
-    r"secret|passw|passphrase|token|credential|connection_string|authori[sz]ation|cookie|signature"
-    r"|headers?$|(^|[_\-])(key|sas|sig|pwd|auth)($|[_\-])|key_?id|private",
-    re.IGNORECASE,
-)
-_FILE_OF_A_SECRET = re.compile(r"(file|filename|path)$", re.IGNORECASE)
+_JSON_NAME = re.compile(r'"([^"]+)"\s*:')
 _NO_SECRETS = frozenset({"", "anon", "none", "cloud", "google_default", "true", "false"})
 
 
@@ -153,6 +142,9 @@ def _parse_base(text: str, quoted: bool) -> Location:
         path = os.path.expanduser(text) if text == "~" or text.startswith("~/") else text
         return _file(path)
     scheme, rest = found[1].lower(), found[2]
+    plain = text.partition("?")[0]
+    if "@" not in rest.partition("/")[0] and redact(plain) != plain:
+        raise UsageError(f"{redact(text)!r}: a '/' in a password is written %2F")
     kind = _SCHEMES.get(scheme, scheme)
     if kind == "file":
         return _file(unquote(rest) if quoted else rest)
@@ -164,22 +156,22 @@ def _parse_base(text: str, quoted: bool) -> Location:
         if query:
             raise UsageError(f"{redact(text)!r}: an S3 URL takes no '?'")
         endpoint = f"{_S3_ENDPOINTS[scheme]}://{host}"
-        return Location("s3", bucket, key, f"s3://{bucket}/{key}", endpoint, user)
+        return Location("s3", bucket, key, f"s3://{bucket}/{key}", endpoint, unquote(user))
     if kind in ("http", "https"):
         if "#" in rest:
             raise UsageError(f"{redact(text)!r}: a '#' in a URL is written %23")
         user, host, path, query = _authority(rest)
         _require(host, text)
-        return Location(kind, host, path.strip("/"), text, user=user, query=query)
+        return Location(kind, host, path.strip("/"), text, user=unquote(user), query=query)
     if kind in ("s3", "gs", "az"):
         host, _, path = rest.partition("/")
         host, _, account = host.partition("@") if kind == "az" else (host, "", "")
         user, _, host = host.rpartition("@")
         _require(host, text)
         path = unquote(path) if quoted else path
-        return Location(kind, host, path.strip("/"), text, account or None, user)
+        return Location(kind, host, path.strip("/"), text, account or None, unquote(user))
     # An fsspec protocol; whether its first part is a host is for fsspec to know.
-    user = _authority(rest)[0] if scheme not in _AT_IS_NO_USER else ""
+    user = _authority(rest)[0] if scheme not in AT_IS_NO_USER else ""
     path = rest.removeprefix(f"{user}@") if user else rest
     return Location(scheme, "", path.strip("/"), text, user=user)
 
@@ -240,24 +232,6 @@ def quote_path(path: str) -> str:
     return quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape")
 
 
-def redact(text: str) -> str:
-    """`text` with every URL in it free of user info and signatures."""
-
-    def without_user(found: re.Match[str]) -> str:
-        return found[0] if found[1].lower() in _AT_IS_NO_USER else f"{found[1]}://"
-
-    def without_secret(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[2]}=***" if _SECRET_WORD.search(found[2]) else found[0]
-
-    text = re.sub(r"([A-Za-z][A-Za-z0-9+.\-]*)://[^/?#\s|'\"]*@", without_user, text)
-    return re.sub(r"([?&])([^=&\s]+)=([^&\s|'\")]*)", without_secret, text)
-
-
-def is_secret(option: str) -> bool:
-    """Whether a storage option of that name holds a secret, and not the path of a file with one."""
-    return bool(_SECRET_WORD.search(option)) and not _FILE_OF_A_SECRET.search(option)
-
-
 def refuse_secrets(
     source: str, storage_option: Mapping[str, str] | None = None, endpoint_url: str | None = None
 ) -> None:
@@ -273,7 +247,12 @@ def refuse_secrets(
             )
     for key, value in (storage_option or {}).items():
         text = str(value)
-        if (is_secret(key) and text.lower() not in _NO_SECRETS) or redact(text) != text:
+        inner = _JSON_NAME.findall(text)  # of arguments for another library: client_kwargs
+        if (
+            (is_secret(key) and text.lower() not in _NO_SECRETS)
+            or any(map(is_secret, inner))
+            or redact(text) != text
+        ):
             raise UsageError(
                 f"--storage-option {key}: a command line is no place for a secret; "
                 "put it into the environment or a file for --config"
