@@ -150,6 +150,8 @@ def refusals(tmp: Path) -> dict[str, tuple[list[Any], str]]:
         "inside": ([tmp, store], "inside its source is refused"),
         "the same": ([store, store], "inside its source is refused"),
         "above": ([store, tmp], "above its source"),
+        "inside a chain": ([f"simplecache::file://{tmp}", mountpoint], "inside its source"),
+        "above a zip": ([f"zip::{tmp}/a.zip", tmp], "above its source"),
         "no source": ([tmp / "none.zarr", mountpoint], "none.zarr"),
         "nothing in it": ([tmp / "empty/x.zarr", mountpoint], "x.zarr"),
     }

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
+from urllib3.exceptions import LocationParseError
 
+from znfs.daemon import MountRequest
 from znfs.errors import SourceError, UsageError
 from znfs.options import Options
-from znfs.stores import open_store
+from znfs.redaction import redact
+from znfs.stores import local_path, open_store
 from znfs.stores.arguments import typed
-from znfs.stores.urls import node_name, parse, redact, refuse_secrets
+from znfs.stores.httpclient import _cause
+from znfs.stores.urls import node_name, parse, refuse_secrets
+from znfs.tree import open_tree
 
 # source, scheme, host, path, zips, format, NAME
 SOURCES: list[tuple[str, str, str, str, tuple[str, ...], str | None, str]] = [
@@ -198,6 +206,62 @@ def test_a_file_is_no_store(tmp_path: Any) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(SourceError, match="zip::"):
         open_store(str(tmp_path / "a.zip"), Options())
+
+
+def test_what_holds_secrets_does_not_tell_them() -> None:
+    options = Options(storage_option={"secret": SECRET}, endpoint_url=f"https://me:{SECRET}@host")
+    assert SECRET not in repr(options)
+    assert SECRET not in repr(MountRequest(f"https://me:{SECRET}@host/x", "/mnt", options))
+
+
+def test_values_that_obstore_refuses_are_not_repeated() -> None:
+    given = {"service_account_key": f'"{SECRET}"'}
+    with pytest.raises(SourceError, match="service account") as caught:
+        open_tree("gs://b/x", Options(storage_option=given))
+    assert SECRET not in str(caught.value)
+
+
+def test_what_urllib3_cannot_parse_is_not_repeated() -> None:
+    assert SECRET not in _cause(LocationParseError(f"https://host:x/?sig={SECRET}"))
+
+
+def test_local_paths() -> None:
+    """What of this machine a source is read from, through whatever chain."""
+    for source, path in {
+        "/data/x.zarr": "/data/x.zarr", "zip://x::/data/a.zip": "/data/a.zip",
+        "simplecache::file:///data/x": "/data/x", "zip::tar://a.zip::/data/a.tar": "/data/a.tar",
+        "dir://x::file:///data": "/data", "reference://::/data/r.json": "/data/r.json",
+        "simplecache::s3://b/x": None, "memory://x": None,
+    }.items():
+        assert local_path(source, Options()) == path
+    fo = Options(storage_option={"fo": "/data/r.json"})
+    assert local_path("reference://", fo) == "/data/r.json"
+
+
+def test_file_systems_that_cannot_be_made() -> None:
+    """An error, and no store that is down for the time being."""
+    for source in ("dir://x", "simplecache://x", "zip://x"):
+        with pytest.raises(SourceError, match=source):
+            open_tree(source, Options())
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["zip://v.zarr::file://{}/a.zip", "zip::file://{}/v.zip", "dir://v.zarr::file://{}",
+     "simplecache::file://{}/v.zarr", "blockcache::{}/v.zarr"],
+)  # fmt: skip
+def test_chains_of_local_files(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "v.zarr").mkdir()
+    (tmp_path / "v.zarr/zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path)
+    shutil.make_archive(str(tmp_path / "v"), "zip", tmp_path / "v.zarr")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # caches are kept there
+    tree = open_tree(source.format(tmp_path), Options())
+    assert tree.root_name == "v"
+    assert "v.h5" in tree.resolve("").names()  # type: ignore[union-attr]
+    tree.close()
 
 
 def test_storage_options_have_types() -> None:

@@ -83,7 +83,9 @@ def prepare(request: MountRequest) -> None:
     if not os.path.isdir(mountpoint):
         what = "not a directory" if os.path.exists(mountpoint) else "no such directory"
         raise MountError(f"{mountpoint}: {what}")
-    source = _local_path(request.source)
+    from znfs.stores import local_path
+
+    source = local_path(request.source, request.options)
     if source is None:
         return
     source, mountpoint = os.path.realpath(source), os.path.realpath(mountpoint)
@@ -91,13 +93,6 @@ def prepare(request: MountRequest) -> None:
         raise MountError(f"{request.mountpoint}: a mount point inside its source is refused")
     if os.path.commonpath((source, mountpoint)) == mountpoint:
         raise MountError(f"{request.mountpoint}: a mount point above its source would hide it")
-
-
-def _local_path(source: str) -> str | None:
-    from znfs.stores.urls import parse
-
-    location = parse(source)
-    return location.path if location.scheme == "file" else None
 
 
 def serve(request: MountRequest, ready: Callable[[], None]) -> None:

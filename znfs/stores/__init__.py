@@ -14,7 +14,8 @@ from znfs.stores.urls import Location, parse, refuse_secrets
 from znfs.stores.watched import WatchedStore
 
 __all__ = [
-    "Blob", "Entry", "SourceInfo", "Stat", "Store", "open_store", "redact", "refuse_secrets",
+    "Blob", "Entry", "SourceInfo", "Stat", "Store", "local_path", "open_store", "redact",
+    "refuse_secrets",
 ]
 
 
@@ -33,9 +34,7 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
     Raises UsageError for a SOURCE that cannot be parsed or an option that does not fit it, and
     SourceError where the library for it is not installed.
     """
-    if source.rstrip("/").lower() == "reference:" and (options.storage_option or {}).get("fo"):
-        more = dict(options.storage_option)  # as fsspec takes the document
-        source, options = f"reference://::{more.pop('fo')}", replace(options, storage_option=more)
+    source, options = _with_document(source, options)
     location = parse(source)
     store = _OPENERS.get(location.scheme, _open_fsspec)(location, options)
     for path in location.zips:
@@ -54,6 +53,24 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
             ),
         )
     return store, SourceInfo(location.name, location.format, redact(source))
+
+
+def local_path(source: str, options: Options) -> str | None:
+    """The file or folder of this machine that SOURCE is read from, through whatever chain; None if
+    it is elsewhere. Raises UsageError as open_store does."""
+    source, _ = _with_document(source, options)
+    location = parse(source)
+    if location.scheme == "chain":
+        location = parse(location.text.rpartition("::")[2])
+    return location.path if location.scheme == "file" else None
+
+
+def _with_document(source: str, options: Options) -> tuple[str, Options]:
+    """References, whose document may be a storage option, as fsspec takes it."""
+    if source.rstrip("/").lower() == "reference:" and (options.storage_option or {}).get("fo"):
+        more = dict(options.storage_option)
+        return f"reference://::{more.pop('fo')}", replace(options, storage_option=more)
+    return source, options
 
 
 def _for_target(document: Location, url: str, options: Options) -> Options:

@@ -99,6 +99,8 @@ class FsspecStore:
         if has_dots(prefix):
             return
         found = self._call(prefix, "ls", [], NotListable, detail=True)
+        if not found:  # perhaps it cannot even be opened
+            return
         _, root = self._open()
         here = f"{root}/{prefix}".strip("/")
         for info in found:
@@ -123,7 +125,11 @@ class FsspecStore:
             if self._opened is None:
                 from fsspec.core import url_to_fs
 
-                fs, root = url_to_fs(self._text, **self._arguments)
+                try:
+                    fs, root = url_to_fs(self._text, **self._arguments)
+                except (AttributeError, TypeError, ValueError) as error:  # options amiss
+                    line = redact(str(error).partition("\n")[0])[:200]
+                    raise SourceError(f"{self.url}: {line}") from None
                 self._opened = fs, root.rstrip("/")
             return self._opened
 
@@ -136,7 +142,9 @@ class FsspecStore:
             fs, root = self._opened or self._threads.run(self._open, self._deadline, what)
             path = f"{root}/{key}" if key else root or fs.root_marker
             fs.invalidate_cache(path)
-            if fs.async_impl and not fs.asynchronous and hasattr(fs, f"_{method}"):
+            inner = getattr(fs, "fs", fs)  # dir:// says that it is what may be over what is not
+            is_async = fs.async_impl and inner.async_impl and not fs.asynchronous
+            if is_async and hasattr(fs, f"_{method}"):
                 coroutine = getattr(fs, f"_{method}")(path, **more)
                 return run_async(fs.loop, coroutine, self._deadline, what)
             call: Callable[[], Any] = lambda: getattr(fs, method)(path, **more)  # noqa: E731
