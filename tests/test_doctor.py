@@ -87,8 +87,17 @@ def test_what_only_users_need(monkeypatch: Patch) -> None:
 def test_a_dead_mount(monkeypatch: Patch) -> None:
     mount = mounts.Mount("s3://b/v.zarr", "/srv/v", "0:99", "ro")
     monkeypatch.setattr(mounts, "mounts", lambda: [mount])
-    monkeypatch.setattr(doctor, "is_dead", lambda path: path == "/srv/v")
+    monkeypatch.setattr(mounts, "is_dead", lambda path: path == "/srv/v")
     assert only(doctor.dead_mounts()).mend == "znfs umount /srv/v"
+
+
+def test_a_mount_that_hangs(monkeypatch: Patch) -> None:
+    mount = mounts.Mount("s3://b/v.zarr", "/srv/v", "0:99", "ro")
+    monkeypatch.setattr(mounts, "mounts", lambda: [mount])
+    monkeypatch.setattr(mounts, "_run", lambda command: None)
+    found = only(doctor.dead_mounts())
+    assert "/srv/v: its daemon does not answer" in found.what
+    assert found.mend == "znfs umount --lazy /srv/v"
 
 
 def test_crawlers(monkeypatch: Patch) -> None:

@@ -168,14 +168,19 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _options(source: str, given: dict[str, Any]) -> Options:
-    """The options for `source`; secrets on the command line are refused."""
+    """The options for `source`; secrets on the command line are refused. Raises MountError, too,
+    where it is on a mount that hangs."""
+    from znfs import mounts
     from znfs.config import load, pairs
-    from znfs.stores.urls import refuse_secrets
+    from znfs.stores import local_path, refuse_secrets
 
     named = {n.replace("-", "_"): v for n, v in given.items()}
     extra = pairs(named.get("storage_option") or {}, "--storage-option")
     refuse_secrets(source, extra, named.get("endpoint_url"))
-    return load(source, named)
+    options = load(source, named)
+    if (path := local_path(source, options)) is not None:
+        mounts.check_source(path)
+    return options
 
 
 def _tree(args: argparse.Namespace) -> Tree:

@@ -139,27 +139,41 @@ def _serve(request: MountRequest, tree: Any, ready: Callable[[], None], down: bo
     tree.report("versions", cache(lambda: vitals.versions(str(binding))))
     close_metrics = _serve_metrics(options.metrics_port, tree)
     session.mount(mountpoint, [*flags, *request.flags])
-    log.info("%s: mounted at %s by %s", tree.url, mountpoint, binding)
+    own = mounts.find(mountpoint)
     try:
-        session.start()
-        os.statvfs(mountpoint)  # answered by the daemon's threads: the mount works
-    except (MountError, OSError) as exc:
-        mounts.detach(mountpoint, lazy=True)
-        why = exc.strerror if isinstance(exc, OSError) else exc
-        raise MountError(f"{mountpoint}: the mount does not answer: {why}") from exc
-    mounts.raise_read_ahead(mountpoint)
-    ready()
-    about = printable(f"{tree.url} at {mountpoint}")  # of one line, or it could say other things
-    notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={about}")
-    _import_rest()
-    inputs = [wake, *([0] if request.stop_on_eof else [])]
-    _wait(inputs, tree, operations)
-    notify("STOPPING=1")
-    if any(m.mountpoint == mountpoint for m in mounts.mounts()):
-        mounts.detach(mountpoint, lazy=True)
-        _drain(session)
-    close_metrics()
+        log.info("%s: mounted at %s by %s", tree.url, mountpoint, binding)
+        try:
+            session.start()
+            os.statvfs(mountpoint)  # answered by the daemon's threads: the mount works
+        except (MountError, OSError) as exc:
+            why = exc.strerror if isinstance(exc, OSError) else exc
+            raise MountError(f"{mountpoint}: the mount does not answer: {why}") from exc
+        mounts.raise_read_ahead(own)
+        ready()
+        about = printable(f"{tree.url} at {mountpoint}")  # one line, or it could say other things
+        notify(f"READY=1\nMAINPID={os.getpid()}\nSTATUS={about}")
+        _import_rest()
+        inputs = [wake, *([0] if request.stop_on_eof else [])]
+        _wait(inputs, tree, operations)
+    finally:
+        notify("STOPPING=1")
+        _take_away(own, session)
+        close_metrics()
     log.info("%s: unmounted from %s", tree.url, mountpoint)
+
+
+def _take_away(own: mounts.Mount, session: Session) -> None:
+    """Unmount, unless others have, or have mounted something over it: that is theirs.
+
+    The number of a device that was unmounted is given to the next mount, so where the kernel has
+    let go of ours, what has its number is another's, and stays; unless it is dead, as ours would be
+    if an administrator aborted it.
+    """
+    if not mounts.is_topmost(own):
+        return
+    if session.connected or mounts.is_dead(own.mountpoint):
+        mounts.detach(own.mountpoint, lazy=True)
+        _drain(session)
 
 
 def _import_rest() -> None:

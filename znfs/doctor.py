@@ -19,7 +19,7 @@ from pathlib import Path
 
 from znfs import config, mounts
 from znfs.errors import MountError, SourceError, UsageError, ZnfsError
-from znfs.fuse import is_dead, load_binding
+from znfs.fuse import load_binding
 from znfs.options import Options
 from znfs.tables import print_table
 
@@ -122,13 +122,16 @@ def apparmor() -> Iterator[Finding]:
 
 
 def dead_mounts() -> Iterator[Finding]:
-    """Mounts whose daemon has died."""
+    """Mounts whose daemon has died, or does not answer."""
     for mount in mounts.mounts():
-        if is_dead(mount.mountpoint):
-            yield Finding(
-                "warn", f"{mount.mountpoint}: its daemon has died",
-                f"znfs umount {mount.mountpoint}",
-            )  # fmt: skip
+        try:
+            if mounts.is_dead(mount.mountpoint):
+                yield Finding(
+                    "warn", f"{mount.mountpoint}: its daemon has died",
+                    f"znfs umount {mount.mountpoint}",
+                )  # fmt: skip
+        except MountError as exc:
+            yield Finding("warn", str(exc), f"znfs umount --lazy {mount.mountpoint}")
 
 
 def crawlers() -> Iterator[Finding]:

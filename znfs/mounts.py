@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from znfs.errors import MountError
-from znfs.fuse import is_dead
 
 log = logging.getLogger(__name__)
 
 FSTYPE = "fuse.znfs"
 STATUS = ".znfs/status.json"
 READ_AHEAD_KIB = 512
+ANSWER_SECONDS = 10.0  # how long a daemon has to say anything at all
 _MOUNTINFO = "/proc/self/mountinfo"
+_MOST_LINKS = 40  # as in the kernel
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,28 @@ class Mount:
     mountpoint: str
     device: str
     options: str
+    fstype: str = FSTYPE
 
 
 def mounts(table: str = _MOUNTINFO) -> list[Mount]:
     """Every znfs mount, in the order of the mount table (proc(5))."""
+    return [mount for mount in _table(table) if mount.fstype == FSTYPE]
+
+
+def _table(table: str = _MOUNTINFO) -> list[Mount]:
+    """Every mount; of several at one place the topmost comes last."""
     found = []
     # Not splitlines(): of all that it takes for the end of a line, the kernel escapes \n alone.
     for line in filter(None, os.fsdecode(Path(table).read_bytes()).split("\n")):
         fields, _, rest = line.partition(" - ")
         _, _, device, _, mountpoint, options, *_ = fields.split(" ")
         fstype, source, *_ = rest.split(" ")
-        if fstype == FSTYPE:
-            found.append(Mount(_unescape(source), _unescape(mountpoint), device, options))
+        mount = Mount(_unescape(source), _unescape(mountpoint), device, options, fstype)
+        found.append(mount)
     return found
 
 
-def raise_read_ahead(mountpoint: str) -> None:
+def raise_read_ahead(mount: Mount) -> None:
     """Let the kernel ask for more at a time, which only root may set; without, all works slower.
 
     A request costs 70 us whatever its size, so a null file system gives 1.9 GB/s at the kernel's
@@ -57,24 +65,91 @@ def raise_read_ahead(mountpoint: str) -> None:
     whole and nothing behind them, which saves a third of the CPU time. More would reach over the
     gap between HDF5 chunks (views/hdf5/structures.py).
     """
-    device = find(mountpoint).device
     try:
-        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(READ_AHEAD_KIB))
+        Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb").write_text(str(READ_AHEAD_KIB))
     except OSError as exc:
-        log.debug("%s: read-ahead stays at the kernel's default: %s", mountpoint, exc)
+        log.debug("%s: read-ahead stays at the kernel's default: %s", mount.mountpoint, exc)
 
 
 def find(mountpoint: str) -> Mount:
-    """The topmost znfs mount at that directory. Raises MountError if there is none."""
-    wanted = os.path.realpath(mountpoint)
-    for mount in reversed(mounts()):
-        if mount.mountpoint == wanted:
-            return mount
-    raise MountError(f"{mountpoint}: no znfs mount there")
+    """The znfs mount at that directory. Raises MountError if there is none, or something else is
+    mounted over it."""
+    there = _at(_place(mountpoint))
+    if not any(mount.fstype == FSTYPE for mount in there):
+        raise MountError(f"{mountpoint}: no znfs mount there")
+    if there[-1].fstype != FSTYPE:
+        raise MountError(f"{mountpoint}: a file system {there[-1].fstype} is mounted over it")
+    return there[-1]
+
+
+def is_topmost(mount: Mount) -> bool:
+    """Whether the mount is there, and nothing over it."""
+    return [m.device for m in _at(mount.mountpoint)][-1:] == [mount.device]
+
+
+def _at(place: str) -> list[Mount]:
+    return [mount for mount in _table() if mount.mountpoint == place]
+
+
+def _place(path: str) -> str:
+    """os.path.realpath(path), which would wait for a daemon mounted there: lstat(2) asks it,
+    readlink(2) does not."""
+    for _ in range(_MOST_LINKS):
+        if os.pardir in path.split("/"):
+            break
+        folder, name = os.path.split(os.path.abspath(path))
+        folder = os.path.realpath(folder)
+        try:
+            path = os.path.join(folder, os.readlink(os.path.join(folder, name)))
+        except OSError:  # no link
+            return os.path.join(folder, name)
+    return os.path.realpath(path)
+
+
+def is_dead(mountpoint: str) -> bool:
+    """Whether a mount is there whose daemon has gone. Raises MountError if its daemon is there, and
+    does not answer."""
+    from znfs import fuse  # here: commands that only look for mounts start sooner
+
+    with contextlib.suppress(OSError):  # without the program: who hangs is waited for
+        if _run(["stat", "-f", "--", mountpoint]) is None:
+            raise MountError(
+                f"{mountpoint}: its daemon does not answer; 'znfs umount --lazy' takes it away"
+            )
+    return fuse.is_dead(mountpoint)
+
+
+def _run(command: list[str]) -> tuple[int, str] | None:
+    """The program's exit status and what it said; None if it did not end in time. Raises OSError.
+
+    What may wait for a daemon is left to a program: such waiting cannot be broken off, but by
+    killing who waits, and not even so once the daemon has the request.
+    """
+    program = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="surrogateescape",
+    )  # fmt: skip
+    try:
+        said, _ = program.communicate(timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        program.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            program.communicate(timeout=1.0)
+        return None
+    return program.returncode, said
+
+
+def check_source(path: str) -> None:
+    """Raises MountError if a local path is on a znfs mount whose daemon does not answer."""
+    above = [m.mountpoint for m in mounts() if f"{path}/".startswith(f"{m.mountpoint}/")]
+    for mountpoint in above:
+        is_dead(mountpoint)
 
 
 def status(mountpoint: str) -> dict[str, Any]:
     """What the mount's daemon says of itself. Raises MountError."""
+    if is_dead(mountpoint):
+        raise MountError(f"{mountpoint}: its daemon has died; 'znfs umount' clears the mount")
     try:
         with Path(mountpoint, STATUS).open("rb") as file:
             text = file.read()
@@ -82,10 +157,6 @@ def status(mountpoint: str) -> dict[str, Any]:
                 raise MountError(f"{mountpoint}: no status (the store has a .znfs of its own)")
         found = json.loads(text)
     except OSError as exc:
-        if is_dead(mountpoint):
-            raise MountError(
-                f"{mountpoint}: its daemon has died; 'znfs umount' clears the mount"
-            ) from exc
         raise MountError(f"{mountpoint}: no status ({exc.strerror})") from exc
     except ValueError as exc:
         raise MountError(f"{mountpoint}: {STATUS} is not a status of znfs") from exc
@@ -124,11 +195,10 @@ def unmount(mountpoint: str, *, lazy: bool = False, wait: float = 10.0) -> None:
     """
     mount = find(mountpoint)
     pid = None
-    if is_dead(mount.mountpoint):
-        lazy = True
-    elif not lazy:
+    if not lazy:
         try:
-            pid = status(mount.mountpoint).get("pid")
+            lazy = is_dead(mount.mountpoint)
+            pid = None if lazy else status(mount.mountpoint).get("pid")
         except MountError:
             pid = None  # it can be unmounted none the less
     detach(mount.mountpoint, lazy=lazy)
@@ -144,14 +214,16 @@ def detach(mountpoint: str, *, lazy: bool) -> None:
     else:
         command = ["umount", *(["-l"] if lazy else []), "--", mountpoint]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="surrogateescape", check=False
-        )
+        done = _run(command)
     except OSError as exc:
         raise MountError(f"{mountpoint}: cannot run {command[0]}: {exc.strerror}") from exc
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise MountError(f"{mountpoint}: cannot unmount: {said.removeprefix('fusermount3: ')}")
+    if done is None:
+        raise MountError(f"{mountpoint}: cannot unmount: its daemon does not answer; end it first")
+    failed, said = done
+    if failed:
+        said = " ".join(said.split()).removeprefix(f"{command[0]}: ")
+        more = "; --lazy unmounts it all the same" if "busy" in said and not lazy else ""
+        raise MountError(f"{mountpoint}: cannot unmount: {said}{more}")
 
 
 def clear_dead(mountpoint: str) -> bool:

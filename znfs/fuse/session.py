@@ -6,6 +6,7 @@ import ctypes
 import errno
 import logging
 import os
+import select
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class Session:
         self._fuse: int | None = None
         self._session: int | None = None
         self._channel: int | None = None
+        self._device = -1  # of /dev/fuse
         self._mountpoint = b""
 
     def mount(self, mountpoint: str, options: list[str]) -> None:
@@ -84,6 +86,10 @@ class Session:
             why = " ".join(said.text.split()) or "libfuse gave no reason"
             raise MountError(f"{mountpoint}: cannot mount: {why}")
         self._session = lib.fuse_get_session(pointer(self._fuse))
+        if self._binding.major == 2:
+            self._device = lib.fuse_chan_fd(pointer(self._channel))
+        else:
+            self._device = lib.fuse_session_fd(pointer(self._session))
 
     def start(self) -> None:
         """Begin to serve. Raises MountError if there is no thread to do it."""
@@ -92,6 +98,13 @@ class Session:
                 self._add_thread()
         if not self._threads:
             raise MountError("no thread can be had to serve it")
+
+    @property
+    def connected(self) -> bool:
+        """Whether the kernel would still ask: not once the mount was taken away."""
+        poll = select.poll()
+        poll.register(self._device, select.POLLERR)
+        return not poll.poll(0)
 
     @property
     def busy(self) -> int:
