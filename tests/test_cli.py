@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from znfs import config, info, logs, mounts, tables
+from znfs import config, daemon, info, logs, mounts, tables
 from znfs.cli import COMMANDS, main, mount_main
 from znfs.errors import UsageError
 from znfs.meta import Axis
@@ -129,7 +129,16 @@ def test_every_option_is_a_flag_of_mount(capsys: Capture) -> None:
         (["mount", "x.zarr", "/tmp", "--metrics-port", "-3"], 2, "--metrics-port: '-3' is not"),
         (["mount", "x.zarr", "/tmp", "--metrics-port", "65536"], 2, "is not from 1 to 65535"),
         (["ls", "x.zarr", "--backend", "curl"], 2, "--backend: 'curl' is none of"),
-        (["ls", "x.zarr", "--storage-option", "novalue"], 2, "'novalue' is not KEY=VALUE"),
+        (["ls", "x.zarr", "--storage-option", "pw"], 2, "option: what is given is not KEY=VALUE"),
+        (["mount", "x.zarr", "/tmp", "-o", "storage_option"], 2, "-o storage_option: takes"),
+        (["mount", "x.zarr", "/tmp", "-o", "storage_option=token=pw"], 2, "--config"),
+        (["ls", "x.zarr", "y", "https://me:pw@127.0.0.1/"], 2, "unrecognized"),
+        (["ls", "x.zarr", "--cache-size", "8192P"], 2, "--cache-size: '8192P' is not a size below"),
+        (["ls", "x.zarr", "--cache-size", str(1 << 63)], 2, "is not a size below"),
+        (["ls", "x.zarr", "--hdf5-merge", str(1 << 63)], 2, "--hdf5-merge: '9223372036854775808'"),
+        (["mount", "x.zarr", "--", "--allow-other"], 1, "--allow-other: no such directory"),
+        (["ls", "--", "--anon", "-l"], 1, "--anon: no Zarr"),
+        (["umount", "--", "--lazy"], 1, "--lazy: no znfs mount"),
         (["ls", "x.zarr", "--storage-option", "secret=x"], 2, "--config"),
         (["ls", "https://me:pw@127.0.0.1:9/x.zarr"], 2, "--config"),
         (["ls", "https://127.0.0.1:9/x.zarr?X-Amz-Signature=1"], 2, "--config"),
@@ -296,6 +305,8 @@ def test_where_the_file_is(tmp_path: Path) -> None:
             "XDG_CONFIG_HOME": str(tmp_path / "home"), "XDG_CONFIG_DIRS": str(tmp_path / "etc"),
         }  # fmt: skip
         assert config.load("x", {}, environ).region == region
+    environ = {"HOME": "/dev/null", "XDG_CONFIG_DIRS": str(tmp_path / "etc")}  # of a service
+    assert config.load("x", {}, environ).region == "shared"
 
 
 def test_storage_options(tmp_path: Path) -> None:
@@ -304,6 +315,25 @@ def test_storage_options(tmp_path: Path) -> None:
     assert found.storage_option == {"a": "flag=1", "b": "file", "n": '{"deep": 1}', "c": ""}
     assert load(ZNFS_STORAGE_OPTION='{"a": "1"}').storage_option == {"a": "1"}
     assert load(ZNFS_STORAGE_OPTION="a=1\nb=2").storage_option == {"a": "1", "b": "2"}
+    file = write(tmp_path, "[defaults.storage_option]\nday = 2020-01-01\n")
+    assert load(given={"config": file}).storage_option == {"day": '"2020-01-01"'}
+
+
+def test_storage_options_add_up(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the file, the environment, each `-o` and each flag."""
+    file = write(tmp_path, "[defaults.storage_option]\na = 'file'\nb = 'file'\n")
+    monkeypatch.setenv("ZNFS_STORAGE_OPTION", "b=variable\nc=variable")
+    requests = []
+    monkeypatch.setattr(daemon, "mount", requests.append)
+    words = ["-o", "storage_option=c=o,storage-option=d=o,ttl=3", "-o", r"storage_option=e=o\,o",
+             "--storage-option", "e=flag", "--storage-option", "f=flag"]  # fmt: skip
+    assert main(["mount", str(store), str(tmp_path), "--config", file, *words]) == 0
+    assert requests[0].options.ttl == 3
+    assert requests[0].options.storage_option == {
+        "a": "file", "b": "variable", "c": "o", "d": "o", "e": "flag", "f": "flag",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -314,12 +344,30 @@ def test_storage_options(tmp_path: Path) -> None:
         ("[defaults]\nttl = 'x'", r"\[defaults\] ttl: 'x' is not a number"),
         ("[defaults]\nanon = 'maybe'", "neither true nor false"),
         ("[source]\n's3://b/x' = 3", "is not a table"),
+        ("[source]\nanon = true", r"\[source\] anon is not a table"),
+        ("source = 3", "source is not a table"),
+        ("source = 's3'", "source is not a table"),
+        ("defaults = 3", r"\[defaults\] is not a table"),
+        ("[defaults]\nregion = ['a']", r"\[defaults\] region: takes one value"),
+        ("[defaults]\nregion = {a = 1}", r"\[defaults\] region: takes a value, not a table"),
+        ("[defaults]\nregion = 2020-01-01", r"\[defaults\] region: 2020-01-01 is a date"),
+        ("[defaults]\nregion = 10:00:00", r"\[defaults\] region: 10:00:00 is a date"),
+        ("[defaults]\ndisk_cache = false", r"\[defaults\] disk_cache needs a value, not false"),
+        ("[defaults]\nanon = ['true']", r"\[defaults\] anon: takes one value"),
+        ("[defaults]\nttl = true", r"\[defaults\] ttl needs a value, not true"),
+        ("[defaults]\nviews = [3]", r"\[defaults\] views: no view '3'"),
+        ("[defaults]\nviews = {a = 1}", r"\[defaults\] views: takes a value"),
+        ("[defaults]\ncache_size = 9223372036854775808", r"cache_size: '8192P.*' is not a size be"),
+        ("[defaults]\nstorage_option = 3", r"\[defaults\] storage_option: takes a table"),
+        ("[defaults]\nstorage_option = ['hunter2']", r"storage_option: what is given is not"),
+        ("[defaults]\nconfig = 'x'", r"\[defaults\] config: no such option"),
         ("ttl = ", "c.toml"),
     ],
 )
 def test_wrong_files(tmp_path: Path, text: str, why: str) -> None:
-    with pytest.raises(UsageError, match=why):
+    with pytest.raises(UsageError, match=why) as caught:
         load(ZNFS_CONFIG=write(tmp_path, text))
+    assert "hunter2" not in str(caught.value)
 
 
 def test_wrong_variables() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _READING = ("source", "cache", "views")
 _PIPE_CLOSED = 141  # as a shell reports SIGPIPE
+_ARGUMENT = "\0"  # before a word that is no option, whatever it begins with; none has a NUL itself
 
 # mount(8): what fstab may say that is no concern of a file system's.
 _IGNORED = frozenset({
@@ -40,7 +41,10 @@ class Parser(argparse.ArgumentParser):
     usage_status = 2
 
     def error(self, message: str) -> NoReturn:
-        self.exit(self.usage_status, f"{self.prog}: {message} (see '{self.prog} --help')\n")
+        from znfs.redaction import redact
+
+        said = redact(message.replace(_ARGUMENT, ""))
+        self.exit(self.usage_status, f"{self.prog}: {said} (see '{self.prog} --help')\n")
 
 
 class _MountParser(Parser):
@@ -63,8 +67,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         _overview().parse_args(words)  # help, the version, or what is wrong
     name, command = words[0], COMMANDS[words[0]]
     parser = command_parser(name)
-    args = parser.parse_intermixed_args(words[1:])  # `ls SOURCE --anon PATH` is right, too
+    args = _intermixed(parser, words[1:])
     return _run(parser.prog, lambda: command.run(args), usage=2, failed=1)
+
+
+def _intermixed(parser: Parser, words: list[str]) -> argparse.Namespace:
+    """Options and arguments in any order: `ls SOURCE --anon PATH` is right, too. What follows `--`
+    is no option, which argparse forgets where it takes them in any order."""
+    if "--" in words:
+        at = words.index("--")
+        words = [*words[:at], *(_ARGUMENT + word for word in words[at + 1 :])]
+    args = parser.parse_intermixed_args(words)
+    for name, value in vars(args).items():
+        if isinstance(value, str):
+            setattr(args, name, value.removeprefix(_ARGUMENT))
+    return args
 
 
 def command_parser(name: str) -> Parser:
@@ -158,12 +175,15 @@ def _sentence(text: str) -> str:
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line says of options: flags, and the items of `-o` below them."""
-    from znfs.config import FIELDS, split_items
+    from znfs.config import FIELDS, pairs, split_items
 
     given: dict[str, Any] = dict(split_items(getattr(args, "items", [])))
     for name in (*FIELDS, "config"):
         if name in vars(args):
-            given[name] = getattr(args, name)
+            value = getattr(args, name)
+            if isinstance(value, list):  # one that may be repeated adds up
+                value = given.get(name, {}) | pairs(value, f"--{name.replace('_', '-')}")
+            given[name] = value
     return given
 
 

@@ -13,11 +13,12 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 from znfs.errors import UsageError
-from znfs.options import Options
+from znfs.options import Options, parse_views
 
 FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Options)}
 GROUPS = {
@@ -56,17 +57,22 @@ def add_flags(parser: argparse.ArgumentParser, groups: Iterable[str]) -> None:
             )  # fmt: skip
 
 
-def split_items(texts: Iterable[str]) -> dict[str, str | bool]:
-    r"""The items of `-o a=b,c`: names with `_`, True for those without a value.
+def split_items(texts: Iterable[str]) -> dict[str, Any]:
+    r"""The items of `-o a=b,c`: True for those without a value, a mapping of what may be repeated.
 
-    A comma in a value is written `\,`.
+    A comma in a value is written `\,`. Raises UsageError.
     """
-    items: dict[str, str | bool] = {}
+    items: dict[str, Any] = {}
     for text in texts:
         for item in re.split(r"(?<!\\),", text):
             name, equals, value = item.replace("\\,", ",").partition("=")
-            if name.strip():
-                items[name.strip()] = value if equals else True
+            name = name.strip()
+            field = FIELDS.get(name.replace("-", "_"))
+            if field is not None and field.metadata.get("repeat"):
+                found = pairs(value if equals else True, f"-o {name}")
+                items[field.name] = items.get(field.name, {}) | found
+            elif name:
+                items[name] = value if equals else True
     return items
 
 
@@ -112,6 +118,12 @@ def _file_layers(
         raise UsageError(f"{path}: no section [{unknown[0]}]; there are [defaults] and [source.…]")
     tables = {"[defaults]": data.get("defaults", {})}
     sections = data.get("source", {})
+    if not isinstance(sections, dict):
+        raise UsageError(f"{path}: source is not a table; a section is [source.\"PREFIX\"]")
+    if wrong := [key for key, table in sections.items() if not isinstance(table, dict)]:
+        raise UsageError(
+            f"{path}: [source] {wrong[0]} is not a table; a section is [source.\"PREFIX\"]"
+        )
     parts = [source, *re.split(r"::|\|", source), os.path.abspath(source)]
     if matching := [p for p in sections if any(part.startswith(p) for part in parts)]:
         longest = max(matching, key=len)
@@ -138,7 +150,7 @@ def read(named: str | None, environ: Mapping[str, str]) -> tuple[str, dict[str, 
     for path in paths:
         try:
             return str(path), tomllib.loads(path.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # HOME=/dev/null of a service
             if named:
                 raise UsageError(f"--config {named}: no such file") from None
         except OSError as exc:
@@ -153,6 +165,10 @@ def _parsed(field: Field[Any], raw: Any, where: str) -> Any:
     about = field.metadata
     if about.get("repeat"):
         return pairs(raw, where)
+    if isinstance(raw, list | tuple) and about.get("parse") is not parse_views:
+        raise UsageError(f"{where}: takes one value, not a list")
+    if isinstance(raw, Mapping):
+        raise UsageError(f"{where}: takes a value, not a table")
     if _is_switch(field):
         if isinstance(raw, bool):
             return raw
@@ -160,8 +176,10 @@ def _parsed(field: Field[Any], raw: Any, where: str) -> Any:
         if side is None:
             raise UsageError(f"{where}: {raw!r} is neither true nor false")
         return side
-    if raw is True:
-        raise UsageError(f"{where} needs a value")
+    if isinstance(raw, bool):
+        raise UsageError(f"{where} needs a value, not {str(raw).lower()}")
+    if isinstance(raw, date | time):
+        raise UsageError(f"{where}: {raw} is a date; text is written in quotes")
     if (choices := about.get("choices")) and raw not in choices:
         raise UsageError(f"{where}: {raw!r} is none of {', '.join(choices)}")
     text = as_text(field.name, raw)
@@ -184,7 +202,9 @@ def as_text(name: str, value: Any) -> str:
 def pairs(raw: Any, where: str) -> dict[str, str]:
     """KEY=VALUE of flags (many), of `-o` or a variable (a line each, or JSON), or a table."""
     if isinstance(raw, Mapping):
-        return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in raw.items()}
+        return {
+            str(k): v if isinstance(v, str) else json.dumps(v, default=str) for k, v in raw.items()
+        }
     if isinstance(raw, str):
         if raw.lstrip().startswith("{"):
             try:
@@ -192,11 +212,13 @@ def pairs(raw: Any, where: str) -> dict[str, str]:
             except ValueError as exc:
                 raise UsageError(f"{where}: not JSON: {exc}") from exc
         raw = raw.splitlines()
+    if not isinstance(raw, list):
+        raise UsageError(f"{where}: takes a table of options, or KEY=VALUE")
     found = {}
-    for item in raw if isinstance(raw, list) else [str(raw)]:
+    for item in raw:
         key, equals, value = str(item).partition("=")
-        if not equals or not key:
-            raise UsageError(f"{where}: {key!r} is not KEY=VALUE")
+        if not equals or not key:  # the words themselves may be a secret
+            raise UsageError(f"{where}: what is given is not KEY=VALUE")
         found[key] = value
     return found
 

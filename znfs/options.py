@@ -17,6 +17,8 @@ UNLISTED_VIEWS = frozenset({"tiff.xz", "tiff.yz"})
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 
+_NO_SIZE = 1 << 63  # bytes: no file system and no library counts so far
+
 
 def parse_size(text: str | int) -> int:
     """Bytes in `512MiB`, `20GiB`, `64k` or `1048576`; units are powers of 1024.
@@ -25,8 +27,10 @@ def parse_size(text: str | int) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:i?B)?\s*", str(text), re.IGNORECASE)
     size = float(found[1]) * _UNITS[found[2].upper()] if found else inf
-    if size == inf:
+    if not found:
         raise UsageError(f"{text!r} is not a size; write it like 512MiB or 20GiB")
+    if size >= _NO_SIZE:
+        raise UsageError(f"{str(text)[:40]!r} is not a size below 8192P")
     return int(size)
 
 
@@ -113,7 +117,7 @@ class Options:
     )
     hdf5_merge: int = option(
         1, "chunks of the store in one HDF5 chunk, for readers that walk the whole index", "views",
-        parse=number(int, 1, inf), metavar="COUNT",
+        parse=number(int, 1, (1 << 63) - 1), metavar="COUNT",
     )
     hdf5_float16: str = option(
         "keep", "what HDF5 files show 16-bit floats as; some NetCDF readers fail on them", "views",
