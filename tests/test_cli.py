@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,6 +204,49 @@ def test_what_is_not_there(
 ) -> None:
     assert main([words[0], str(store), *words[1:]]) == status
     assert why in capsys.readouterr().err
+
+
+def test_words_that_are_no_options(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store.parent)
+    store.rename("-v.zarr")
+    for words in (
+        ["ls", "--", "-v.zarr"], ["ls", "-l", "--views", "npy", "--", "-v.zarr", "em"],
+        ["ls", "./-v.zarr", "-l", "--", "em"], ["cat", "--", "-v.zarr", "em/zarr.json"],
+    ):  # fmt: skip
+        assert main(words) == 0
+
+
+def closed(words: str, *more: object, stdout: Any = subprocess.PIPE) -> tuple[int, str, str]:
+    """Status, output and errors of `znfs` with these words of a shell's, which may close things."""
+    script = f'exec {sys.executable} -m znfs {words}'
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *map(str, more)], stdout=stdout, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    return done.returncode, done.stdout or "", done.stderr
+
+
+def test_closed_streams(store: Path) -> None:
+    names = closed('ls "$1"', store)
+    assert names[0] == 0
+    assert closed('ls "$1" <&-', store) == names
+    assert closed('ls "$1" 2>&-', store) == names
+    assert closed('ls "$1" 2>&- <&-', store) == names
+    failed = (1, "", "znfs ls: cannot write: Bad file descriptor\n")
+    assert closed('ls "$1" >&-', store) == failed
+    assert closed('ls "$1" >&- <&-', store) == failed
+    assert closed('ls "$1/none" 2>&-', store) == (1, "", "")  # no message in the output
+    assert closed('ls "$1/none" >&- 2>&- <&-', store) == (1, "", "")
+    cannot = closed('cat "$1" em/em.npy >&-', store)
+    assert cannot == (1, "", "znfs cat: cannot write: Bad file descriptor\n")
+
+
+def test_a_full_disk(store: Path) -> None:
+    for words in ('ls "$1"', 'cat "$1" em/em.npy', 'info "$1"', "status --json"):
+        with open("/dev/full", "w") as full:
+            status, _, said = closed(words, store, stdout=full)
+        assert (status, said.count("\n")) == (1, 1), said
+        assert said.endswith(": cannot write: No space left on device\n")
 
 
 @pytest.mark.parametrize("words", [["ls", "em/chunks/c/0"], ["cat", "em/em.npy"]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -260,6 +261,80 @@ def test_why_there_is_no_mount(store: Path, mountpoint: Path, tmp_path: Path) ->
             assert why in done.stderr
             assert done.stderr.count("\n") == 1
     assert not is_mounted(mountpoint)
+
+
+def wrong_options(tmp: Path) -> dict[str, list[Any]]:
+    (tmp / "file").write_text("")
+    return {
+        "--disk-cache": ["--disk-cache", tmp / "file/cache"],
+        "--log-file": ["--log-file", tmp / "none/log"],
+        "--manifest": ["--manifest", tmp / "none"],
+    }
+
+
+def test_options_that_only_the_daemon_finds_wrong(
+    store: Path, mountpoint: Path, tmp_path: Path
+) -> None:
+    for name, words in wrong_options(tmp_path).items():
+        for more in ([], ["--foreground"]):
+            done = run("mount", store, mountpoint, *words, *more)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), name
+            assert done.stderr.startswith(f"znfs mount: {name} {tmp_path}")
+        done = helper(store, mountpoint, "-o", f"{words[0].removeprefix('--')}={words[1]}")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), name
+    assert not is_mounted(mountpoint)
+
+
+def test_nobody_waits_for_what_the_daemon_inherited(store: Path, mountpoint: Path) -> None:
+    reader, writer = os.pipe()
+    words, env = command("mount", store, mountpoint)
+    done = subprocess.run(
+        words, env=env, stdout=writer, stderr=writer, pass_fds=[writer], timeout=60, check=False
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert select.select([reader], [], [], 20)[0], "the daemon holds the pipe"
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+    pid = mounts.status(str(mountpoint))["pid"]
+    mounts.unmount(str(mountpoint))
+    assert ended(pid)
+
+
+@pytest.mark.parametrize("streams", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_mounts_with_closed_streams(store: Path, mountpoint: Path, streams: str) -> None:
+    words, env = command("mount", store, mountpoint)
+    script = f'exec "$@" {streams}'
+    done = subprocess.run(["sh", "-c", script, "sh", *words], env=env, timeout=60, check=False)
+    assert done.returncode == 0
+    check_values(mountpoint)
+    pid = mounts.status(str(mountpoint))["pid"]
+    assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+    mounts.unmount(str(mountpoint))
+
+
+FAILING = """
+import sys
+from znfs import daemon
+from znfs.cli import main
+
+def fails():
+    raise RuntimeError
+
+setattr(daemon, sys.argv.pop(1), lambda *args: fails())
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("what", ["_write", "_import_rest"])  # who waits for its word has gone
+def test_a_daemon_that_fails_leaves_no_mount(store: Path, mountpoint: Path, what: str) -> None:
+    words, env = command("mount", store, mountpoint)
+    subprocess.run(
+        [sys.executable, "-c", FAILING, what, *words[3:]], env=env, capture_output=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    eventually(lambda: not is_mounted(mountpoint))
+    assert os.listdir(mountpoint) == []
 
 
 def test_dead_mount_is_cleared(store: Path, mountpoint: Path) -> None:

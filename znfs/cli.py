@@ -144,12 +144,13 @@ def _run(name: str, action: Callable[[], None], *, usage: int, failed: int) -> i
     except ZnfsError as exc:
         return _fail(name, str(exc), failed)
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return _PIPE_CLOSED
     except KeyboardInterrupt:
         return 130
     except OSError as exc:
-        return _fail(name, str(exc), failed)
+        why = str(exc) if exc.filename else f"cannot write: {exc.strerror}"
+        return _fail(name, why, failed)
     except Exception as exc:
         if os.environ.get("ZNFS_LOG_LEVEL") == "debug":
             raise
@@ -159,11 +160,20 @@ def _run(name: str, action: Callable[[], None], *, usage: int, failed: int) -> i
 
 
 def _fail(name: str, text: str, status: int) -> int:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk, or a closed stream: maybe what it failed of
+        _drop_output()
+    from znfs.redaction import redact
     from znfs.tables import printable
 
-    print(f"{name}: {printable(' '.join(text.split()))}", file=sys.stderr)
+    print(f"{name}: {printable(redact(' '.join(text.split())))}", file=sys.stderr)
     return status
+
+
+def _drop_output() -> None:
+    """What is still to be written to standard output cannot be."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _sentence(text: str) -> str:

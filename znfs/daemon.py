@@ -35,7 +35,7 @@ _ENDED = 0  # byte in the wake-up pipe: the mount has gone. Others are signal nu
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _REFRESHING = (signal.SIGUSR1, signal.SIGHUP)
 _LAST_REQUESTS = 2.0  # seconds that requests under way may still take when asked to stop
-_READY = b"\0"
+_READY, _FAILED, _USAGE = b"\0", b"\1", b"\2"  # how what a daemon says to who started it begins
 _SWITCH_SECONDS = 0.001  # a cached read waits no longer than this for a thread that decodes
 
 
@@ -243,15 +243,16 @@ def _detach(request: MountRequest) -> None:
     if said == _READY:
         return
     _, status = os.waitpid(child, 0)
-    reason = said.decode(errors="replace")
+    reason = said[1:].decode(errors="replace")
     if not reason:
         code = os.waitstatus_to_exitcode(status)
         reason = f"{request.mountpoint}: the daemon ended before it had mounted ({code})"
-    raise MountError(reason)
+    raise (UsageError if said[:1] == _USAGE else MountError)(reason)
 
 
 def _child(request: MountRequest, outgoing: int) -> None:
     """The daemon's life. Does not return."""
+    _close_inherited(outgoing)
     logs.to_stderr(request.options.log_level)
     handler: logging.Handler = logging.NullHandler()
 
@@ -274,7 +275,7 @@ def _child(request: MountRequest, outgoing: int) -> None:
         serve(request, ready)
     except ZnfsError as exc:
         code = 1
-        _say(outgoing, str(exc))
+        _say(outgoing, str(exc), _USAGE if isinstance(exc, UsageError) else _FAILED)
     except BaseException as exc:
         code = 1
         log.debug("%s: %s", type(exc).__name__, exc, exc_info=exc)
@@ -291,9 +292,18 @@ def leave(code: int) -> None:
     os._exit(code)
 
 
-def _say(outgoing: int, text: str) -> None:
+def _close_inherited(kept: int) -> None:
+    """Close all but the standard streams and `kept`: who reads a pipe that somebody's shell had
+    open would wait for the daemon's end."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd != kept:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(fd)
+
+
+def _say(outgoing: int, text: str, kind: bytes = _FAILED) -> None:
     try:
-        os.write(outgoing, text.encode("utf-8", "backslashreplace"))
+        os.write(outgoing, kind + text.encode("utf-8", "backslashreplace"))
     except OSError:
         log.error("%s", text)  # after `ready`: nobody waits any more
 
