@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -21,6 +22,7 @@ from znfs import doctor, mounts
 from znfs.doctor import Finding
 from znfs.errors import MountError, SourceError
 from znfs.options import Options
+from znfs.tree import open_tree
 
 Patch = pytest.MonkeyPatch
 
@@ -204,6 +206,23 @@ def test_a_store_that_refuses(code: str, mend: str, monkeypatch: Patch) -> None:
         found = only(doctor.reach("s3://b/v.zarr", Options(endpoint_url=url, deadline=5)))
     assert (found.level, mend in found.mend) == ("fail", True), found
     assert "secret" not in found.what
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "options"),
+    [("s3://b/v.zarr", "NoSuchBucket", {"endpoint_url": "{url}"}),
+     ("s3://b/v.zarr", "NoSuchBucket", {"endpoint_url": "{url}", "backend": "fsspec"}),
+     ("az://c/v.zarr", "ContainerNotFound",
+      {"storage_option": {"account_name": "a", "endpoint": "{url}"}})],
+)  # fmt: skip
+def test_a_bucket_that_is_not_there(source: str, code: str, options: dict[str, Any]) -> None:
+    """That is an error of the source's, and no store that is down for the time being."""
+    with server(404, f"<Error><Code>{code}</Code></Error>") as url:
+        given = json.loads(json.dumps(options).replace("{url}", url))
+        with pytest.raises(SourceError, match=f"{source}: there is no such bucket"):
+            open_tree(source, Options(anon=True, deadline=5, **given))
+        found = only(doctor.reach(source, Options(anon=True, deadline=5, **given)))
+    assert (found.level, "another name" in found.mend) == ("fail", True), found
 
 
 def test_no_credentials(monkeypatch: Patch, tmp_path: Path) -> None:

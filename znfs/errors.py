@@ -9,6 +9,7 @@
     ├── NotListable       the store cannot list this prefix                 (handled by the tree)
     ├── Stale             the node changed, or its store has gone           ESTALE
     ├── StoreError        timeouts, 5xx after retries, broken connections   EIO
+    │   ├── NoBucket      the bucket is not there
     │   └── Unanswered    nothing came back: the store may be down
     ├── ChunkError        a chunk that does not decode to what it must be   EIO
     └── MetadataError     a metadata document that cannot be understood     (named by `znfs info`)
@@ -56,6 +57,10 @@ class Stale(ZnfsError):
 
 class StoreError(ZnfsError):
     """The store did not answer, or answered wrongly."""
+
+
+class NoBucket(StoreError):
+    """There is no bucket (or container) of that name: never taken for a missing object."""
 
 
 class Unanswered(StoreError):

@@ -22,7 +22,7 @@ from znfs.bands import spill_to
 from znfs.cache import BlockCache
 from znfs.directories import NodeDir, Shown
 from znfs.disk import DiskTier
-from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError, ZnfsError
+from znfs.errors import Denied, NoBucket, NotFound, SourceError, StoreError, UsageError, ZnfsError
 from znfs.extents import Literal
 from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
@@ -124,6 +124,8 @@ class Tree:
             node = self._hierarchy.node("")
         except Denied as error:
             raise Denied(f"{self.url}: {error}") from error
+        except NoBucket as error:
+            raise SourceError(f"{self.url}: there is no such bucket") from error
         except StoreError as error:
             self._ask_control = time.monotonic() + _DOWN_SECONDS
             raise StoreError(f"{self.url}: {error}") from error

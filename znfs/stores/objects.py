@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from znfs import deadline
-from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered, ZnfsError
+from znfs.errors import Denied, NoBucket, NotListable, Stale, StoreError, Unanswered, ZnfsError
 from znfs.redaction import redact
 from znfs.stores.base import NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
@@ -268,7 +268,7 @@ def _translate(key: str, error: Exception, refused: type[ZnfsError]) -> ZnfsErro
     if status == 404:
         # A bucket that is not there must never look like a chunk that is not.
         if code and code[1] in ("NoSuchBucket", "ContainerNotFound"):
-            return StoreError(f"{key}: there is no such bucket")
+            return NoBucket(f"{key}: there is no such bucket")
         return _Absent()
     # Its HTTP client's words, and those of its other clients.
     if "Range request not supported" in text or "non-partial response" in text:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from znfs.errors import (
     Denied,
+    NoBucket,
     NotListable,
     Stale,
     StoreError,
@@ -206,7 +207,7 @@ def _raise(key: str, error: Exception, refused: type[ZnfsError]) -> NoReturn:
     status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = cause.response.get("Error", {}).get("Code", "")
     if code == "NoSuchBucket":
-        raise StoreError(f"{key}: there is no such bucket") from error
+        raise NoBucket(f"{key}: there is no such bucket") from error
     if status == 404:
         raise _Absent from None
     if status == 416:
