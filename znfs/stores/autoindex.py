@@ -50,10 +50,10 @@ def entries(page: str, url: str) -> list[Entry] | None:
         # Links with a query sort the table or log out.
         if there.netloc != here.netloc or there.query != here.query or there.fragment:
             continue
-        path, folder = unquote(there.path), unquote(here.path)
+        path, folder = (unquote(part.path, errors="surrogateescape") for part in (there, here))
         rest = path[len(folder):] if path.startswith(folder) else ""
         name = rest.removesuffix("/")
-        if name and "/" not in name and name not in (".", ".."):
+        if name and not {"/", "\0"} & set(name) and name not in (".", ".."):
             found[rest] = Entry(name, rest.endswith("/"))
     if not found and not _TITLE.search(links.title):
         return None
