@@ -136,11 +136,13 @@ def test_blocks_let_go_of_by_a_collection_in_the_middle(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(memory._Region, "take", collect_then_take)
     gc.disable()
+    gc.freeze()  # to look through all that a whole run of tests holds took a second each time
     try:
         for _ in range(100):
             Cycle()
             pool.empty(_SIZE)
     finally:
+        gc.unfreeze()
         gc.enable()
     gc.collect()
     pool.empty(_SIZE)
