@@ -277,6 +277,25 @@ def test_info(store: Path, capsys: Capture) -> None:
     assert "em.npy" in em["views"]
 
 
+def test_info_is_json_whatever_codecs_are_told(tmp_path: Path, capsys: Capture) -> None:
+    document = {
+        "zarr_format": 3, "node_type": "array", "shape": [2], "data_type": "float32",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2]}},
+        "chunk_key_encoding": {"name": "default"}, "fill_value": "NaN",
+        "codecs": [
+            {"name": "scale_offset", "configuration": {"scale": 2.5, "offset": "-Infinity"}},
+            {"name": "bytes", "configuration": {"endian": "big", "odd": float("nan")}},
+        ],
+    }  # fmt: skip
+    (tmp_path / "zarr.json").write_text(json.dumps(document))
+    assert main(["info", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["nodes"][0]["codecs"] == [
+        {"name": "scale_offset", "configuration": {"scale": 2.5, "offset": "-Infinity"}},
+        {"name": "bytes", "configuration": {"endian": "big", "odd": "NaN"}},
+    ]
+
+
 def test_axis_text() -> None:
     assert info.axis_text(Axis("z")) == "z"
     assert info.axis_text(Axis("z", "nanometer", 40.0)) == "z:40nm"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +30,7 @@ def show(tree: Tree, *, as_json: bool) -> None:
             "name": tree.root_name,
             "nodes": [node_json(tree, node) for node in nodes],
         }
-        json.dump(found, sys.stdout, indent=2, default=_plain)
+        json.dump(_plain(found), sys.stdout, indent=2)
         sys.stdout.write("\n")
         return
     rows, notes = [], []
@@ -80,7 +82,7 @@ def node_json(tree: Tree, node: Description) -> dict[str, Any]:
             **({"chunk_edges": [e.runs for e in meta.edges]} if meta.edges else {}),
             "dtype": meta.dtype_name if meta.is_variable else meta.dtype.name,
             "stored_dtype": meta.stored_dtype,
-            "codecs": [_plain(codec) for codec in meta.codecs],
+            "codecs": meta.codecs,
             "axes": [
                 {k: v for k, v in vars(axis).items() if v is not None} for axis in meta.axes
             ],
@@ -91,12 +93,25 @@ def node_json(tree: Tree, node: Description) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What a codec's configuration may hold besides JSON: further codecs, and numpy's types."""
+    """`value` as JSON has it. A codec's configuration may hold further codecs, and numpy's types
+    and numbers; numbers may be none that JSON knows, which are spelt as Zarr does."""
     if isinstance(value, CodecSpec):
-        return {"name": value.name, "configuration": dict(value.config)}
+        return {"name": value.name, "configuration": _plain(value.config)}
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
     if isinstance(value, np.dtype):
         return str(value)
-    raise TypeError(f"{type(value).__name__} in the configuration of a codec")
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, complex):
+        return [_plain(value.real), _plain(value.imag)]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not isfinite(value):
+        return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def axis_text(axis: Axis) -> str:
