@@ -268,6 +268,37 @@ def test_consolidated_metadata_saves_requests_and_is_not_believed_over_the_store
         a.block((1,))
 
 
+def told_axes(given, **array):
+    """Names and sizes of the axes of an array of three dimensions below an image of these axes."""
+    step = {"type": "scale", "scale": [float(k + 1) for k in range(len(given))]}
+    image = {"axes": given, "datasets": [{"path": "a", "coordinateTransformations": [step]}]}
+    store = MemoryStore({
+        "zarr.json": group_v3(attributes={"ome": {"version": "0.5", "multiscales": [image]}}),
+        "a/zarr.json": array_v3((4, 4, 4), (2, 2, 2), **array),
+    })  # fmt: skip
+    found = hierarchy(store).node("a")
+    assert isinstance(found, Array)
+    return [(axis.name, axis.scale) for axis in found.meta.axes]
+
+
+def test_what_a_group_says_of_axes_counts_if_it_fits():
+    a, b, c = ({"name": name, "type": "space"} for name in "abc")
+    assert told_axes([a, b, c]) == [("a", 1), ("b", 2), ("c", 3)]
+    for others in ([a, b], [a, b, c, {"name": "d"}]):
+        assert told_axes(others) == [("z", None), ("y", None), ("x", None)]
+        named = told_axes(others, dimension_names=["r", "s", "t"])
+        assert named == [("r", None), ("s", None), ("t", None)]
+
+
+@pytest.mark.parametrize("name", ["b", "a/b", "", "x y", "n" * 3 + "\0"])
+def test_names_of_axes_that_a_group_says_are_checked_as_others_are(name):
+    """They become names of files."""
+    given = [{"name": name}, {"name": "b"}, {"name": "c"}]
+    assert told_axes(given) == [("z", 1), ("y", 2), ("x", 3)]
+    named = told_axes(given, dimension_names=["r", "s", "t"])
+    assert named == [("r", 1), ("s", 2), ("t", 3)]
+
+
 def test_a_store_that_cannot_list_shows_what_metadata_promises():
     ome = {
         "multiscales": [

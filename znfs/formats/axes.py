@@ -38,10 +38,19 @@ def choose(ndim: int, *candidates: Sequence[Axis] | None) -> tuple[Axis, ...]:
     for axes in fitting:
         if valid([a.name for a in axes]):
             return tuple(axes)
-    known = fitting[0] if fitting else [Axis("")] * ndim
-    return tuple(
-        replace(axis, name=name) for axis, name in zip(known, default_names(ndim), strict=True)
-    )
+    return _renamed(fitting[0] if fitting else [Axis("")] * ndim, default_names(ndim))
+
+
+def told(above: Sequence[Axis], own: Sequence[Axis]) -> tuple[Axis, ...]:
+    """The axes of an array by what a group `above` it says: with the names of the array's `own` if
+    those that the group has for them are not valid."""
+    if valid([a.name for a in above]):
+        return tuple(above)
+    return _renamed(above, [a.name for a in own])
+
+
+def _renamed(axes: Sequence[Axis], names: Sequence[str]) -> tuple[Axis, ...]:
+    return tuple(replace(axis, name=name) for axis, name in zip(axes, names, strict=True))
 
 
 def named(names: object) -> tuple[Axis, ...] | None:

@@ -26,6 +26,7 @@ from znfs.disk import DiskTier
 from znfs.errors import Denied, MetadataError, Stale, StoreError, ZnfsError
 from znfs.formats import FORMATS, Format, ome
 from znfs.formats.arrays import with_room
+from znfs.formats.axes import told
 from znfs.hierarchy.documents import Documents, version_of
 from znfs.hierarchy.listings import Listing, Listings
 from znfs.hierarchy.nodes import HierarchyNode, Prefix, Unreadable
@@ -354,7 +355,8 @@ class Hierarchy:
             if meta.is_variable:
                 meta = with_room(document, meta, self._string_bytes)
             if inherited.axes is not None and len(inherited.axes) == meta.ndim:
-                meta = replace(meta, axes=inherited.axes, channels=inherited.channels)
+                axes = told(inherited.axes, meta.axes)
+                meta = replace(meta, axes=axes, channels=inherited.channels)
             return Array(
                 path, name, meta, version, mtime, self.store, self.cache,
                 lambda: self._confirm(path, version), self.missing_403,
