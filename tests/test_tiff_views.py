@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import subprocess
 from itertools import product
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import require
-from tests.images import Handle, save, write_image
+from tests.images import AXES, Handle, save, write_image
 from znfs.errors import NotFound
 from znfs.tree import open_tree
 
@@ -395,3 +396,71 @@ def test_a_plane_of_10_to_the_18_bytes_opens(tmp_path):
     assert file.read(file.size - 1, 1) == b"\x64"
     assert file.read(0, 4) == b"II+\0"
     assert tree.resolve("crop/999999990,999999990,10,10/a.tif").size < 4096
+
+
+def bare(folder, shape, chunks, names, dtype="uint8", above=None):
+    """The document alone of an array `0` in a group, whose attributes are `above`."""
+    (folder / "0").mkdir(parents=True)
+    group = {"zarr_format": 3, "node_type": "group", "attributes": above or {}}
+    array = {
+        "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": dtype,
+        "fill_value": 7, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+        "chunk_key_encoding": {"name": "default"}, "dimension_names": names,
+    }  # fmt: skip
+    (folder / "zarr.json").write_text(json.dumps(group))
+    (folder / "0" / "zarr.json").write_text(json.dumps(array))
+    return open_tree(str(folder))
+
+
+def one_level(axes, **more):
+    """The attributes of an image whose one level is the array `0`."""
+    step = {"type": "scale", "scale": [1] * len(axes)}
+    datasets = [{"path": "0", "coordinateTransformations": [step]}]
+    image = {"axes": [AXES[a] for a in axes], "datasets": datasets}
+    return {"ome": {"version": "0.5", "multiscales": [image], **more}}
+
+
+@pytest.mark.parametrize("long", "zyx")
+def test_sides_of_2_to_the_32_are_refused_where_they_are_rows_or_columns(tmp_path, long):
+    shape = [1 << 32 if name == long else 2 for name in "zyx"]
+    tree = bare(tmp_path / "i.zarr", shape, [2, 2, 2], ["z", "y", "x"])
+    (found,) = (d for d in tree.describe() if d.path == "0")
+    sides = {"tiff": "yx", "0.btf": "yx", "tiff.xz": "zx", "tiff.yz": "zy"}
+    for view, names in sides.items():
+        assert (view in found.views) == (long not in names)
+    assert "0.tif" not in found.views  # ImageJ's numbers have 31 bits
+    if long == "z":
+        last = tree.resolve("0/tiff/0_z4294967295.tif")
+        np.testing.assert_array_equal(tifffile.imread(Handle(last)), [[7, 7], [7, 7]])
+        file = tree.resolve("0/0.btf")
+        assert file.read(file.size - 5, 5) == b"\7" * 5
+
+
+def test_a_billion_channels(tmp_path):
+    """Nothing is kept for each of them."""
+    above = one_level("cyx", omero={"channels": [{"label": "first", "color": "00FF00"}]})
+    tree = bare(tmp_path / "i.zarr", [10**9, 4, 4], [10**6, 4, 4], None, above=above)
+    for path in ("0/0.tif", "i.ome.tif", "0/0.btf"):
+        file = tree.resolve(path)
+        assert file.read(file.size - 1, 1) == (b"\7" if path != "i.ome.tif" else b"\0")
+    with tifffile.TiffFile(Handle(tree.resolve("0/0.tif"))) as found:
+        assert found.imagej_metadata["channels"] == 10**9
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "dtype"),
+    [([1 << 56, 1, 1], [1, 1, 1], "uint8"), ([1 << 27, 1 << 26], [1, 1], "uint16")],
+)
+def test_what_is_listed_is_there_however_large(tmp_path, shape, chunks, dtype):
+    """The headers may make a file too large whose pixels are not: of each pixel an IFD, a page."""
+    tree = bare(tmp_path / "g", shape, chunks, None, dtype)
+    for name in tree.resolve("0").names():
+        assert tree.resolve(f"0/{name}")
+
+
+def test_an_image_too_large_for_a_file_has_no_ome_tiff(tmp_path):
+    shape = [1 << 20, 1 << 22, 1 << 22]
+    tree = bare(tmp_path / "i.zarr", shape, [1, 1024, 1024], None, above=one_level("zyx"))
+    assert "i.ome.tif" not in list(tree.resolve("").names())
+    assert any("i.ome.tif" in r and "2^63" in r for d in tree.describe() for r in d.remarks)

@@ -161,8 +161,8 @@ class NodeDir:
     def _shows(self, view: View) -> bool:
         """Whether the view is not too large to be listed."""
         assert isinstance(self.node, Array | Group)
-        if isinstance(self.node, Group) or self.node.meta.nbytes < _MOST_FILE_BYTES >> 4:
-            return True  # too small to be too large, whatever the view adds
+        if isinstance(self.node, Group) or self.node.meta.nbytes < _MOST_FILE_BYTES >> 14:
+            return True  # too small: no view takes 16 KiB for a byte, nor HDF5 for its chunk
         return self._open(view) is not None
 
     def _open(self, view: View) -> Node | None:

@@ -28,8 +28,9 @@ _MOST_BLENDED = 7
 # The colours ImageJ gives to channels that have none (ij.CompositeImage).
 _COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 255, 255), (255, 0, 255),
            (255, 255, 0))  # fmt: skip
-# Beyond this many planes they have no labels: these stand in the header, one for each.
-_MOST_LABELS = 10_000
+# Beyond this many planes they have no labels: these stand in the header, one for each. Beyond this
+# many channels it says nothing of them: a look-up table takes 768 bytes.
+_MOST_LABELS = _MOST_CHANNELS = 10_000
 _LONGEST_LABEL = 200
 
 
@@ -101,13 +102,16 @@ def _java_escape(c: str) -> str:
 
 
 def channels(meta: ArrayMeta, stack: Hyperstack) -> list[Channel]:
-    """One for each channel of the stack, known or not."""
-    known = list(meta.channels[: stack.channels])
-    return known + [Channel()] * (stack.channels - len(known))
+    """One for each channel of the stack, known or not; of very many the first 10,000."""
+    count = min(stack.channels, _MOST_CHANNELS)
+    known = list(meta.channels[:count])
+    return known + [Channel()] * (count - len(known))
 
 
 def metadata_tags(meta: ArrayMeta, stack: Hyperstack) -> list[Tag]:
     """IJMetadataByteCounts and IJMetadata: labels, display ranges and LUTs; none if none known."""
+    if stack.channels > _MOST_CHANNELS:
+        return []
     shown = channels(meta, stack)
     kinds: list[tuple[bytes, Sequence[bytes]]] = []
     if any(c.name for c in shown) and stack.count <= _MOST_LABELS:

@@ -39,6 +39,7 @@ from znfs.views.tiff.structure import (
     IMAGE_WIDTH,
     LONG,
     LONG8,
+    MOST_INT,
     NEW_SUBFILE_TYPE,
     PHOTOMETRIC,
     PLANAR_CONFIGURATION,
@@ -67,6 +68,7 @@ _MOST_TILES = 1 << 22
 _OFFSETS = 1024
 # Tiles begin at multiples of their size if it is a power of two, so that one read needs one tile.
 _LEAST_ALIGNMENT, _MOST_ALIGNMENT = 4096, 128 << 10
+_LARGE = BIG.limit >> 14  # bytes of pixels from which on a file may be too large
 _RED_GREEN_BLUE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
@@ -79,6 +81,11 @@ def refuse(group: Group) -> str | None:
         return why
     if _dtype(first.meta).str[1:] not in omexml.PIXEL_TYPES:
         return f"OME has no pixel type for {first.meta.dtype}"
+    stack = hyperstack(first.meta)
+    if max(stack.count, *(first.meta.shape[d] for d in stack.order[-2:])) > MOST_INT:
+        return "OME counts rows, columns and planes up to 2^31 - 1"
+    if first.meta.nbytes >= _LARGE and image_file(group, group.name).size >= BIG.limit:
+        return "too large (2^63 bytes or more)"
     return None
 
 

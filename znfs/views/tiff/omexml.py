@@ -30,8 +30,6 @@ _TIMES = {
     "picosecond": "ps", "nanosecond": "ns", "microsecond": "µs", "millisecond": "ms",
     "second": "s", "minute": "min", "hour": "h", "day": "d",
 }  # fmt: skip
-# More channels than this are not described one by one.
-_MOST_CHANNELS = 10_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Pixels:
     c: int
     t: int
     axes: dict[str, Axis | None]  # of x, y, z, t
-    channels: Sequence[Channel]  # c of them
+    channels: Sequence[Channel]  # the first 10,000 of c
     samples: int = 1  # channels in one pixel: 3 of RGB
 
 
@@ -77,7 +75,7 @@ def document(pixels: Pixels) -> bytes:
             **_sizes(pixels.axes),
         },
     )
-    described = pixels.channels[: pixels.c // pixels.samples][:_MOST_CHANNELS]
+    described = pixels.channels[: pixels.c // pixels.samples]
     for i, channel in enumerate(described):
         attributes = {"ID": f"Channel:0:{i}", "SamplesPerPixel": str(pixels.samples)}
         if pixels.samples == 1:

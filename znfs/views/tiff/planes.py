@@ -102,8 +102,8 @@ class PlanesDir:
         return index if all(i < n for i, n in zip(index, self._lengths, strict=True)) else None
 
 
-def refuse(array: Array) -> str | None:
-    """Why the array has no planes; None if it has."""
+def refuse(array: Array, orientation: str = "yx") -> str | None:
+    """Why the array has no planes in this orientation; None if it has."""
     meta = array.meta
     if meta.ndim < 2:
         return f"{meta.ndim}-d arrays have no planes"
@@ -111,6 +111,9 @@ def refuse(array: Array) -> str | None:
         return "the array is empty"
     if tiff_dtype(meta.dtype) is None:
         return f"TIFF has no sample format for {meta.dtype_name}"
-    if max(meta.shape) >= 1 << 32:
+    if orientation != "yx" and meta.ndim < 3:
+        return "needs three dimensions"
+    axes = plane_axes(meta, orientation)
+    if max(meta.shape[axes.row], meta.shape[axes.column]) >= 1 << 32:
         return "a TIFF's rows and columns stay below 2^32"
     return None

@@ -22,6 +22,7 @@ from znfs.views.tiff.structure import (
     BIG,
     CLASSIC,
     IMAGE_DESCRIPTION,
+    MOST_INT,
     Plane,
     Tag,
     TiffFormat,
@@ -79,10 +80,13 @@ def refuse_imagej(array: Array, box: Box | None = None) -> str | None:
         return why
     if meta.dtype not in _IMAGEJ_TYPES:
         return f"ImageJ does not hold {meta.dtype_name} exactly"
-    row, column = hyperstack(meta).order[-2:]
+    stack = hyperstack(meta)
+    row, column = stack.order[-2:]
     shape = box.shape if box else meta.shape
     if shape[row] * shape[column] * meta.dtype.itemsize >= CLASSIC.limit - _MOST_HEADER:
         return "a plane of 4 GiB or more does not fit classic TIFF"
+    if max(shape[row], shape[column], stack.count) > MOST_INT:
+        return "ImageJ counts rows, columns and planes up to 2^31 - 1"
     return None
 
 

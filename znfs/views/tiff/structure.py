@@ -30,7 +30,7 @@ TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTE_COUNTS, SUB_IFDS = 322, 323, 32
 # SampleFormat (TIFF 6.0 p. 80; 6 is complex IEEE floating point) by numpy kind.
 SAMPLE_FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3, "c": 6}
 
-_MOST_INT = (1 << 31) - 1
+MOST_INT = (1 << 31) - 1  # that readers with signed integers take
 # A plane has no more strips than this, so that its tables stay small whatever its shape.
 _MOST_STRIPS = 1 << 16
 
@@ -106,10 +106,10 @@ def rational(value: float | Fraction) -> tuple[int, int]:
     """A positive number as the nearest fraction that readers with signed integers take too."""
     exact = Fraction(value)
     if exact >= 1:  # both parts have to stay below 2^31
-        inverse = (1 / exact).limit_denominator(_MOST_INT)
-        return (inverse.denominator, inverse.numerator) if inverse else (_MOST_INT, 1)
-    nearest = exact.limit_denominator(_MOST_INT)
-    return (nearest.numerator, nearest.denominator) if nearest else (1, _MOST_INT)
+        inverse = (1 / exact).limit_denominator(MOST_INT)
+        return (inverse.denominator, inverse.numerator) if inverse else (MOST_INT, 1)
+    nearest = exact.limit_denominator(MOST_INT)
+    return (nearest.numerator, nearest.denominator) if nearest else (1, MOST_INT)
 
 
 @dataclass(frozen=True)
