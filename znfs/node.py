@@ -51,12 +51,14 @@ class File:
     `version` changes whenever its bytes may have; `mtime` is in seconds (the metadata's
     Last-Modified, else 0). Safe for many threads. A `live` file is a report made anew at every
     look: its size says nothing to others. A `stored` one is an object of the store as it is.
-    One that `has_gaps` may have Spaced extents.
+    One that `has_gaps` may have Spaced extents. One that `remembers` has a version that tells what
+    of it was read: one made anew at its path comes `after` it.
     """
 
     live = False
     stored = False
     has_gaps = False
+    remembers = False
 
     def __init__(self, extents: Sequence[Extent], version: str, mtime: float = 0.0) -> None:
         self._extents = [e for e in extents if e.size]
@@ -79,6 +81,10 @@ class File:
         out = bytearray(max(0, min(size, self.size - start)))
         self.read_into(start, memoryview(out))
         return bytes(out)
+
+    def after(self, before: File) -> File:
+        """The file to show where one that `remembers` stood `before`: this, or that one still."""
+        return self
 
     def prefetch(self, start: int, stop: int) -> None:
         """Begin loading [start, stop); a hint."""

@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from math import inf
 from pathlib import Path
@@ -69,6 +69,15 @@ def _outlives(owner: HierarchyNode, node: Node) -> bool:
     """Whether a file may change while its owner's version stays: stored objects, and files over
     everything below a group."""
     return isinstance(node, File) and (node.version != owner.version)
+
+
+def _again(known: _Resolved, owner: HierarchyNode, node: Node) -> Node:
+    """What a path is that was `known` and is made anew as `node`: what holds still what it
+    computed, if that is the same."""
+    before = known.node
+    if isinstance(before, File) and isinstance(node, File) and before.remembers:
+        return node.after(before)
+    return before if before.version == node.version and known.owner is owner else node
 
 
 class Tree:
@@ -189,8 +198,8 @@ class Tree:
                 raise NotFound(f"{path}: no such file")
             node = found
             owner = node.node if isinstance(node, NodeDir) else parent.owner
-        if known is not None and known.node.version == node.version and known.owner is owner:
-            node = known.node  # it still holds what it computed
+        if known is not None:
+            node = _again(known, owner, node)
         now = time.monotonic()
         until = now + max(self.options.ttl, 10 * (now - began)) if _outlives(owner, node) else inf
         resolved = _Resolved(owner, node, until)
@@ -214,7 +223,11 @@ class Tree:
         self._hierarchy.refresh()
         self._cache.clear()
         with self._lock:
-            self._files.clear()
+            for path, known in list(self._files.items()):
+                if isinstance(known.node, File) and known.node.remembers:
+                    self._files[path] = replace(known, until=-inf)
+                else:
+                    del self._files[path]
             self._own_control, self._ask_control = None, 0.0
             self._refreshed += 1
 

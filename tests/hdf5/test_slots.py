@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tests.hdf5.support import Seekable, resolve, tree
-from znfs.errors import Stale
+from znfs.errors import Stale, StoreError
+from znfs.node import File
 from znfs.tree import Tree
 from znfs.views import hdf5
 from znfs.views.hdf5 import slots
@@ -98,6 +99,15 @@ def test_remarks_say_what_a_slot_holds(store: Path) -> None:
     with tree(store) as opened:
         remarks = next(opened.describe()).remarks
     assert any("fixed slots" in text and "2^51" in text for text in remarks)
+    left_out = [text for text in remarks if "left out:" in text]
+    assert len(left_out) == 2
+    assert "z bad is left out: " in left_out[0]
+    assert "z huge is left out: larger than its slot" in left_out[1]
+
+
+def _reshape(path: Path, shape: list[int]) -> None:
+    document = json.loads((path / ".zarray").read_text())
+    (path / ".zarray").write_text(json.dumps(document | {"shape": shape}))
 
 
 def test_a_changed_child_changes_the_version(store: Path) -> None:
@@ -107,9 +117,7 @@ def test_a_changed_child_changes_the_version(store: Path) -> None:
         before = file.version
         with h5py.File(Seekable(file)) as h5:
             assert (h5["a5"][()] == 5).all()
-        document = json.loads((store / "a5" / ".zarray").read_text())
-        (store / "a5" / ".zarray").write_text(json.dumps(document | {"shape": [2, 2]}))
-        os.utime(store / "a5" / ".zarray", (1, 1))
+        _reshape(store / "a5", [2, 2])
         region = next(e for e in file._extents if isinstance(e, slots._Slots))
         region._open.cache_clear()
         at = region._names.index("a5") << region._bits
@@ -118,6 +126,87 @@ def test_a_changed_child_changes_the_version(store: Path) -> None:
         assert file.version != before
         with h5py.File(Seekable(file)) as h5:
             assert h5["a5"].shape == (2, 2)
+
+
+def _again(opened: Tree) -> File:
+    """The file, looked at after the time for which it is taken as it was."""
+    opened._files["s.h5"] = replace(opened._files["s.h5"], until=0.0)
+    return resolve(opened, "s.h5")
+
+
+def test_changes_of_children_that_were_read_are_seen(store: Path) -> None:
+    """Whether they are arrays, groups or none of these."""
+    with tree(store, ttl=0.0) as opened:
+        file = resolve(opened, "s.h5")
+        with h5py.File(Seekable(file)) as h5:
+            assert h5["a5"].shape == h5["a6"].shape == (3, 4)
+            assert h5["z group/inner/x"].shape == (6,)
+            assert slots.LEFT_OUT in h5["z bad"].attrs
+        versions = [file.version]
+        assert _again(opened) is file
+        assert file.version == versions[0]
+        _reshape(store / "a7", [5, 5])  # nobody has read that
+        assert _again(opened).version == versions[0]
+
+        def seen(path: str, *shape: int, **attributes: str) -> None:
+            found = _again(opened)
+            versions.append(found.version)
+            with h5py.File(Seekable(found)) as h5:
+                assert h5[path].shape == shape
+                assert dict(h5[path].attrs) == attributes
+                assert h5["a6"].shape == (3, 4)
+
+        _reshape(store / "a5", [2, 2])
+        seen("a5", 2, 2)
+        (store / "a5" / ".zattrs").write_text('{"units": "K"}')
+        seen("a5", 2, 2, units="K")
+        _reshape(store / "z group" / "inner" / "x", [4])
+        seen("z group/inner/x", 4)
+        (store / "z bad" / ".zarray").write_text((store / "a9" / ".zarray").read_text())
+        seen("z bad", 3, 4)
+        _array(store / "z group" / "y", np.zeros(2, "u1"))
+        opened._hierarchy._listings.forget()
+        seen("z group/y", 2)
+        _array(store / "z new", np.zeros(3, "u1"))
+        opened._hierarchy._listings.forget()
+        seen("z new", 3)
+        shutil.rmtree(store / "z new")
+        opened._hierarchy._listings.forget()
+        seen("a5", 2, 2, units="K")
+        assert len(set(versions)) == len(versions)
+        assert resolve(opened, "s.h5").size == 1 << 62
+
+
+def test_a_refresh_is_a_look_at_the_children_that_were_read(store: Path) -> None:
+    with tree(store, ttl=1000.0) as opened:
+        file = resolve(opened, "s.h5")
+        version = file.version
+        with h5py.File(Seekable(file)) as h5:
+            assert h5["a5"].shape == (3, 4)
+        opened.refresh()
+        assert resolve(opened, "s.h5").version == version
+        _reshape(store / "a5", [2, 2])
+        assert resolve(opened, "s.h5").version == version  # nobody has looked
+        opened.refresh()
+        assert resolve(opened, "s.h5").version != version
+        with h5py.File(Seekable(resolve(opened, "s.h5"))) as h5:
+            assert h5["a5"].shape == (2, 2)
+
+
+def test_a_store_that_does_not_answer_changes_nothing(store: Path, monkeypatch: Any) -> None:
+    with tree(store, ttl=0.0) as opened:
+        file = resolve(opened, "s.h5")
+        version = file.version
+        with h5py.File(Seekable(file)) as h5:
+            assert h5["a5"].shape == (3, 4)
+
+        def fail(path: str, **more: Any) -> None:
+            raise StoreError(path)
+
+        monkeypatch.setattr(opened._hierarchy, "node", fail)
+        file._read.look()  # type: ignore[attr-defined]
+        assert file._read.changes == 0  # type: ignore[attr-defined]
+        assert file.version == version
 
 
 def test_of_the_names_below_a_child_only_a_digest_is_kept(store: Path) -> None:
@@ -129,7 +218,7 @@ def test_of_the_names_below_a_child_only_a_digest_is_kept(store: Path) -> None:
         file = slots.SlotFile(group, hdf5.Layout())
         region = next(e for e in file._extents if isinstance(e, slots._Slots))
         region.read_into(0, memoryview(bytearray(100)))
-        assert len(region._versions[0]) < 200
+        assert len(file._read._versions["z group", "inner"][1]) < 200
         shutil.rmtree(inside / f"007{'x' * 100}")  # yet it tells when they change
         opened._hierarchy._listings.forget()
         region._open.cache_clear()

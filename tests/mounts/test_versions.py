@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -211,3 +212,39 @@ def test_a_document_breaks_and_heals(tmp_path: Path, mount: Mount) -> None:
     (root / "a/zarr.json").write_text(json.dumps(json.loads(whole)))
     eventually((mounted / "a/a.npy").exists)
     np.testing.assert_array_equal(np.load(mounted / "a/a.npy"), values(5))
+
+
+def test_a_child_of_a_group_in_slots(tmp_path: Path, mount: Mount) -> None:
+    """The kernel has pages of it, which must not be shown under its new version."""
+    root = tmp_path / "g.zarr"
+    child = {
+        "zarr_format": 2, "shape": [3], "chunks": [3], "dtype": "<i4", "compressor": None,
+        "filters": None, "fill_value": 7, "order": "C",
+    }  # fmt: skip
+    for i in range(1001):
+        (root / f"a{i}").mkdir(parents=True)
+        (root / f"a{i}" / ".zarray").write_text(json.dumps(child))
+    (root / ".zgroup").write_text('{"zarr_format": 2}')
+    mounted = mount(root, "--ttl", TTL)
+    path = mounted / "g.h5"
+    with h5py.File(path) as file:
+        assert len(file) == 1001
+        assert file["a5"].shape == (3,)
+    before = path.stat()
+    assert before.st_size == 1 << 62
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        (root / "a5" / ".zarray").write_text(json.dumps(child | {"shape": [2]}))
+        eventually(changed(path, before))
+        with h5py.File(path) as file:
+            assert file["a5"][:].tolist() == [7, 7]
+            assert file["a6"][:].tolist() == [7, 7, 7]
+        assert pread(descriptor, 1 << 61, 100, errno.ESTALE) is None
+    finally:
+        os.close(descriptor)
+    before = path.stat()
+    (root / "a5" / ".zarray").write_text(json.dumps(child | {"shape": [1]}))
+    znfs("refresh", mounted)
+    eventually(changed(path, before))
+    with h5py.File(path) as file:
+        assert file["a5"].shape == (1,)

@@ -42,10 +42,12 @@ class Seen:
 
 @dataclass(slots=True)
 class OpenFile:
-    """An open file: it shows one version only. `own` if the daemon has opened it (readahead.py)."""
+    """An open file: it shows one version only, which its File may outlive. `own` if the daemon has
+    opened it (readahead.py)."""
 
     path: str
     file: File
+    version: str
     own: bool = False
     asked: range = range(0)  # from where a reader was to the end of what was read ahead for it
     failure: tuple[float, int, int, StoreError] | None = None  # when, offset, size, and why

@@ -211,16 +211,17 @@ class Operations:
         node = self._tree.resolve(path)
         if not isinstance(node, File):
             return -errno.EISDIR
+        version = node.version
         if node.live:
             fi.direct_io = 1
         else:
-            if self._shown.get(path) != node.version:
+            if self._shown.get(path) != version:
                 return -errno.ESTALE
-            fi.keep_cache = self._opened.set(path, node.version) == node.version
+            fi.keep_cache = self._opened.set(path, version) == version
         own = is_own(fi.flags)
         fi.noflush = own or not node.has_gaps
         fi.fh = number = next(self._numbers)
-        self._files[number] = OpenFile(path, node, own)
+        self._files[number] = OpenFile(path, node, version, own)
         return 0
 
     def read(self, raw: bytes | None, out: Any, size: int, offset: int, info: Any) -> int:
@@ -245,7 +246,7 @@ class Operations:
             node = self._tree.resolve(opened.path)
         except NotFound as exc:
             raise Stale(f"{opened.path}: is no longer there") from exc
-        if node.version != opened.file.version or not isinstance(node, File):
+        if node.version != opened.version or not isinstance(node, File):
             raise Stale(f"{opened.path}: has changed since it was opened")
         return node
 

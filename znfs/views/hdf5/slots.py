@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
+from cachetools import LRUCache
 
+from znfs import deadline
 from znfs.array import Array, Group
-from znfs.errors import Denied, Stale, Unsupported
+from znfs.errors import Denied, Stale, StoreError, Unsupported
 from znfs.extents import Literal, Zeros
 from znfs.node import Extent, File
 from znfs.views.hdf5.objects import Dataset, GroupObject, dataset, link_name
@@ -24,6 +27,7 @@ from znfs.views.hdf5.plan import Placement
 from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.structures import PAGE, align
 from znfs.views.hdf5.superblock import SIZE, superblock
+from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS
 
 FILE_SIZE = 1 << 62
 LEFT_OUT = "znfs_left_out"
@@ -31,28 +35,82 @@ LEFT_OUT = "znfs_left_out"
 _MOST_OPEN = 512  # children of one group whose headers are kept
 
 
+class _Read:
+    """The versions in which children were read, of the last as many as a look at a file may ask
+    for; and how often one of them was found to have another. Addresses tell nothing of that."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.changes = 0
+        self._versions: LRUCache[tuple[str, str], tuple[Group, str]] = LRUCache(MOST_DESCENDANTS)
+
+    def note(self, group: Group, name: str, version: str) -> bool:
+        """The child has this version. False if it had another one."""
+        key = group.path, name
+        with self.lock:
+            before = self._versions.get(key)
+            same = before is None or before[1] == version
+            self.changes += not same
+            self._versions[key] = group, version
+        return same
+
+    def look(self) -> None:
+        """Note which versions they all have now, unless the store does not answer."""
+        with self.lock:
+            names = [(group, name) for (_, name), (group, _) in self._versions.items()]
+        with ThreadPoolExecutor(AT_ONCE, "znfs-hdf5-slots") as pool:
+            present = deadline.carried(_present)
+            found = list((pool.map if len(names) > 1 else map)(present, names))
+        for (group, name), version in zip(names, found, strict=True):
+            if version is not None:
+                self.note(group, name, version)
+
+
 class SlotFile(File):
     """The file of a group. When a child turns out to have changed, so does `version`."""
 
     has_gaps = True
+    remembers = True
 
     def __init__(self, group: Group, layout: Layout) -> None:
         self._group = group
-        self._lock = threading.Lock()
-        self._changes = 0
+        self._read = _Read()
         names = _sorted_names(group)
-        extents = _region(group, names, 0, FILE_SIZE, layout, self._changed, SIZE)
-        super().__init__(extents, "", group.mtime)
+        super().__init__(_region(group, names, 0, FILE_SIZE, layout, self, SIZE), "", group.mtime)
         self._names = _digest(names)
         self._set_version()
 
-    def _changed(self) -> None:
-        with self._lock:  # else an earlier change may set its version last
-            self._changes += 1
+    @property
+    def changes(self) -> int:
+        """How many changes of children were found."""
+        return self._read.changes
+
+    def note(self, group: Group, name: str, version: str) -> None:
+        """A child is read in this version. Raises Stale if it had another one before."""
+        if not self._read.note(group, name, version):
             self._set_version()
+            raise Stale(f"{group.path}/{name}: changed")
+
+    def after(self, before: File) -> File:
+        if not isinstance(before, SlotFile):
+            return self
+        before._read.look()
+        before._set_version()
+        if before._group is self._group and before._names == self._names:
+            return before
+        self._read = before._read
+        self._set_version()
+        return self
+
+    def left_out(self) -> Iterator[tuple[str, str]]:
+        """Paths of all that has no place in the file, and why. Raises Denied, StoreError."""
+        for extent in self._extents:
+            if isinstance(extent, _Slots):
+                yield from extent.left_out()
 
     def _set_version(self) -> None:
-        self.version = f"{self._group.version}.{self._names}.{self._changes}"
+        with self._read.lock:  # else an earlier change may set its version last
+            self.version = f"{self._group.version}.{self._names}.{self._read.changes}"
 
 
 def slot_bits(group: Group) -> int:
@@ -91,10 +149,10 @@ def _region(
     base: int,
     size: int,
     layout: Layout,
-    changed: Callable[[], None],
+    file: SlotFile,
     reserve: int = 0,
 ) -> list[Extent]:
-    """A group that owns [base, base + size); the superblock takes `reserve` bytes of it.
+    """A group of `file` that owns [base, base + size); the superblock takes `reserve` bytes of it.
 
     Raises Unsupported if that is too small.
     """
@@ -110,12 +168,12 @@ def _region(
         head = superblock(this.address, table.address, table.heap_address, base + size)
         extents.insert(0, Literal(head))
     if names:
-        extents.append(_Slots(group, names, first, bits, layout, changed))
+        extents.append(_Slots(group, names, first, bits, layout, file))
     return [*extents, Zeros(base + size - first - (len(names) << bits))]
 
 
 class _Slots:
-    """The slots of a group's children."""
+    """The slots of a group's children, in `file`."""
 
     def __init__(
         self,
@@ -124,15 +182,15 @@ class _Slots:
         first: int,
         bits: int,
         layout: Layout,
-        changed: Callable[[], None],
+        file: SlotFile,
     ) -> None:
         self._group = group
         self._names = names
         self._first = first
         self._bits = bits
         self._layout = layout
-        self._changed = changed
-        self._versions: dict[int, str] = {}
+        self._file = file
+        self._made: dict[int, int] = {}  # of children that were read: after how many changes
         self._open = lru_cache(_MOST_OPEN)(self._make)
         self.size = len(names) << bits
 
@@ -141,7 +199,7 @@ class _Slots:
         while at < len(out):
             k, skip = divmod(start + at, 1 << self._bits)
             n = min((1 << self._bits) - skip, len(out) - at)
-            got = self._open(k).read_into(skip, out[at : at + n])
+            got = self._open(k, self._file.changes).read_into(skip, out[at : at + n])
             if got < n:
                 np.frombuffer(out, np.uint8)[at + got : at + n] = 0
             at += n
@@ -149,49 +207,78 @@ class _Slots:
     def prefetch(self, start: int, stop: int) -> None:
         """Only within one slot, whose child a read has made before."""
         k, skip = divmod(start, 1 << self._bits)
-        if k in self._versions and stop <= (k + 1) << self._bits:
-            self._open(k).prefetch(skip, skip + stop - start)
+        changes = self._file.changes
+        if self._made.get(k) == changes and stop <= (k + 1) << self._bits:
+            self._open(k, changes).prefetch(skip, skip + stop - start)
 
     def ahead(self, start: int) -> Iterator[range]:
         """See Spaced: within one slot, whose child a read has made before."""
         k, skip = divmod(start, 1 << self._bits)
-        if k in self._versions:
-            for part in self._open(k).ahead(skip):
+        changes = self._file.changes
+        if self._made.get(k) == changes:
+            for part in self._open(k, changes).ahead(skip):
                 yield range(start - skip + part.start, start - skip + part.stop)
 
-    def _make(self, k: int) -> File:
-        base, size = self._first + (k << self._bits), 1 << self._bits
-        child = self._child(self._names[k])
+    def left_out(self) -> Iterator[tuple[str, str]]:
+        """See SlotFile."""
+        for k, name in enumerate(self._names):
+            try:
+                extents = self._extents(_child(self._group, name), k)
+            except Unsupported as error:
+                yield name, str(error)
+                continue
+            for extent in extents:
+                if isinstance(extent, _Slots):
+                    yield from ((f"{name}/{path}", why) for path, why in extent.left_out())
+
+    def _make(self, k: int, changes: int) -> File:
+        """The slot, as it is after so many changes."""
+        name = self._names[k]
+        child = _child(self._group, name)
+        version = _version(child)
+        self._file.note(self._group, name, version)
         try:
-            extents, version = self._extents(child, base, size)
+            extents = self._extents(child, k)
         except Unsupported as error:
-            extents, version = _object(_stand_in(str(error)), base), str(error)
-        if self._versions.setdefault(k, version) != version:
-            self._versions.clear()
-            self._open.cache_clear()
-            self._changed()
-            raise Stale(f"{self._group.path}/{self._names[k]}: changed")
+            extents = _object(_stand_in(str(error)), self._first + (k << self._bits))
+        self._made[k] = changes
         return File(extents, version)
 
-    def _child(self, name: str) -> Array | Group | Unsupported:
-        try:
-            return self._group.child(name) or Unsupported("no array or group that can be read")
-        except Denied as error:
-            return Unsupported(str(error))
-
-    def _extents(
-        self, child: Array | Group | Unsupported, base: int, size: int
-    ) -> tuple[list[Extent], str]:
+    def _extents(self, child: Array | Group | Unsupported, k: int) -> list[Extent]:
+        """What stands in a slot. Raises Unsupported."""
+        base, size = self._first + (k << self._bits), 1 << self._bits
         if isinstance(child, Unsupported):
             raise child
         if isinstance(child, Group):
-            names = _sorted_names(child)
-            extents = _region(child, names, base, size, self._layout, self._changed)
-            return extents, f"{child.version}.{_digest(names)}"
+            return _region(child, _sorted_names(child), base, size, self._layout, self._file)
         extents = _object(dataset(child, self._layout), base)
         if sum(e.size for e in extents) > size:
             raise Unsupported(f"larger than its slot of {size} bytes")
-        return extents, child.version
+        return extents
+
+
+def _child(group: Group, name: str) -> Array | Group | Unsupported:
+    try:
+        return group.child(name) or Unsupported("no array or group that can be read")
+    except Denied as error:
+        return Unsupported(str(error))
+
+
+def _version(child: Array | Group | Unsupported) -> str:
+    """Changes whenever what stands in the child's slot does."""
+    if isinstance(child, Unsupported):
+        return str(child)
+    if isinstance(child, Group):
+        return f"{child.version}.{_digest(_sorted_names(child))}"
+    return child.version
+
+
+def _present(child: tuple[Group, str]) -> str | None:
+    """The version of a child now; None if that cannot be told."""
+    try:
+        return _version(_child(*child))
+    except (Denied, StoreError):
+        return None
 
 
 def _object(this: Dataset | GroupObject, base: int) -> list[Extent]:

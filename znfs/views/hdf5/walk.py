@@ -13,7 +13,7 @@ from znfs.errors import Denied, Unsupported
 
 # Reading so many metadata documents is what `stat` of a group's file may cost.
 MOST_DESCENDANTS = 1000
-_AT_ONCE = 16
+AT_ONCE = 16
 
 
 @dataclass
@@ -52,7 +52,7 @@ def walk(group: Group, most: int = MOST_DESCENDANTS) -> Branch | None:
     at_hand = group.at_hand
     level = [root]
     seen = 0
-    with ThreadPoolExecutor(_AT_ONCE, "znfs-hdf5-walk") as pool:
+    with ThreadPoolExecutor(AT_ONCE, "znfs-hdf5-walk") as pool:
         while level:
             wanted = [(branch, name) for branch in level for name in sorted(branch.group.names())]
             seen += len(wanted)
