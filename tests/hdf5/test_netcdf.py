@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import h5py
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
 
 from tests.hdf5.support import Seekable, materialise, resolve, tree
+from tests.waiting import eventually
+from znfs.errors import NotFound
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -82,26 +88,91 @@ def test_xarray_reads_what_it_wrote(store: Path, copy: Path, engine: str) -> Non
                 assert a == b or (a != a and b != b), (name, key)
 
 
-def test_a_dimension_name_that_no_link_can_have(tmp_path: Path) -> None:
-    array = zarr.create_array(
-        tmp_path / "a.zarr", shape=(2, 3), dtype="u1", dimension_names=("y", "\ud800")
-    )
-    array[:] = 1
-    with tree(tmp_path / "a.zarr") as opened:
-        assert "a.nc" not in set(opened.resolve("").names())  # type: ignore[union-attr]
-        with h5py.File(Seekable(resolve(opened, "a.h5"))) as file:
-            assert set(file) == {"a"}
-            assert (file["a"][:] == 1).all()
+def _named(path: Path, names: list[str | None], **more: Any) -> None:
+    """A group with the array `v` over these dimensions, and `w` over x."""
+    group = zarr.create_group(path)
+    shape = tuple(range(2, 2 + len(names)))
+    group.create_array("v", shape=shape, dtype="i4", dimension_names=names, **more)[...] = 1
+    group.create_array("w", shape=(3,), dtype="i4", dimension_names=("x",))[...] = 2
 
 
-def test_a_dimension_name_of_bytes(tmp_path: Path) -> None:
-    name = "\udcff"
-    zarr.create_array(tmp_path / f"{name}.zarr", shape=(2,), dtype="u1", dimension_names=(name,))
-    with (
-        tree(tmp_path / f"{name}.zarr") as opened,
-        h5py.File(Seekable(resolve(opened, f"{name}.nc"))) as file,
-    ):
-        assert file[b"\xff"].attrs["NAME"] == b"\xff"
+def _dimensions(path: Path) -> dict[str, tuple[str, ...]]:
+    """Dimensions of variables as netCDF-C has them, whose ncdump and xarray read the file, too."""
+    done = subprocess.run(["ncdump", path], capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    with netCDF4.Dataset(path) as file:
+        found = {name: variable.dimensions for name, variable in file.variables.items()}
+        assert all((file[name][...] == {"v": 1, "w": 2}[name]).all() for name in found)
+    for engine in ("netcdf4", "h5netcdf"):
+        with xr.open_dataset(path, engine=engine) as got:
+            assert {n: got[n].sum() for n in got} == {n: got[n].size * "0vw".index(n) for n in got}
+            if engine == "netcdf4":
+                assert {n: got[n].dims for n in got} == found
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["日本", "e\u0301", "y ", "0", "1y", "..", "a\nb", "(a) {b}\\'\"", "é" * 127, "x_3", "v", "w"],
+)
+def test_names_of_dimensions_that_netcdf_can_have(tmp_path: Path, name: str) -> None:
+    _named(tmp_path / "g.zarr", [name, "x"])
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+    shown = f"{name}_2" if name in "vw" else name
+    assert _dimensions(copy) == {"v": (shown, "x"), "w": ("x",)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "a/b", ".", " y", "\ty", "\x7f", "a\0b", "\ud800", os.fsdecode(b"\xff"), "é" * 128,
+     "n" * 70_000],
+)  # fmt: skip
+def test_names_of_dimensions_that_netcdf_cannot_have(tmp_path: Path, name: str) -> None:
+    """The array's dimensions have none, and all else of the file is as it was."""
+    _named(tmp_path / "g.zarr", [name, "x"])
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+        assert "v.nc" not in set(opened.resolve("v").names())  # type: ignore[union-attr]
+        assert set(h5py.File(Seekable(resolve(opened, "v/v.h5")))) == {"v"}
+    assert "dimensions of 'v' have no names" in said[""]
+    assert "dimensions of 'v' have no names" in said["v"]
+    found = _dimensions(copy)
+    assert found["w"] == ("x",)
+    assert found["v"][0].startswith("phony")
+
+
+def test_names_of_dimensions_and_sizes_together_are_not_too_long(tmp_path: Path) -> None:
+    _named(tmp_path / "g.zarr", ["é" * 127, "é" * 127])
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+    assert _dimensions(copy)["v"] == ("é" * 127, f"{'é' * 112}_3")
+
+
+@pytest.mark.parametrize("names", [["y", "x"], None], ids=["named", "not named"])
+def test_attributes_that_say_what_dimensions_are(tmp_path: Path, names: list[Any]) -> None:
+    """As converters copy them from files of NetCDF. Of one that is none netCDF-C crashed."""
+    odd: dict[str, Any] = {
+        "CLASS": "DIMENSION_SCALE", "NAME": "x", "DIMENSION_LIST": [1, 2], "REFERENCE_LIST": [1],
+        "_Netcdf4Dimid": 0, "_Netcdf4Coordinates": [0, 1],
+    }  # fmt: skip
+    group = zarr.create_group(tmp_path / "g.zarr")
+    group.create_array("v", shape=(2, 3), dtype="i4", dimension_names=names, attributes=odd)[:] = 1
+    group.create_array("w", shape=(3,), dtype="i4", dimension_names=("x",), attributes=odd)[:] = 2
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+        for path in "vw":
+            assert "attribute 'DIMENSION_LIST' is named 'DIMENSION_LIST_'" in said[path]
+    assert _dimensions(copy)["w"] == ("x",)
+    with h5py.File(copy) as file:
+        for name in "vw":
+            moved = {key.rstrip("_"): file[name].attrs[key] for key in file[name].attrs}
+            assert set(odd) <= set(moved)
+            assert list(file[name].attrs["DIMENSION_LIST_"]) == [1, 2]
+            assert file[name].attrs["CLASS_"] == "DIMENSION_SCALE"
+        assert file["v"].attrs["NAME_" if names else "NAME"] == "x"
 
 
 def test_xarray_reads_without_a_copy(store: Path) -> None:
@@ -167,6 +238,35 @@ def test_levels_of_one_image_have_dimensions_of_their_own(tmp_path: Path) -> Non
     with xr.open_dataset(copy, engine="netcdf4") as got:
         assert dict(got.sizes) == {"y": 8, "x": 8, "y_4": 4, "x_4": 4, "y_2": 2, "x_2": 2}
         assert (got["1"].values == 1).all()
+
+
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_a_group_is_netcdf_while_dimensions_have_names(tmp_path: Path, fmt: int) -> None:
+    """A group's own document says nothing of that. What is listed is there."""
+    path = tmp_path / "g.zarr"
+    group = zarr.create_group(path, zarr_format=fmt)
+    group.create_array("a", shape=(3,), dtype="i4")
+    with tree(path, ttl=0.0) as opened:
+
+        def listed() -> bool:
+            return "g.nc" in set(opened.resolve("").names())  # type: ignore[union-attr]
+
+        def found() -> bool:
+            try:
+                return bool(opened.resolve("g.nc"))
+            except NotFound:
+                return False
+
+        assert not listed()
+        assert not found()
+        named = xr.Dataset({"b": (("x",), np.arange(3))})
+        named.to_zarr(path, mode="a", zarr_format=fmt, consolidated=False)
+        eventually(listed)
+        with h5py.File(Seekable(resolve(opened, "g.nc"))) as file:
+            assert file["b"].dims[0][0] == file["x"]
+        shutil.rmtree(path / "b")
+        eventually(lambda: not listed())
+        eventually(lambda: not found())
 
 
 def test_names_that_clash(tmp_path: Path) -> None:

@@ -30,10 +30,8 @@ def _planes(orientation: str) -> Make:
 
 def _refuse_planes(orientation: str) -> Refuse:
     def refuse(array: Array) -> str | None:
-        if why := planes.refuse(array):
+        if why := planes.refuse(array, orientation):
             return why
-        if orientation != "yx" and array.meta.ndim < 3:
-            return "needs three dimensions"
         first = next(planes.PlanesDir(array, array.name, orientation).names())
         if len(first.encode("utf-8", "surrogateescape")) > MOST_NAME_BYTES:
             return "the names of its files would be longer than 255 bytes"
@@ -52,7 +50,7 @@ def _hdf5(layout: hdf5.Layout) -> Make:
 
 
 def _netcdf(node: Array | Group) -> str | None:
-    return None if hdf5.is_netcdf(node) else "its dimensions have no names"
+    return hdf5.refuse(node) if hdf5.is_netcdf(node) else "its dimensions have no names"
 
 
 def _ome_tiff(group: Group) -> str | None:
@@ -74,7 +72,7 @@ def views(options: Options) -> tuple[View, ...]:
         View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
         View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
         View(
-            "tiff", "crop", crop.CropDir, planes.refuse, listed=False, kind=Kind.DIRECTORY,
+            "tiff", "crop", crop.CropDir, _refuse_planes("yx"), listed=False, kind=Kind.DIRECTORY,
         ),
         View("h5", "{}.h5", _hdf5(layout), hdf5.refuse, hdf5.refuse, remarks=hdf5.remarks),
         View("nc", "{}.nc", _hdf5(layout), _netcdf, _netcdf),

@@ -15,7 +15,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import nullcontext
+from math import inf
 from weakref import WeakKeyDictionary
 
 from znfs.array import Array, Group
@@ -23,7 +25,7 @@ from znfs.errors import Unsupported
 from znfs.node import File
 from znfs.views.hdf5 import attributes, collector, netcdf
 from znfs.views.hdf5.build import Built, build_array, build_group
-from znfs.views.hdf5.objects import dataset
+from znfs.views.hdf5.objects import Dataset, dataset
 from znfs.views.hdf5.plan import PlannedFile
 from znfs.views.hdf5.slots import SlotFile, slot_bits
 from znfs.views.hdf5.storage import Layout
@@ -35,12 +37,18 @@ _DEFAULT = Layout()
 
 
 class _Plans:
-    """What was made of a group, which holds while the group's version does."""
+    """What was made of a group, which holds while the group's version does: of one whose metadata
+    is not all at hand, less long."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # who makes it, of a group whose metadata is all at hand
         self.files: dict[Layout, File] = {}  # of such groups; `NAME.h5` and `NAME.nc` are one file
         self.has_names: bool | None = None  # of dimensions; None: not known yet
+        self.until = inf  # monotonic seconds: how long that holds
+
+    def named(self) -> bool | None:
+        """Whether dimensions have names, as far as it is known."""
+        return self.has_names if time.monotonic() < self.until else None
 
 
 _lock = threading.Lock()
@@ -97,14 +105,21 @@ def refuse(node: Array | Group) -> str | None:
 def is_netcdf(node: Array | Group) -> bool:
     """Whether dimension names are known: of the array, or of an array below the group."""
     if isinstance(node, Array):
-        return _has_names(node) and refuse(node) is None
+        return _has_names(node)
     plans = _plans_of(node)
-    if plans.has_names is None:
+    found = plans.named()
+    if found is None:
         # Nobody waits here while another one asks a store: each has a deadline of its own.
         with plans.lock if node.at_hand else nullcontext():
-            if plans.has_names is None:
-                plans.has_names = any(_has_names(below) for below in arrays_below(node))
-    return plans.has_names
+            if (found := plans.named()) is None:
+                began = time.monotonic()
+                found = any(_has_names(below) for below in arrays_below(node))
+                ended = time.monotonic()
+                # What is below a group may change while its version stays, unless it came with it.
+                # At most a tenth of the time goes to looking.
+                plans.has_names = found
+                plans.until = inf if node.at_hand else ended + 10 * (ended - began)
+    return found
 
 
 def _has_names(array: Array) -> bool:
@@ -117,8 +132,8 @@ def remarks(node: Array | Group) -> list[str]:
         if refuse(node) is not None:
             return []
         built = build_array(node, node.name, _DEFAULT)
-        converted = dataset(node, _DEFAULT).stored.remarks
-        told = [*built.remarks, *converted, *_room(node)]
+        made = [m for m in built.root.children.values() if isinstance(m, Dataset)]
+        told = [*built.remarks, *(r for m in made for r in m.remarks), *_room(node)]
         return [*(f"in HDF5: {remark}" for remark in told), *_attributes(node)]
     branch = walk(node)
     if branch is None:
@@ -126,6 +141,10 @@ def remarks(node: Array | Group) -> list[str]:
             f"in HDF5: more than {MOST_DESCENDANTS} nodes below, so the file has fixed slots and a "
             f"size of 2^62; a child of more than 2^{slot_bits(node)} bytes is left out, "
             "and dimensions have no scales",
+            *(
+                f"in HDF5: {path} is left out: {why}"
+                for path, why in SlotFile(node, _DEFAULT).left_out()
+            ),
             *_attributes(node),
         ]
     return [*_shown(build_group(branch, _DEFAULT)), *_attributes(node)]

@@ -88,7 +88,7 @@ def encoded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return values
     try:
         return np.char.encode(values, "utf-8", "surrogatepass")
-    except ValueError as error:  # a code point beyond U+10FFFF
+    except (ValueError, SystemError) as error:  # a code point beyond U+10FFFF
         raise ChunkError(f"text that is not Unicode: {error}") from error
 
 

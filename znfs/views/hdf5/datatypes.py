@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from znfs.errors import Unsupported
-from znfs.views.hdf5.structures import pad8
+from znfs.views.hdf5.structures import MAX_MESSAGE, pad8
 
 FIXED_POINT, FLOATING_POINT, STRING, OPAQUE, COMPOUND = 0, 1, 3, 5, 6
 REFERENCE, ENUMERATED, VARIABLE_LENGTH, ARRAY = 7, 8, 9, 10
@@ -58,14 +58,27 @@ def enumerated(base: bytes, size: int, members: Mapping[str, bytes]) -> bytes:
 
 
 def compound(members: Sequence[tuple[str, int, bytes]], size: int, version: int) -> bytes:
-    """Members as (name, offset, datatype). Only version 2 may have array members."""
+    """Members as (name, offset, datatype). Only version 2 may have array members.
+
+    Raises Unsupported for names that HDF5 cannot hold.
+    """
     body = b""
     for name, offset, datatype in members:
-        body += pad8(name.encode("utf-8", "surrogatepass") + b"\0") + struct.pack("<I", offset)
+        body += _member_name(name) + struct.pack("<I", offset)
         if version == 1:  # dimensionality, permutation and dimension sizes: a scalar member
             body += bytes(28)
         body += datatype
     return _datatype(COMPOUND, size, len(members), body, version)
+
+
+def _member_name(name: str) -> bytes:
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:  # lone surrogates
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise Unsupported(f"a member whose name HDF5 cannot hold: {name!r}")
+    return pad8(encoded + b"\0")
 
 
 def array(base: bytes, shape: Sequence[int], size: int) -> bytes:
@@ -88,12 +101,21 @@ VARIABLE_STRING = _datatype(
 
 def encode(dtype: np.dtype[Any]) -> bytes:
     """The datatype of a numpy type. Raises Unsupported if HDF5 has none for it."""
+    encoded = _encode(dtype)
+    if len(encoded) > MAX_MESSAGE:
+        raise Unsupported(
+            f"a type that takes {len(encoded)} bytes to describe; HDF5 has {MAX_MESSAGE} for that"
+        )
+    return encoded
+
+
+def _encode(dtype: np.dtype[Any]) -> bytes:
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype
-        return array(encode(base), shape, dtype.itemsize)
+        return array(_encode(base), shape, dtype.itemsize)
     if dtype.names is not None:
         members = [
-            (name, int(dtype.fields[name][1]), encode(dtype[name]))  # type: ignore[index]
+            (name, int(dtype.fields[name][1]), _encode(dtype[name]))  # type: ignore[index]
             for name in dtype.names
         ]
         return compound(members, dtype.itemsize, 2 if _has_array(dtype) else 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from znfs.meta import Shape
-from znfs.views.hdf5.structures import Late, late_address, pad8
+from znfs.views.hdf5.structures import MAX_MESSAGE, Late, late_address, pad8
 
 DATASPACE, DATATYPE, FILL_VALUE, DATA_LAYOUT = 0x01, 0x03, 0x05, 0x08
 ATTRIBUTE, SYMBOL_TABLE = 0x0C, 0x11
@@ -16,6 +16,7 @@ _CONSTANT = 1  # message flag: the message does not change
 
 EARLY, LATE, INCREMENTAL = 1, 2, 3  # space allocation time
 _IF_SET = 2  # fill value write time
+MOST_FILL = MAX_MESSAGE - 8  # bytes of a fill value
 
 
 @dataclass(frozen=True)

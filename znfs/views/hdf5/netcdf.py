@@ -12,13 +12,14 @@ import binascii
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from znfs.array import Array
+from znfs.codecs.forms import shown
 from znfs.meta import ArrayMeta
-from znfs.node import is_encodable
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.attributes import FixedText, ReferenceLists
 from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
@@ -26,7 +27,7 @@ from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
 # netCDF-C knows by this text that a scale has no values; the number is the dimension's size.
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.{:10d}"
 
-_RESERVED = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
+_MOST_NAME_BYTES = 255
 _XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
 
 
@@ -42,20 +43,28 @@ Scales = Mapping[str, Scale]
 
 
 def dimension_names(meta: ArrayMeta) -> tuple[str, ...] | None:
-    """The array's dimension names, if all are known and can be names of links.
+    """The array's dimension names, if all are known and NetCDF can have them.
 
     A scalar has none to be unknown.
     """
     names = meta.dimension_names if meta.ndim else ()
     if names is None or len(names) != meta.ndim:
         return None
-    if not all(name and _can_be_link(name) for name in names):
+    if not all(name and _can_be_name(name) for name in names):
         return None
     return tuple(name for name in names if name)
 
 
-def _can_be_link(name: str) -> bool:
-    return name != "." and "/" not in name and "\0" not in name and is_encodable(name)
+def _can_be_name(name: str) -> bool:
+    """Whether a dimension can be called so: it is a link of HDF5, too, and netCDF-C has room for
+    256 bytes. Of names that begin with a space or a control character ncdump shows nothing."""
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:  # lone surrogates
+        return False
+    begins_well = name[0] > " " and name[0] != "\x7f"
+    legal = name != "." and "/" not in name and "\0" not in name
+    return legal and begins_well and length <= _MOST_NAME_BYTES
 
 
 def attach(
@@ -75,7 +84,7 @@ def attach(
         if dims == (name,):
             scale = _dataset(group, name)
             own[name] = Scale(scale.shape[0], scale)
-            _reserve(scale)
+            scale.reserve("CLASS", "NAME")
             scale.attributes |= _scale_attributes(name)
 
     def find(name: str, size: int) -> Scale:
@@ -94,17 +103,20 @@ def attach(
     for name, array in arrays.items():
         names = dimension_names(array.meta)
         if names is None:
+            if any(array.meta.dimension_names or ()):
+                told = shown(list(array.meta.dimension_names or ()))
+                remarks.append(f"dimensions of {name!r} have no names: NetCDF cannot have {told}")
             continue
-        shown = _dataset(group, name)
-        shown.attributes.pop(_XARRAY_DIMENSIONS, None)
-        _set_fill(shown, array.meta)
+        this = _dataset(group, name)
+        this.attributes.pop(_XARRAY_DIMENSIONS, None)
+        _set_fill(this, array.meta)
         if array.meta.dtype.kind == "b":
             # xarray's own mark: netCDF-C sees integers.
-            shown.attributes.setdefault("dtype", "bool")
+            this.attributes.setdefault("dtype", "bool")
         if names and names != (name,):
-            _reserve(shown)
+            this.reserve("CLASS", "NAME")
             scales = [find(n, size) for n, size in zip(names, array.meta.shape, strict=True)]
-            shown.attributes["DIMENSION_LIST"] = ReferenceLists(
+            this.attributes["DIMENSION_LIST"] = ReferenceLists(
                 tuple(_address_of(scale.dataset) for scale in scales)
             )
     return {**inherited, **own}, remarks
@@ -128,21 +140,10 @@ def _scale_attributes(name: str) -> dict[str, Any]:
 def _free_name(name: str, size: int, group: GroupObject, own: Scales) -> str:
     if name not in group.children and name not in own:
         return name
-    free = f"{name}_{size}"
+    free = f"{name.encode()[: _MOST_NAME_BYTES - 30].decode(errors='ignore')}_{size}"
     while free in group.children or free in own:
         free += "_"
     return free
-
-
-def _reserve(dataset: Dataset) -> None:
-    """Move the user's attributes whose names have a meaning on datasets with dimensions."""
-    attributes = {}
-    for name, value in dataset.attributes.items():
-        free = name
-        while free in _RESERVED or (free != name and free in dataset.attributes):
-            free += "_"
-        attributes[free] = value
-    dataset.attributes = attributes
 
 
 def _set_fill(dataset: Dataset, meta: ArrayMeta) -> None:
@@ -169,7 +170,10 @@ def _decoded(value: Any, dtype: np.dtype[Any]) -> Any:
     if dtype.kind in "iu" and isinstance(value, int):
         limits = np.iinfo(dtype)
         return value if limits.min <= value <= limits.max else None
-    return value if dtype.kind == "f" and isinstance(value, int | float) else None
+    if dtype.kind == "f" and isinstance(value, int | float):
+        fits = abs(value) <= float(np.finfo(dtype).max)
+        return value if fits or (isinstance(value, float) and not isfinite(value)) else None
+    return None
 
 
 def _decoded_float(text: str) -> float | None:

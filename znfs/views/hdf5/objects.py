@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from znfs.array import Array
+from znfs.errors import ChunkError
 from znfs.meta import Shape
 from znfs.views.hdf5 import conversion, messages
 from znfs.views.hdf5.attributes import attribute_messages
@@ -16,9 +17,14 @@ from znfs.views.hdf5.heap import GlobalHeap
 from znfs.views.hdf5.messages import ObjectHeader
 from znfs.views.hdf5.storage import Layout, NoStorage, Storage, storage
 
+# Attributes of a dataset's dimensions. netCDF-C crashes of others that are called so.
+_OF_DIMENSIONS = ("DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates")
+_SCALE = "CLASS", "DIMENSION_SCALE"
+
 
 class Dataset:
-    """A dataset. `address` is its object header's, set by the plan."""
+    """A dataset. `address` is its object header's, set by the plan; `remarks` tell what of the
+    array's type, fill value and attributes is not as it was."""
 
     def __init__(
         self,
@@ -27,13 +33,28 @@ class Dataset:
         fill: bytes,
         where: Storage,
         attributes: Mapping[str, Any],
+        remarks: Sequence[str] = (),
     ) -> None:
         self.shape = shape
         self.stored = stored
         self.fill = fill
         self.storage = where
         self.attributes = dict(attributes)
+        self.remarks = tuple(remarks)
         self.address = 0
+
+    def reserve(self, *names: str) -> None:
+        """Move the user's attributes that are called so, for a meaning that these have."""
+        attributes = {}
+        for name, value in self.attributes.items():
+            free = name
+            if name in names or (name, value) == _SCALE:
+                free += "_"
+                while free in self.attributes:
+                    free += "_"
+                self.remarks += (f"attribute {name!r} is named {free!r}",)
+            attributes[free] = value
+        self.attributes = attributes
 
     def header(self, heap: GlobalHeap) -> ObjectHeader:
         """Its object header; long attributes go to `heap`."""
@@ -76,17 +97,31 @@ def dataset(array: Array, layout: Layout) -> Dataset:
     meta = array.meta
     named = bool(meta.dimension_names)
     how = conversion.stored(meta.dtype, promote_float16=layout.promote_float16, netcdf=named)
-    # Elements of variable length have theirs in chunks; as a default, none.
-    fill = b""
-    if not how.is_variable:
-        fill = conversion.convert(array.fill.reshape(1), how.dtype).tobytes()
-    return Dataset(
+    fill, remarks = _fill(array, how)
+    made = Dataset(
         meta.shape,
         how,
         fill,
         storage(array, how, layout),
         {**how.attributes, **meta.attributes},
+        (*how.remarks, *remarks),
     )
+    made.reserve(*_OF_DIMENSIONS)
+    return made
+
+
+def _fill(array: Array, how: conversion.Stored) -> tuple[bytes, tuple[str, ...]]:
+    """The fill value, or nothing where HDF5 has no room for it: all elements are in the file, so
+    nobody needs it. And what that changes."""
+    if how.is_variable:  # these have theirs in chunks
+        return b"", ()
+    if how.dtype.itemsize > messages.MOST_FILL:
+        is_zero = not array.meta.fill.strip(b"\0")  # as is HDF5's own
+        return b"", () if is_zero else (f"no fill value: it takes {how.dtype.itemsize} bytes",)
+    try:
+        return conversion.convert(array.fill.reshape(1), how.dtype).tobytes(), ()
+    except ChunkError as error:
+        return b"", (f"no fill value: it is {error}",)
 
 
 def dimension(size: int, attributes: Mapping[str, Any]) -> Dataset:

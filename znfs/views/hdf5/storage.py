@@ -17,7 +17,15 @@ from znfs.views.hdf5.btree import ChunkBTree
 from znfs.views.hdf5.conversion import Stored, same_bytes
 from znfs.views.hdf5.messages import Message
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
-from znfs.views.hdf5.structures import MAX_CHUNK, MAX_RANK, PAGE, UNDEFINED, align, gap
+from znfs.views.hdf5.structures import (
+    MAX_CHUNK,
+    MAX_FILE,
+    MAX_RANK,
+    PAGE,
+    UNDEFINED,
+    align,
+    gap,
+)
 from znfs.views.hdf5.variable import variable_data
 
 
@@ -124,6 +132,8 @@ def storage(array: Array, how: Stored, layout: Layout) -> Storage:
         raise Unsupported("a dimension of 2^63 or more")
     if meta.size == 0:
         return NoStorage()
+    if meta.size * how.dtype.itemsize >= MAX_FILE:
+        raise Unsupported("an HDF5 file cannot be that large")
     if meta.ndim == 0:
         return Contiguous(array, how)
     if prod(meta.clipped_chunk) * how.dtype.itemsize > MAX_CHUNK:

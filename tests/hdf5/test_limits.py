@@ -1,0 +1,116 @@
+"""What HDF5 has no room for is left out, told by `znfs info`, and takes nothing else with it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.hdf5.support import Seekable, resolve, tree
+from znfs.tree import Tree
+
+
+def _write(path: Path, dtype: Any, shape: list[int], **more: Any) -> None:
+    """A Zarr v2 array by hand: zarr-python has no such types."""
+    path.mkdir(parents=True)
+    document = {
+        "zarr_format": 2, "shape": shape, "chunks": shape, "dtype": dtype, "compressor": None,
+        "filters": None, "fill_value": None, "order": "C",
+    }  # fmt: skip
+    (path / ".zarray").write_text(json.dumps(document | more))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A group with an array that HDF5 holds: `a`."""
+    path = tmp_path / "s.zarr"
+    _write(path / "a", "<i4", [3], fill_value=7)
+    (path / ".zgroup").write_text('{"zarr_format": 2}')
+    return path
+
+
+def _said(opened: Tree) -> dict[str, str]:
+    return {node.path: "\n".join(node.remarks) for node in opened.describe()}
+
+
+_MANY = [[f"f{i:04}", "<i4"] for i in range(4000)]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "more", "why"),
+    [
+        (_MANY, [2], {}, "bytes to describe"),
+        ([["n" * 70_000, "<i4"]], [2], {}, "bytes to describe"),
+        ([["s", [["t", _MANY]]]], [2], {}, "bytes to describe"),
+        ([["a\0b", "<i4"], ["c", "<i4"]], [2], {}, r"'a\x00b'"),
+        ([["\ud800", "<i4"]], [2], {}, r"'\ud800'"),
+        ("|u1", [2**62, 8], {"chunks": [2**29, 8]}, "that large"),
+    ],
+    ids=["fields", "long name", "nested", "NUL", "surrogate", "2^65 bytes"],
+)
+def test_an_array_that_hdf5_cannot_hold_is_left_out(
+    store: Path, dtype: Any, shape: list[int], more: dict[str, Any], why: str
+) -> None:
+    _write(store / "b", dtype, shape, **more)
+    with tree(store) as opened:
+        said = _said(opened)
+        assert why in next(line for line in said["b"].split("\n") if "b.h5" in line)
+        assert why in next(line for line in said[""].split("\n") if "b is left out" in line)
+        assert "b.h5" not in set(opened.resolve("b").names())  # type: ignore[union-attr]
+        with h5py.File(Seekable(resolve(opened, "s.h5"))) as file:
+            assert set(file) == {"a"}
+            assert file["a"][:].tolist() == [7, 7, 7]
+
+
+def test_why_there_is_no_netcdf_file_either(store: Path) -> None:
+    _write(store / "b", _MANY, [2])
+    (store / "b" / ".zattrs").write_text('{"_ARRAY_DIMENSIONS": ["x"]}')
+    with tree(store) as opened:
+        assert "no b.h5, b.nc: a type that takes" in _said(opened)["b"]
+        assert "b.nc" not in set(opened.resolve("b").names())  # type: ignore[union-attr]
+
+
+def test_the_largest_type_there_is_room_for(store: Path) -> None:
+    fields = [[f"f{i:04}", "<i4"] for i in range(1200)]
+    _write(store / "b", fields, [2])
+    values = np.arange(2400, dtype="<i4")
+    (store / "b" / "0").write_bytes(values.tobytes())
+    with tree(store) as opened, h5py.File(Seekable(resolve(opened, "s.h5"))) as file:
+        assert len(file["b"].dtype) == 1200
+        assert file["b"]["f1199"].tolist() == [1199, 2399]
+
+
+@pytest.mark.parametrize("value", [b"", b"some text"])
+def test_a_fill_value_without_room(store: Path, value: bytes) -> None:
+    fill = base64.b64encode(value.ljust(70_000, b"\0")).decode()
+    _write(store / "b", "|S70000", [3], chunks=[1], fill_value=fill)
+    (store / "b" / "1").write_bytes(b"x" * 70_000)
+    with tree(store) as opened:
+        told = "no fill value: it takes 70000 bytes" in _said(opened)["b"]
+        assert told == bool(value)
+        with h5py.File(Seekable(resolve(opened, "s.h5"))) as file:
+            assert file["b"][:].tolist() == [value, b"x" * 70_000, value]
+
+
+def test_a_fill_value_that_is_no_text(store: Path) -> None:
+    fill = base64.b64encode(b"\xff" * 8).decode()
+    _write(store / "b", [["t", "<U1"], ["n", "<i4"]], [2], chunks=[1], fill_value=fill)
+    (store / "b" / "1").write_bytes("é".encode("utf-32-le") + b"\5\0\0\0")
+    with tree(store) as opened:
+        assert "no fill value: it is text that is not Unicode" in _said(opened)["b"]
+        with h5py.File(Seekable(resolve(opened, "s.h5"))) as file:
+            assert file["b"][1].tolist() == ("é".encode(), 5)
+
+
+@pytest.mark.parametrize("value", [10**400, 1e300, -(10**39)])
+def test_a_fill_value_in_attributes_that_the_type_cannot_have(store: Path, value: Any) -> None:
+    _write(store / "b", "<f4", [3])
+    attributes = {"_ARRAY_DIMENSIONS": ["x"], "_FillValue": value}
+    (store / "b" / ".zattrs").write_text(json.dumps(attributes))
+    with tree(store) as opened, h5py.File(Seekable(resolve(opened, "s.h5"))) as file:
+        assert file["b"].attrs["_FillValue"] in (value, str(value))
