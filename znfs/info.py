@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from znfs.meta import ArrayMeta, Axis, CodecSpec, GroupMeta
+from znfs.meta import ArrayMeta, Axis, CodecSpec, GroupMeta, brief
 from znfs.tables import print_table, printable, size_text
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def row(tree: Tree, node: Description) -> tuple[str, ...]:
         " ".join(map(axis_text, meta.axes)),
         _by(meta.shape),
         chunks,
-        meta.stored_dtype or meta.dtype_name,
+        brief(meta.stored_dtype or meta.dtype_name),
         " ".join(c.name for c in meta.codecs) or "none",
         ("≤ " if meta.is_variable else "") + size_text(meta.nbytes),
         "" if stored is None else size_text(stored),

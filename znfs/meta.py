@@ -43,11 +43,16 @@ def ravel(index: Index, shape: Shape) -> int:
     return at
 
 
+def brief(text: str) -> str:
+    """`text` for people: never longer than a line."""
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def type_name(dtype: np.dtype[Any]) -> str:
-    """A type of elements, for people."""
+    """A type of elements, for people: one of many fields is cut."""
     if dtype == VARIABLE_TEXT:
         return "string"
-    return "bytes" if dtype == VARIABLE_BYTES else str(dtype)
+    return "bytes" if dtype == VARIABLE_BYTES else brief(str(dtype))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.hdf5.support import Seekable, resolve, tree
+from znfs import info
 from znfs.tree import Tree
 
 
@@ -114,3 +115,28 @@ def test_a_fill_value_in_attributes_that_the_type_cannot_have(store: Path, value
     (store / "b" / ".zattrs").write_text(json.dumps(attributes))
     with tree(store) as opened, h5py.File(Seekable(resolve(opened, "s.h5"))) as file:
         assert file["b"].attrs["_FillValue"] in (value, str(value))
+
+
+@pytest.mark.parametrize("shape", [[2**62, 1], [2**59, 4], [2**40, 2**40, 0], [0, 2**62, 2**62]])
+def test_dimensions_of_any_size(store: Path, shape: list[int]) -> None:
+    """HDF5 counts the bytes of their datasets, though none is stored."""
+    chunks = [min(2**29, max(n, 1)) if k == 0 else max(1, min(n, 4)) for k, n in enumerate(shape)]
+    _write(store / "b", "|u1", shape, chunks=chunks, fill_value=7)
+    names = list("zyx"[: len(shape)])
+    (store / "b" / ".zattrs").write_text(json.dumps({"_ARRAY_DIMENSIONS": names}))
+    with tree(store) as opened, h5py.File(Seekable(resolve(opened, "b/b.nc"))) as file:
+        assert file["b"].shape == tuple(shape)
+        assert [dim[0].size for dim in file["b"].dims] == shape
+        if 0 not in shape:
+            assert file["b"][tuple(n - 1 for n in shape)] == 7
+
+
+def test_a_type_of_many_fields_is_cut_for_people(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _write(store / "b", _MANY, [2, 2])
+    with tree(store) as opened:
+        assert all(len(remark) < 300 for node in opened.describe() for remark in node.remarks)
+        assert len(opened.attributes("b")["dtype"]) == 80
+        info.show(opened, as_json=False)
+        assert max(map(len, capsys.readouterr().out.splitlines())) < 300

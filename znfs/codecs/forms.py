@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.meta import Shape
+from znfs.meta import Shape, brief
 
 Buffer = (
     bytes | bytearray | memoryview | np.ndarray[Any, Any]
@@ -85,8 +85,7 @@ def octets(data: Buffer) -> np.ndarray[Any, Any]:
 
 def shown(value: Any) -> str:
     """`value` for a message: never longer than a line."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return brief(repr(value))
 
 
 def check_size(have: int, form: BytesForm) -> None:

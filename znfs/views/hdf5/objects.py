@@ -125,6 +125,7 @@ def _fill(array: Array, how: conversion.Stored) -> tuple[bytes, tuple[str, ...]]
 
 
 def dimension(size: int, attributes: Mapping[str, Any]) -> Dataset:
-    """A dimension without values: a dataset of `size` elements, none stored."""
-    how = conversion.stored(np.dtype("<f4"))
-    return Dataset((size,), how, bytes(4), NoStorage(), attributes)
+    """A dimension without values: a dataset of `size` elements, none stored. They are floats, as
+    netCDF-C's are, unless HDF5 could not count the bytes of so many."""
+    how = conversion.stored(np.dtype("<f4" if size < 1 << 60 else "u1"))
+    return Dataset((size,), how, bytes(how.dtype.itemsize), NoStorage(), attributes)
