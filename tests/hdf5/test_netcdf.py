@@ -150,6 +150,15 @@ def test_names_of_dimensions_and_sizes_together_are_not_too_long(tmp_path: Path)
     assert _dimensions(copy)["v"] == ("é" * 127, f"{'é' * 112}_3")
 
 
+def test_a_fill_value_in_attributes_that_is_none(tmp_path: Path) -> None:
+    _named(tmp_path / "g.zarr", ["y", "x"], attributes={"_FillValue": [1, 2]})
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+        assert "attribute '_FillValue' is named '_FillValue_'" in said["v"]
+    assert _dimensions(copy) == {"v": ("y", "x"), "w": ("x",)}
+
+
 @pytest.mark.parametrize("names", [["y", "x"], None], ids=["named", "not named"])
 def test_attributes_that_say_what_dimensions_are(tmp_path: Path, names: list[Any]) -> None:
     """As converters copy them from files of NetCDF. Of one that is none netCDF-C crashed."""

@@ -152,7 +152,10 @@ def _set_fill(dataset: Dataset, meta: ArrayMeta) -> None:
     if meta.format == "zarr2" and meta.fill_given and meta.dtype.kind in "biufc":
         value: Any = np.frombuffer(meta.fill, meta.dtype)[0]
     else:
-        value = _decoded(dataset.attributes.get("_FillValue"), meta.dtype)
+        given = dataset.attributes.get("_FillValue")
+        value = _decoded(given, meta.dtype)
+        if value is None and isinstance(given, list) and len(given) != 1:
+            dataset.reserve("_FillValue")  # netCDF4-python could not read such a variable
     if value is not None:
         typed = np.array([value], meta.dtype)
         dataset.attributes["_FillValue"] = conversion.convert(typed, dataset.stored.dtype)[0]
