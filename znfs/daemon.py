@@ -332,5 +332,3 @@ def _watchdog_seconds() -> float | None:
     if not usec.isdigit() or (pid and pid != str(os.getpid())):
         return None
     return int(usec) / 2e6
-
-

@@ -109,5 +109,3 @@ class _Scroll:
             expected = self._bench.data.expect(self._spec.volume, readers.planes(z, z + 1))
             if not np.array_equal(plane, expected):
                 raise AssertionError(f"{self.name}: plane {z} is wrong")
-
-

@@ -361,4 +361,3 @@ def _by_hand_and_read(root: Path, base: Mapping[str, Any]) -> Iterator[Sample]:
 def _put(folder: Path, name: str, document: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(json.dumps(document))
-
