@@ -6,6 +6,7 @@ while it holds the interpreter's lock, so what maps files runs in a process of i
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import logging
 import os
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -286,6 +288,37 @@ def test_refresh_drops_pages(tmp_path: Path) -> None:
         assert (tmp_path / "f").read_bytes() == b"1" * 5000
         operations.forget_pages()
         assert (tmp_path / "f").read_bytes() == b"2" * 5000
+
+
+def test_pages_are_kept_once_the_kernel_has_dropped_the_old_ones(tmp_path: Path) -> None:
+    """It does so after the answer to `open`: who opens the file meanwhile must not read them."""
+    operations = fuse.Operations(FakeTree(Folder({"f": text(b"1" * 5000, "v1")})))
+    operations._shown.set("/f", "v1")
+
+    def opened() -> SimpleNamespace:
+        info = SimpleNamespace(flags=os.O_RDONLY, fh=0, keep_cache=0, noflush=0)
+        assert operations.open(b"/f", SimpleNamespace(contents=info)) == 0
+        return info
+
+    def read(info: SimpleNamespace) -> None:
+        out = ctypes.create_string_buffer(10)
+        reader = SimpleNamespace(contents=info)
+        assert operations.read(b"/f", SimpleNamespace(contents=out), 10, 0, reader) == 10
+
+    for round_ in range(2):
+        first, second = opened(), opened()
+        assert not first.keep_cache
+        assert not second.keep_cache
+        read(first)
+        assert not opened().keep_cache
+        last = opened()
+        assert not last.keep_cache
+        if round_:
+            read(last)
+        else:
+            operations.release(b"/f", SimpleNamespace(contents=last))
+        assert opened().keep_cache
+        operations.forget_pages()
 
 
 def test_forgotten_versions_cost_one_look_up(tmp_path: Path) -> None:

@@ -212,8 +212,7 @@ def _wait(inputs: list[int], tree: Any, operations: Operations) -> None:
             return
         if happened & set(_REFRESHING):
             notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            tree.refresh()
-            operations.forget_pages()
+            tree.refresh(also=operations.forget_pages)
             notify("READY=1")
 
 

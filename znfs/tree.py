@@ -217,8 +217,9 @@ class Tree:
             raise IsADirectoryError(path)
         return open_file(node, path)
 
-    def refresh(self) -> None:
-        """Forget all metadata and blocks, and read credentials anew."""
+    def refresh(self, also: Callable[[], None] = lambda: None) -> None:
+        """Forget all metadata and blocks, and read credentials anew. It counts as done once `also`
+        has been called."""
         self._store.renew()
         self._hierarchy.refresh()
         self._cache.clear()
@@ -229,7 +230,8 @@ class Tree:
                 else:
                     del self._files[path]
             self._own_control, self._ask_control = None, 0.0
-            self._refreshed += 1
+        also()
+        self._refreshed += 1
 
     def status(self) -> dict[str, Any]:
         """Counters and state, for status.json, metrics and `znfs status`."""

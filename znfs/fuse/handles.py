@@ -43,12 +43,14 @@ class Seen:
 @dataclass(slots=True)
 class OpenFile:
     """An open file: it shows one version only, which its File may outlive. `own` if the daemon has
-    opened it (readahead.py)."""
+    opened it (readahead.py); `drops` until the kernel is known to have dropped the pages of the
+    path, for an open that has it do so."""
 
     path: str
     file: File
     version: str
     own: bool = False
+    drops: bool = False
     asked: range = range(0)  # from where a reader was to the end of what was read ahead for it
     failure: tuple[float, int, int, StoreError] | None = None  # when, offset, size, and why
 

@@ -106,6 +106,9 @@ class Operations:
         self._ttl = min(ttl, KERNEL_TTL)
         self._shown = Seen()  # versions whose attributes the kernel has been told
         self._opened = Seen()  # versions whose pages the kernel may hold
+        # By path, the handle opened last of those that have the kernel drop pages: it does so some
+        # time after the answer, and until then what it holds may be old.
+        self._dropping: dict[str, int] = {}
         self._read_ahead = ReadAhead()
         self._files: dict[int, OpenFile] = {}
         self._dirs: dict[int, OpenDir] = {}
@@ -212,21 +215,26 @@ class Operations:
         if not isinstance(node, File):
             return -errno.EISDIR
         version = node.version
+        fi.fh = number = next(self._numbers)
+        opened = OpenFile(path, node, version, is_own(fi.flags))
         if node.live:
             fi.direct_io = 1
         else:
             if self._shown.get(path) != version:
                 return -errno.ESTALE
-            fi.keep_cache = self._opened.set(path, version) == version
-        own = is_own(fi.flags)
-        fi.noflush = own or not node.has_gaps
-        fi.fh = number = next(self._numbers)
-        self._files[number] = OpenFile(path, node, version, own)
+            kept = self._opened.set(path, version) == version and path not in self._dropping
+            if not kept:
+                opened.drops = True
+                self._dropping[path] = number
+            fi.keep_cache = kept
+        fi.noflush = opened.own or not node.has_gaps
+        self._files[number] = opened
         return 0
 
     def read(self, raw: bytes | None, out: Any, size: int, offset: int, info: Any) -> int:
         number = info.contents.fh
         opened = self._files[number]
+        self._has_dropped(number, opened)
         file = opened.file if opened.file.live else self._current(opened)
         opened.recall(offset)
         view: memoryview = _view_at(ctypes.addressof(out.contents), size, _WRITABLE)
@@ -257,9 +265,18 @@ class Operations:
         return 0 if self._read_ahead.able else -errno.ENOSYS
 
     def release(self, raw: bytes | None, info: Any) -> int:
-        self._read_ahead.drop(info.contents.fh)
-        self._files.pop(info.contents.fh, None)
+        number = info.contents.fh
+        self._read_ahead.drop(number)
+        if (opened := self._files.pop(number, None)) is not None:
+            self._has_dropped(number, opened)
         return 0
+
+    def _has_dropped(self, number: int, opened: OpenFile) -> None:
+        """The kernel is done with opening the file: the pages that it was to drop are gone."""
+        if opened.drops:
+            opened.drops = False
+            if self._dropping.get(opened.path) == number:
+                self._dropping.pop(opened.path, None)
 
     def opendir(self, raw: bytes, info: Any) -> int:
         path = _text(raw)
