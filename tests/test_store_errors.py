@@ -468,6 +468,23 @@ def test_the_gateway_dies_and_hangs(s3: S3, backend: str) -> None:
 # Web servers of many tempers
 
 
+def test_http_sends_elsewhere(nginx: Nginx) -> None:
+    """Only a folder's redirect to its own name with a slash is no object: others may be to a page
+    that asks who one is."""
+    store = opened(nginx.url("elsewhere"))
+    with pytest.raises(Denied):
+        store.get("x/secret")
+    with pytest.raises(Denied):
+        store.stat("x/secret")
+    for ask in (store.get, store.stat):
+        with pytest.raises(StoreError) as caught:
+            ask("x/private")
+        assert "x/login/" in checked(caught)
+    assert store.get("x/moved") is None
+    assert store.get("x") is None
+    assert store.stat("x") is None
+
+
 def test_http_denied(nginx: Nginx) -> None:
     for temper, code in (("denied", "403"), ("auth", "401")):
         store = opened(f"{nginx.url(temper)}/x")

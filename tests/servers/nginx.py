@@ -35,6 +35,11 @@ TEMPERS = {
                    " location @later { add_header Retry-After 1 always; return 503; }",
     "rate-limited": "autoindex on; limit_req zone=five; limit_req_status 429;",
     "slow": "autoindex on; limit_rate 64k;",
+    "elsewhere": "location ~ ^/(.*)/secret$ { return 302 /$1/denied/; } "
+                 "location ~ /denied/$ { return 403; } "
+                 "location ~ ^/(.*)/private$ { return 302 /$1/login/?next=$uri; } "
+                 "location ~ /login/$ { return 200 '<html>Who are you?</html>'; } "
+                 "location ~ ^/(.*)/moved$ { return 302 /$1/gone/; }",
     "redirect": "location / { return 302 http://127.0.0.1:%(plain)s$request_uri; }",
     "https": "autoindex on;",
 }

@@ -7,7 +7,7 @@ import threading
 import zlib
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from znfs.errors import Denied, NotListable, Stale, StoreError, UsageError
 from znfs.options import Options
@@ -167,8 +167,11 @@ class HttpStore:
         """Whether there is no object; raises for what is neither an object nor its absence."""
         if answer.status in _ABSENT:
             return True
-        # A folder redirects to its own name with a slash, whatever is answered there.
-        if urlsplit(answer.url).path.endswith("/"):
+        # A folder redirects to its own name with a slash, whatever is answered there. Other places
+        # are no objects, but they do not say that there is none: a page to log in.
+        path = unquote(urlsplit(answer.url).path, errors="surrogateescape")
+        is_folder = path.endswith("/")
+        if is_folder and (not key or path.endswith(f"/{key}/")):
             return True
         if answer.status in _DENIED:
             raise Denied(f"{key}: {answer.cause}")
@@ -176,6 +179,8 @@ class HttpStore:
             raise Stale(f"{key}: the object has changed")
         if answer.status not in (200, 206, 416):
             raise StoreError(f"{key}: {answer.cause}")
+        if is_folder:
+            raise StoreError(f"{key}: the server sends elsewhere, to {redact(answer.url)}")
         return False
 
     def _fetch(
