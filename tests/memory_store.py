@@ -21,6 +21,7 @@ class MemoryStore:
         self.objects = dict(objects or {})
         self.versions: Counter[str] = Counter()
         self.gets: Counter[str] = Counter()
+        self.stats: Counter[str] = Counter()
         self.lists: Counter[str] = Counter()
         self.fetched = 0
         self.fail: Callable[[str], None] = lambda key: None
@@ -48,6 +49,8 @@ class MemoryStore:
         return Blob(data, version, 1000.0)
 
     def stat(self, key: str) -> Stat | None:
+        with self._lock:
+            self.stats[key] += 1
         self.fail(key)
         data = self.objects.get(key)
         return None if data is None else Stat(len(data), f"v{self.versions[key]}", 1000.0)

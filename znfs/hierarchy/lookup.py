@@ -127,6 +127,8 @@ class Hierarchy:
         self._lock = threading.Lock()
         # Who looks at a path, and who waits for that, has its lock; when nobody has, it goes.
         self._looking: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        # When a look for the node's own document began that found it.
+        self._there: LRUCache[str, float] = LRUCache(maxsize=1024)
         self._generation = 0
         self._tier = None if disk is None else disk.of_store(self._identity)
 
@@ -481,19 +483,21 @@ class Hierarchy:
         } - {""}
 
     def _confirm(self, path: str, version: str) -> None:
-        """Raise Stale unless the node at `path` has `version` still, by a look at most 1 s old.
+        """Raise Stale unless the node at `path` has `version` still, by a look at most 1 s old, and
+        is still there now.
 
         A local look costs microseconds: it is taken anew, so that a folder deleted within that
-        second is not an image of zeros either.
+        second is not an image of zeros either. Far away one request tells that a document is there.
         """
         if self.store.local and self._stands(path, version):
             return
-        since = time.monotonic() - (0.0 if self.store.local else _CONFIRM_SECONDS)
-        seen = self._look(path, since)
+        arrived = time.monotonic()
+        seen = self._look(path, arrived - (0.0 if self.store.local else _CONFIRM_SECONDS))
         if seen.node is None or seen.node.version != version:
             raise Stale(f"{path or self.store.url}: changed, or gone from its store")
-        if seen.scope is not None and seen.scope.path != path:
-            self._confirm_own(path, seen)
+        is_consolidated = seen.scope is not None and seen.scope.path != path
+        if is_consolidated or seen.checked < arrived:
+            self._confirm_own(path, seen, arrived)
 
     def _stands(self, path: str, version: str) -> bool:
         """Whether the documents of a local node are the very files they were: 20 us, where reading
@@ -505,19 +509,24 @@ class Hierarchy:
         stats = ((self.store.stat(key), stamp) for key, stamp in seen.stamps)
         return all(stat is not None and stat.version == stamp for stat, stamp in stats)
 
-    def _confirm_own(self, path: str, seen: _Seen) -> None:
-        """Of a node known by consolidated metadata: that its own document is still there."""
-        own = [f"{path}/{name}" for name in seen.documents if name in _OWN_DOCUMENTS]
-        key = ("own-document", path, seen.checked)
-        there = self.cache.get(
-            key, 0, lambda: b"there" if any(map(self.store.stat, own)) else None
-        )
-        if there is None:
-            self.cache.forget(key)
-            raise Stale(f"{own[0]}: gone, though the consolidated metadata lists it")
+    def _confirm_own(self, path: str, seen: _Seen, arrived: float) -> None:
+        """That the node's own document is there, by a look begun since `arrived`: one look serves
+        all who wait for the one before."""
+        with self._turn(path) as is_ours:
+            if not is_ours:
+                raise StoreError(f"{path}: another look at it did not end in time")
+            began = time.monotonic()
+            with self._lock:
+                if self._there.get(path, -inf) >= arrived:
+                    return
+            own = [_join(path, name) for name in seen.documents if name in _OWN_DOCUMENTS]
+            if not any(map(self.store.stat, own)):
+                raise Stale(f"{own[0]}: gone, though it was there a moment ago")
+            with self._lock:
+                self._there[path] = began
 
 
-_OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray"})
+_OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray", "attributes.json"})
 
 
 def _known(seen: _Seen | None, since: float | None) -> _Seen | None:
