@@ -149,6 +149,27 @@ def test_after_renew_nothing_old_is_used_not_even_by_a_later_mount(folder):
     tier.close()
 
 
+@pytest.mark.parametrize("left", [None, b"", bytes(16), b"\xff" * 16, b"0123456789abcdef\n"])
+def test_where_the_epoch_was_lost_nothing_old_is_used(folder, left):
+    for _ in range(2):  # as it was before any refresh, and lost in the same way again
+        fill(folder, {(0,): b"old"})
+        tier = DiskTier(folder, 1 << 20)
+        tier.renew("s3://b")
+        tier.close()
+        (epoch,) = (folder / "epochs").iterdir()
+        if left is None:
+            shutil.rmtree(folder / "epochs")
+        else:
+            epoch.write_bytes(left)
+        for _ in range(2):  # the first begins an epoch, in which the second goes on
+            again = Chunks({(0,): b"new"})
+            tier = DiskTier(folder, 1 << 20)
+            kept = tier.of_store("s3://b").over(again, "a")
+            assert bytes(kept.get((0,)).data) == b"new"
+            tier.close()
+        assert not again.gets
+
+
 @pytest.mark.parametrize("harm", ["folder deleted", "folder is a file", "disk full"])
 def test_a_broken_folder_fails_no_read(folder, harm, monkeypatch):
     tier = DiskTier(folder, 1 << 20)

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import queue
+import re
 import secrets
 import struct
 import tempfile
@@ -46,6 +47,7 @@ _PAUSE_SECONDS = 30.0  # after a failed write
 _LOOK_SECONDS = 5.0  # between two looks whether the folder is still there and may be written
 _WORKS = "works"
 _STALE_TEMPORARY = 3600.0
+_EPOCH = re.compile("[0-9a-f]{16}")  # what a power cut left empty, or as zeros, is none
 
 
 class DiskTier:
@@ -90,32 +92,55 @@ class DiskTier:
         return StoreTier(self, f"{store}\0{self._epoch(store)}")
 
     def _epoch(self, store: str) -> str:
-        """A word that is part of every key of a store, changed by `renew`."""
+        """A word that is part of every key of a store, changed by `renew`. It is random, and so is
+        the first: where it was lost, nobody can tell what was kept before a refresh."""
         if store in self._renewed:
             return self._renewed[store]
         try:
-            return self._epoch_file(store).read_text()
-        except FileNotFoundError:
-            return ""
+            epoch = self._epoch_file(store).read_text("ascii")
+            if _EPOCH.fullmatch(epoch):
+                return epoch
         except (OSError, UnicodeDecodeError) as error:
+            log.debug("disk cache: %s", error)
+        epoch = secrets.token_hex(8)
+        try:
+            self._begin(store, epoch)
+        except OSError as error:
             log.warning("disk cache: %s; what it holds of the store is not used", error)
-            return secrets.token_hex(8)
+        return epoch
 
     def renew(self, store: str) -> None:
         """Never again use what is kept of a store: its chunks may have changed while
         its metadata did not. Holds for later mounts too."""
-        file = self._epoch_file(store)
-        temporary = file.with_suffix(f".{os.getpid()}.tmp")
         epoch = self._renewed[store] = secrets.token_hex(8)
         try:
-            file.parent.mkdir(mode=0o700, exist_ok=True)
-            temporary.write_text(epoch)
-            os.replace(temporary, file)
+            self._begin(store, epoch)
         except OSError as error:
             # It cannot be marked, so it must go: a later mount would believe it.
             log.warning("disk cache: %s; emptying it", error)
             self._attempt(self._empty)
         self.spill.clear()
+
+    def _begin(self, store: str, epoch: str) -> None:
+        """Have later mounts find `epoch`, after a power cut too: the last one would be back, with
+        all that was kept in it. Raises OSError."""
+        file = self._epoch_file(store)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(".tmp", dir=file.parent)
+        try:
+            with os.fdopen(handle, "w") as out:
+                out.write(epoch)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(temporary, file)
+        except BaseException:
+            self._attempt(lambda: os.unlink(temporary))
+            raise
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _empty(self) -> None:
         for _, _, path in list(self._scan()):
