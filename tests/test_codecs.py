@@ -349,6 +349,24 @@ def test_large_transposed_chunks(shape: tuple[int, ...]):
         assert np.array_equal(got, data)
 
 
+def test_any_byte_but_0_is_true():
+    """The values: h5dump and readers of `.npy` show the bytes that are there."""
+    stored = np.array([0, 1, 255, 2, 0, 128], np.uint8)
+    right = np.array([0, 1, 1, 1, 0, 1], np.uint8)
+    out = decoder(dtype="?", shape=(2, 3)).decode(stored.tobytes())
+    assert (out.dtype, out.tobytes()) == (np.bool_, right.tobytes())
+    kind = np.dtype([("a", "<u2"), ("in", [("flag", "?"), ("two", "?", (2,))]), ("b", "u1")])
+    raw = bytes([255, 2, 3, 0, 4, 5])
+    out = decoder(dtype=kind, shape=(2,)).decode(raw * 2)
+    assert (out.dtype, out.tobytes()) == (kind, bytes([255, 2, 1, 0, 1, 5]) * 2)
+
+
+def test_bools_that_are_right_are_not_copied():
+    stored = np.array([0, 1, 1], np.uint8)
+    out = decoder(dtype="?", shape=(3,)).decode(stored.data)
+    assert np.shares_memory(out, stored)
+
+
 def test_slices_of_a_larger_answer_are_not_kept():
     whole = bytes(100) + RAW + bytes(1 << 20)
     block = memory.keep(decoder().decode(memoryview(whole)[100 : 100 + len(RAW)]))

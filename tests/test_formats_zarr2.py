@@ -141,6 +141,11 @@ def test_names_of_types_that_only_numpy_knows():
     assert array(dtype="uint16").dtype == np.dtype("<u2")
 
 
+def test_bools_of_a_fill_value_in_base64_are_0_or_1():
+    spelled = base64.b64encode(b"\xff\xff").decode()
+    assert array(dtype=[["a", "|u1"], ["b", "|b1"]], fill_value=spelled).fill == b"\xff\x01"
+
+
 def test_null_fill_is_zero_and_not_given():
     meta = array(fill_value=None)
     assert meta.fill == bytes(4)

@@ -201,6 +201,7 @@ class Decoder:
             block = vlen.pack(out[self._clip])
         else:
             block = layout.contiguous(out.astype(self.dtype, copy=False)).reshape(self.shape)
+            block = layout.truth(block)
         block.flags.writeable = False
         return block
 

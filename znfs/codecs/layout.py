@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -59,6 +60,24 @@ def contiguous(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             place[last] = slice(k, k + step)
             out[tuple(place)] = data[tuple(place)]
     return out
+
+
+def truth(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """`data` with 0 or 1 in every bool, those of structs too. Any byte may be stored, and numpy
+    takes all but 0 for true without changing them."""
+    if any(part.size and part.max() > 1 for part in _bools(data)):
+        data = data.copy()
+        for part in _bools(data):
+            np.minimum(part, 1, out=part)
+    return data
+
+
+def _bools(data: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    """The bytes of what is bool in `data`: views of it."""
+    if data.dtype.kind == "b":
+        yield data.view(np.uint8)
+    for field in data.dtype.names or ():
+        yield from _bools(data[field])
 
 
 def prepare_bytes(config: Config, form: ArrayForm) -> tuple[Step, Form]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from znfs.codecs import promote
 from znfs.codecs.forms import shown
+from znfs.codecs.layout import truth
 from znfs.codecs.promote import SMALL, widen
 from znfs.errors import MetadataError
 from znfs.meta import VARIABLE, type_name
@@ -191,7 +192,7 @@ def _padded(raw: bytes, dtype: DType) -> bytes:
 def _exactly(raw: bytes, stored: DType, dtype: DType) -> bytes:
     if len(raw) != stored.itemsize:
         raise _Bad(f"{len(raw)} bytes where {stored.itemsize} belong")
-    return np.frombuffer(raw, stored).astype(dtype).tobytes()
+    return truth(np.frombuffer(raw, stored).astype(dtype)).tobytes()
 
 
 _KINDS = {
