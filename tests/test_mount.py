@@ -22,7 +22,7 @@ import zarr
 import znfs
 from tests.servers.process import free_ports
 from tests.waiting import eventually
-from znfs import api, cli, mounts
+from znfs import api, cli, mounts, vitals
 from znfs.errors import MountError, UsageError
 from znfs.fuse import is_dead
 
@@ -402,11 +402,35 @@ def test_no_process_that_is_no_daemon_is_signalled(
         assert pid > 1 << 31, "signalled"
         raise OverflowError("as os.kill of such a number")
 
+    own = {"pid_namespace": vitals.pid_namespace()}
     monkeypatch.setattr(mounts, "find", lambda mountpoint: None)
-    monkeypatch.setattr(mounts, "status", lambda mountpoint: {"pid": pid})
+    monkeypatch.setattr(mounts, "status", lambda mountpoint: {"pid": pid, "process": own})
     monkeypatch.setattr(mounts.os, "kill", kill)
     with pytest.raises(MountError):
         mounts.refresh("/mnt")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs a PID namespace, which root can make")
+def test_a_daemon_of_another_pid_namespace(
+    store: Path, mountpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a container that shares its mounts. Its number is 1 there, and here init's."""
+    words, env = command("mount", store, mountpoint, "--foreground")
+    unshare = ["unshare", "--pid", "--fork", "--kill-child", "--propagation", "unchanged"]
+    with subprocess.Popen([*unshare, *words], env=env) as container:
+        try:
+            eventually(lambda: is_mounted(mountpoint))
+            assert mounts.status(str(mountpoint))["pid"] == 1
+            with monkeypatch.context() as patch:
+                patch.setattr(mounts.os, "kill", lambda pid, number: pytest.fail("signalled"))
+                with pytest.raises(MountError, match="another PID namespace"):
+                    mounts.refresh(str(mountpoint))
+            check_values(mountpoint)
+            done = run("umount", mountpoint)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert container.wait(10) == 0
+        finally:
+            container.kill()
 
 
 def test_store_down_at_mount_time(tmp_path: Path, mountpoint: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from znfs import vitals
 from znfs.errors import MountError
 
 log = logging.getLogger(__name__)
@@ -172,9 +173,7 @@ def refresh(mountpoint: str, wait: float = 30.0) -> None:
     """
     find(mountpoint)
     before = status(mountpoint)
-    pid = before.get("pid")
-    if type(pid) is not int or pid <= 0:  # to kill(2) a group of processes, or all there are
-        raise MountError(f"{mountpoint}: its status names no daemon")
+    pid = _daemon(mountpoint, before)
     try:
         os.kill(pid, signal.SIGUSR1)
     except (OverflowError, ProcessLookupError) as exc:
@@ -188,6 +187,19 @@ def refresh(mountpoint: str, wait: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+def _daemon(mountpoint: str, found: dict[str, Any]) -> int:
+    """The process of the daemon whose status that is. Raises MountError if there is none here."""
+    pid, own = found.get("pid"), found.get("process")
+    if type(pid) is not int or pid <= 0:  # to kill(2) a group of processes, or all there are
+        raise MountError(f"{mountpoint}: its status names no daemon")
+    if not isinstance(own, dict) or own.get("pid_namespace") != vitals.pid_namespace():
+        raise MountError(
+            f"{mountpoint}: its daemon is in another PID namespace, as of a container: "
+            "run 'znfs refresh' there"
+        )
+    return pid
+
+
 def unmount(mountpoint: str, *, lazy: bool = False, wait: float = 10.0) -> None:
     """Take the mount away and wait until its daemon has ended; also clears a dead mount.
 
@@ -198,11 +210,11 @@ def unmount(mountpoint: str, *, lazy: bool = False, wait: float = 10.0) -> None:
     if not lazy:
         try:
             lazy = is_dead(mount.mountpoint)
-            pid = None if lazy else status(mount.mountpoint).get("pid")
+            pid = None if lazy else _daemon(mount.mountpoint, status(mount.mountpoint))
         except MountError:
             pid = None  # it can be unmounted none the less
     detach(mount.mountpoint, lazy=lazy)
-    if isinstance(pid, int):
+    if pid is not None:
         _await_exit(pid, wait)
 
 

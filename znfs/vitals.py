@@ -13,13 +13,19 @@ _LIBRARIES = ("numpy", "numcodecs", "obstore", "fsspec", "s3fs", "urllib3", "aio
 
 
 def process() -> dict[str, Any]:
-    """Bytes of memory in use, threads and open descriptors (proc(5))."""
+    """Bytes of memory in use, threads, open descriptors and the PID namespace (proc(5))."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return {
         "resident_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
         "threads": threading.active_count(),
         "descriptors": len(os.listdir("/proc/self/fd")),
+        "pid_namespace": pid_namespace(),
     }
+
+
+def pid_namespace() -> int:
+    """Of this process: in any other, its number is another process's, or nobody's."""
+    return os.stat("/proc/self/ns/pid").st_ino
 
 
 def versions(fuse: str) -> dict[str, str]:
