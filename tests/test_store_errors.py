@@ -507,6 +507,15 @@ def test_http_password_in_the_url(nginx: Nginx) -> None:
     checked(caught)
 
 
+def test_http_refused() -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))  # refuses connections
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}/x"
+        with pytest.raises(StoreError, match="Connection refused") as caught:
+            opened(url, deadline=0.5).get("obj")
+    checked(caught)
+
+
 def test_http_unavailable(nginx: Nginx) -> None:
     assert_fails_in_time(opened(f"{nginx.url('unavailable')}/x"))
 

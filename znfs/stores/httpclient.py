@@ -202,6 +202,7 @@ def _cause(error: Exception) -> str:
     reason: object = error.reason if isinstance(error, e.MaxRetryError) else error
     for kind, text in (
         (e.NameResolutionError, "the server's name cannot be resolved"),
+        (e.NewConnectionError, None),  # a ConnectTimeoutError, too; the system says why
         (e.ConnectTimeoutError, "no connection in time"),
         (e.ReadTimeoutError, "no answer in time"),
         (e.ProxyError, "the proxy refuses"),
@@ -209,7 +210,9 @@ def _cause(error: Exception) -> str:
         (e.ProtocolError, "the connection broke"),
     ):
         if isinstance(reason, kind):
-            return text
+            if text:
+                return text
+            break
     inner = reason.__cause__ if isinstance(reason, BaseException) else None
     if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, ssl.SSLError):
         return inner.strerror
