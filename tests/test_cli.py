@@ -506,3 +506,20 @@ def test_no_control_character_reaches_a_terminal(tmp_path: Path, capsys: Capture
     record = logging.LogRecord("znfs", logging.ERROR, "", 0, "read: %s", (text,), None)
     line = logs._OneLine("znfs: %(message)s").format(record)
     assert line == "znfs: read: a\\x1b]0;owned\\x07\\rb\\nznfs: x"
+
+
+@pytest.mark.parametrize(
+    ("items", "flags"),
+    [
+        ("user,exec", ()), ("users,noexec,exec,dev,suid,rw", ()),
+        ("owner,exec,noexec", ("noexec",)), ("noexec,exec,noexec", ("noexec",)),
+        ("group,user=me,sync,dirsync,silent,loud,mand", ()),
+        ("noiversion,nolazytime,nogroup,noowner,X-mount.mkdir,x-gvfs-hide", ()),
+    ],
+)  # fmt: skip
+def test_words_of_fstab(items: str, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
+    requests = []
+    monkeypatch.setattr(daemon, "mount", requests.append)
+    assert mount_main(["/s", "/m", "-o", f"{items},ttl=9"]) == 0
+    (request,) = requests
+    assert (request.flags, request.options.ttl) == (flags, 9.0)

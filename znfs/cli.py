@@ -26,12 +26,15 @@ _ARGUMENT = "\0"  # before a word that is no option, whatever it begins with; no
 
 # mount(8): what fstab may say that is no concern of a file system's.
 _IGNORED = frozenset({
-    "async", "atime", "auto", "comment", "defaults", "diratime", "group", "lazytime", "noatime",
-    "noauto", "nodiratime", "nofail", "norelatime", "nostrictatime", "nouser", "nousers", "owner",
-    "relatime", "rw", "strictatime", "sync", "user", "users", "_netdev",
+    "async", "atime", "auto", "comment", "defaults", "dev", "diratime", "dirsync", "group",
+    "iversion", "lazytime", "loud", "mand", "noatime", "noauto", "nodiratime", "nofail", "nogroup",
+    "noiversion", "nolazytime", "nomand", "noowner", "norelatime", "nostrictatime", "nouser",
+    "nousers", "owner", "relatime", "rw", "silent", "strictatime", "suid", "sync", "user", "users",
+    "_netdev",
 })  # fmt: skip
 _ALWAYS = frozenset({"ro", "nosuid", "nodev"})  # so every mount is
-_KERNEL = frozenset({"noexec"})
+# What the kernel is told; the last holds.
+_KERNEL: dict[str, tuple[str, ...]] = {"noexec": ("noexec",), "exec": ()}
 _MOUNT_USAGE, _MOUNT_SYSTEM, _MOUNT_FAILED = 1, 2, 32
 
 
@@ -265,15 +268,15 @@ def _mount_with(
 def _kernel_flags(given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Znfs's own options, and those of mount(8) that the kernel is told. Raises UsageError."""
     own: dict[str, Any] = {}
-    flags = []
+    flags: tuple[str, ...] = ()
     for name, value in given.items():
         if name == "remount":
             raise UsageError("remount: a mount's options are fixed; unmount it and mount it anew")
         if name in _KERNEL:
-            flags.append(name)
-        elif not (name in _IGNORED or name in _ALWAYS or name.startswith("x-")):
+            flags = _KERNEL[name]
+        elif not (name in _IGNORED or name in _ALWAYS or name.startswith(("x-", "X-"))):
             own[name] = value
-    return own, tuple(flags)
+    return own, flags
 
 
 def _fstab_mount(args: argparse.Namespace) -> None:

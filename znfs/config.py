@@ -72,6 +72,7 @@ def split_items(texts: Iterable[str]) -> dict[str, Any]:
                 found = pairs(value if equals else True, f"-o {name}")
                 items[field.name] = items.get(field.name, {}) | found
             elif name:
+                items.pop(name, None)  # what is given last stands last
                 items[name] = value if equals else True
     return items
 
