@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import random
 import shutil
@@ -130,12 +131,45 @@ def test_filesystem(store: Path) -> None:
     assert fs.cat_file("em/em.npy", -4) == VALUES.tobytes()[-4:]
     assert fs.modified("em/em.npy").timestamp() > 0
     assert fs.ukey("em/em.npy") == fs.info("em/em.npy")["version"]
-    with pytest.raises(OSError, match="read-only"):
+    with pytest.raises(OSError, match="Read-only"):
         fs.open("em/em.npy", "wb")
     with pytest.raises(FileNotFoundError):
         fs.open("em/none")
     with pytest.raises(IsADirectoryError):
         fs.open("em")
+
+
+def test_blocks(store: Path, tmp_path: Path) -> None:
+    data = (store / "em/zarr.json").read_bytes()
+    fs = fsspec.filesystem("znfs", fo=str(store))
+    assert fs.read_block("em/zarr.json", 2, 9) == data[2:11]
+    assert fs.read_block("em/zarr.json", 7, None) == data[7:]
+    assert fs.read_block("em/zarr.json", 1, 5, delimiter=b"\n").endswith(b"\n")
+    with fs.open("em/em.npy", cache_type="readahead", block_size=1 << 12) as file:
+        np.testing.assert_array_equal(np.load(io.BytesIO(file.read())), VALUES)
+    url = f"blockcache::znfs://em/em.npy::{store}"
+    with fsspec.open(url, blockcache={"cache_storage": str(tmp_path / "blocks")}) as file:
+        file.seek(-4, io.SEEK_END)
+        assert file.read() == VALUES.tobytes()[-4:]
+
+
+def test_nothing_is_written(store: Path, tmp_path: Path) -> None:
+    fs = fsspec.filesystem("znfs", fo=str(store))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"x")
+    for call in (
+        lambda: fs.mkdir("q"), lambda: fs.makedirs("q/r", exist_ok=True), lambda: fs.rmdir("em"),
+        lambda: fs.rm("em/em.npy"), lambda: fs.rm("em", recursive=True),
+        lambda: fs.rm_file("em/em.npy"), lambda: fs.copy("em/em.npy", "b"),
+        lambda: fs.cp_file(path1="em/em.npy", path2="b"),
+        lambda: fs.mv("em", "em"), lambda: fs.touch("em/em.npy", truncate=False),
+        lambda: fs.touch("q"), lambda: fs.pipe("q", b"x"), lambda: fs.write_text("q", "x"),
+        lambda: fs.put(str(tmp_path / "file"), "q"), lambda: fs.open("q", "ab"),
+        lambda: fs.put(str(tmp_path / "folder"), "q", recursive=True),
+    ):  # fmt: skip
+        with pytest.raises(OSError, match="Read-only file system") as caught:
+            call()
+        assert caught.value.errno == errno.EROFS
 
 
 def test_what_is_no_source(store: Path) -> None:

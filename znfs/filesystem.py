@@ -7,12 +7,14 @@ of it that holds a store.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
-from fsspec.spec import AbstractFileSystem
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError, ZnfsError
 from znfs.node import File, Node
@@ -93,9 +95,20 @@ class ZnfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
         if mode != "rb":
-            raise OSError(f"{path}: is read-only")
+            self._refuse(path)
         path = self._strip_protocol(path)
-        return _Reader(self._file(path), path).buffered()
+        file = self._file(path)
+        if "cache_type" in kwargs:  # as blockcache:: does, which then puts its own into the file
+            return _Cached(self, path, **kwargs | {"size": file.size})
+        opened: Any = _Reader(file, path).buffered()
+        opened.size = file.size  # as fsspec's own files have it
+        return opened
+
+    def _refuse(self, path: Any = None, *args: Any, **kwargs: Any) -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+
+    # Some of these do nothing in fsspec, and say nothing.
+    mkdir = makedirs = rmdir = rm_file = cp_file = mv = touch = _refuse
 
     def _file(self, path: str) -> File:
         node = self._resolve(path)
@@ -121,6 +134,14 @@ class _Reader(RawReader):
     def readinto(self, buffer: Any) -> int:
         with python_errors(self.name):
             return super().readinto(buffer)
+
+
+class _Cached(AbstractBufferedFile):  # type: ignore[misc]
+    """A file with one of fsspec's caches."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        found: bytes = self.fs.cat_file(self.path, start, end)
+        return found
 
 
 @contextmanager
