@@ -20,6 +20,7 @@ from znfs import __version__
 from znfs.array import Array, Group
 from znfs.bands import spill_to
 from znfs.cache import BlockCache
+from znfs.deadline import Briefly
 from znfs.directories import NodeDir, Shown
 from znfs.disk import DiskTier
 from znfs.errors import Denied, NoBucket, NotFound, SourceError, StoreError, UsageError, ZnfsError
@@ -118,8 +119,9 @@ class Tree:
         self._began = _awake_or_not()
         self._refreshed = 0
         self._reports: dict[str, Callable[[], Any]] = {}
-        self._own_control: bool | None = None
-        self._ask_control = 0.0  # when, if the store was down (monotonic seconds)
+        self._own_control = False  # as last told
+        self._ask_control = 0.0  # when (monotonic seconds): once, or until the store answers
+        self._control_asked = Briefly(self._look_for_control)
 
     @property
     def patience(self) -> float:
@@ -229,7 +231,7 @@ class Tree:
                     self._files[path] = replace(known, until=-inf)
                 else:
                     del self._files[path]
-            self._own_control, self._ask_control = None, 0.0
+            self._ask_control = 0.0
         also()
         self._refreshed += 1
 
@@ -304,19 +306,27 @@ class Tree:
             self._disk.close()
 
     def _store_has_control(self) -> bool:
-        """Whether a child of the store takes the place of `.znfs`; no, while the store is down.
+        """Whether a child of the store takes the place of `.znfs`; as it last said, or no, while
+        the store is down.
 
         Asked once, since status must answer at once, and above all when the store does not.
         """
-        if self._own_control is None and time.monotonic() > self._ask_control:
-            try:
-                self._own_control = (
-                    self._hierarchy.node(".znfs") is not None
-                    or self._store.stat(".znfs") is not None
-                )
-            except ZnfsError:
-                self._ask_control = time.monotonic() + _DOWN_SECONDS
-        return bool(self._own_control)
+        if time.monotonic() > self._ask_control:
+            self._control_asked.run()
+        return self._own_control
+
+    def _look_for_control(self) -> None:
+        refreshed = self._refreshed
+        try:
+            found = (
+                self._hierarchy.node(".znfs") is not None or self._store.stat(".znfs") is not None
+            )
+        except ZnfsError:
+            self._ask_control = time.monotonic() + _DOWN_SECONDS
+            return
+        with self._lock:
+            if refreshed == self._refreshed:
+                self._own_control, self._ask_control = found, inf
 
     def _control(self, path: str) -> Node:
         node: Node | None = ControlDir(self)

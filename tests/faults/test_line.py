@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,3 +102,22 @@ def test_a_flipped_bit_that_nothing_can_notice(line: FaultProxy, start: Start) -
     row.cold = f"{flipped} of {len(found)} with one bit wrong, as stored or sent"
     row.recovers = "by `znfs refresh`"
     mounted.close()
+
+
+def test_a_mount_answers_for_itself_while_its_store_says_nothing(
+    line: FaultProxy, start: Start
+) -> None:
+    mounted = start(line.url, "sums", "--deadline", 20)
+    os.listdir(mounted.path)
+    time.sleep(max(rig.TTL, 1) + 0.1)  # nothing is known any more, nor by the kernel
+    line.hang_after = 0
+    line.drop_all()
+    try:
+        began = time.monotonic()
+        assert mounts.status(str(mounted.path))["pid"] == mounted.daemon.pid
+        mounts.unmount(str(mounted.path))
+        assert time.monotonic() - began < 8
+        assert mounted.daemon.wait(10) == 0
+    finally:
+        line.heal()
+        line.drop_all()

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any, Protocol
 
+from znfs.deadline import Briefly
 from znfs.errors import ChunkError, Denied, NotFound, Stale, StoreError, ZnfsError
 from znfs.fuse.binding import Binding
 from znfs.fuse.handles import OpenDir, OpenFile, Seen
@@ -116,6 +117,8 @@ class Operations:
         self._about: dict[Kind, Any] = {}  # what a listing says of entries of each kind
         # When to ask for the root (monotonic seconds): later, if the store was down just now.
         self._ask_root = time.monotonic() + DOWN_SECONDS if down else 0.0
+        self._seen_root: Node | Times | Exception = UNKNOWN
+        self._root_asked = Briefly(self._look_at_root)
 
     def callbacks(self) -> dict[str, Callable[..., int]]:
         """Every callback by libfuse's name for it."""
@@ -190,17 +193,25 @@ class Operations:
         return 0
 
     def _root(self) -> Node | Times:
-        """The root is a directory even while its store is down or gone: `.znfs` must stay in
-        reach."""
+        """The root is a directory even while its store is down or gone, and as it was last seen
+        while its store says nothing: `.znfs` must stay in reach."""
         if time.monotonic() > self._ask_root:
-            try:
-                return self._tree.resolve("")
-            except NotFound as exc:
-                log.debug("root: %s", exc)
-            except StoreError as exc:
-                log.debug("root: %s", exc)
-                self._ask_root = time.monotonic() + DOWN_SECONDS
-        return UNKNOWN
+            self._root_asked.run()
+        if isinstance(self._seen_root, Exception):
+            raise self._seen_root
+        return self._seen_root
+
+    def _look_at_root(self) -> None:
+        try:
+            self._seen_root = self._tree.resolve("")
+        except NotFound as exc:
+            log.debug("root: %s", exc)
+            self._seen_root = UNKNOWN
+        except StoreError as exc:
+            log.debug("root: %s", exc)
+            self._ask_root = time.monotonic() + DOWN_SECONDS
+        except Exception as exc:
+            self._seen_root = exc
 
     def open(self, raw: bytes, info: Any) -> int:
         """ESTALE until getattr has shown the present version: Linux then looks it up and retries.
