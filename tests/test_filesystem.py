@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import random
 import shutil
+import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -17,11 +20,15 @@ import tifffile
 import zarr
 
 import znfs
+import znfs.views.hdf5 as hdf5
 from tests.faketree import text
+from znfs import memory
 from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError
 from znfs.filesystem import ZnfsFileSystem, open_enclosing, source_of
 from znfs.node import Node
-from znfs.tree import Tree
+from znfs.stores import objects
+from znfs.tree import Tree, open_tree
+from znfs.views.hdf5 import collector
 
 VALUES = np.random.default_rng(1).integers(0, 60000, (12, 40, 50), dtype="uint16")
 
@@ -109,6 +116,79 @@ def urls(store: Path) -> list[str]:
         f"znfs://em/em.npy::zip://v.zarr::file://{store.parent}/all.zip",
         f"znfs::{store}/em/em.npy",
     ]
+
+
+def in_a_fork(work: Callable[[], None]) -> int:
+    """The exit status of a forked process that does `work`: 0 if it did, 3 if it was refused."""
+    if not (pid := os.fork()):
+        signal.alarm(20)
+        code = 1
+        try:
+            work()
+            code = 0
+        except (UsageError, OSError) as error:
+            code = 3 if "in this process" in str(error) else 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_process_is_refused(store: Path) -> None:
+    fs = ZnfsFileSystem(fo=str(store), skip_instance_cache=True)
+    tree, file = fs.tree, fs.open("em/em.npy")
+    folder = tree.resolve("")
+    refused: list[Callable[[], object]] = [
+        lambda: tree.resolve("em"), lambda: tree.open("em/em.npy"), tree.refresh, tree.status,
+        lambda: tree.attributes("em"), lambda: list(tree.describe()), lambda: file.read(1),
+        lambda: tree.stored_size(""), lambda: fs.cat_file("em/em.npy"), lambda: fs.ls(""),
+        lambda: folder.lookup("em"),
+    ]  # fmt: skip
+    for work in refused:
+        assert in_a_fork(work) == 3
+    assert in_a_fork(tree.close) == 0
+    assert file.read(6) == b"\x93NUMPY"
+    tree.close()
+
+
+def test_a_forked_process_opens_it_again(store: Path) -> None:
+    """Whatever the threads of the first were about, and held."""
+    tree, over = open_tree(str(store)), threading.Event()
+
+    def read(tree: Tree) -> None:
+        for path in ("em/em.npy", "em/em.h5", "em/em.tif"):
+            tree.open(path).read()
+
+    def again_and_again() -> None:
+        while not over.is_set():
+            tree.refresh()
+            read(tree)
+
+    threads = [threading.Thread(target=again_and_again) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        with memory._pool._lock, hdf5._lock, collector._lock:
+            assert in_a_fork(lambda: read(open_tree(str(store)))) == 0
+        for _ in range(5):
+            assert in_a_fork(lambda: read(open_tree(str(store)))) == 0
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    tree.close()
+
+
+def test_a_forked_process_is_refused_object_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("obstore")
+    monkeypatch.setattr(objects, "_process", os.getpid())
+
+    def work() -> None:
+        with pytest.raises(UsageError, match="forkserver"):
+            objects.ObjectStore("s3://b", "", lambda: None, lambda: None)  # type: ignore[arg-type,return-value]
+
+    work_here = objects.ObjectStore("s3://b", "", lambda: None, lambda: None)  # type: ignore[arg-type,return-value]
+    assert in_a_fork(work) == 0
+    work_here.close()
 
 
 def test_urls(store: Path) -> None:

@@ -1,7 +1,7 @@
 """Every error znfs raises on purpose.
 
     ZnfsError
-    ├── UsageError        the command line or an option is wrong            exit status 2
+    ├── UsageError        the command line, an option or a call is wrong    exit status 2
     ├── SourceError       SOURCE cannot be opened, or is not what it says   exit status 1
     ├── MountError        the mount cannot be made or taken away            exit status 1
     ├── NotFound          nothing has that name                             ENOENT
@@ -28,7 +28,7 @@ class ZnfsError(Exception):
 
 
 class UsageError(ZnfsError):
-    """The command line, an option or the configuration is wrong."""
+    """The command line, an option, the configuration or a call from Python is wrong."""
 
 
 class SourceError(ZnfsError):

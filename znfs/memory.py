@@ -12,6 +12,7 @@ import ctypes
 import logging
 import math
 import mmap
+import os
 import threading
 import weakref
 from collections import OrderedDict, deque
@@ -207,6 +208,15 @@ def _mapped(nbytes: int) -> mmap.mmap:
 
 
 _pool = Pool()
+
+
+def _begin_anew() -> None:
+    """In a forked process, where nobody is left to let go of the pool's lock."""
+    global _pool
+    _pool = Pool()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def empty(nbytes: int) -> Bytes:

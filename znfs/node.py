@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from itertools import accumulate
 from typing import Protocol
+
+from znfs import forks
 
 
 def is_encodable(name: str) -> bool:
@@ -66,9 +69,11 @@ class File:
         self.size = self._ends[-1] if self._ends else 0
         self.version = version
         self.mtime = mtime
+        self._pid = os.getpid()
 
     def read_into(self, start: int, out: memoryview) -> int:
         """Fill `out` from `start` on; returns how many bytes there were (short at the end)."""
+        forks.check(self._pid)
         want = min(len(out), self.size - start)
         if want <= 0:
             return 0

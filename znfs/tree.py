@@ -16,7 +16,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from znfs import __version__
+from znfs import __version__, forks
 from znfs.array import Array, Group
 from znfs.bands import spill_to
 from znfs.cache import BlockCache
@@ -86,6 +86,7 @@ class Tree:
 
     def __init__(self, source: str, options: Options) -> None:
         self.options = options
+        self._pid = os.getpid()
         check(options)
         manifest = _read_manifest(options.manifest)
         store, info = open_store(source, options)
@@ -150,6 +151,7 @@ class Tree:
 
         Raises NotFound; Denied, Stale, StoreError where the store has to be asked and fails.
         """
+        forks.check(self._pid)
         path = path.strip("/")
         if path.split("/", 1)[0] == ".znfs" and not self._store_has_control():
             return self._control(path)
@@ -222,6 +224,7 @@ class Tree:
     def refresh(self, also: Callable[[], None] = lambda: None) -> None:
         """Forget all metadata and blocks, and read credentials anew. It counts as done once `also`
         has been called."""
+        forks.check(self._pid)
         self._store.renew()
         self._hierarchy.refresh()
         self._cache.clear()
@@ -237,6 +240,7 @@ class Tree:
 
     def status(self) -> dict[str, Any]:
         """Counters and state, for status.json, metrics and `znfs status`."""
+        forks.check(self._pid)
         reports = {name: report() for name, report in self._reports.items()}
         return reports | {
             "version": __version__,
@@ -260,6 +264,7 @@ class Tree:
 
         Raises as `resolve` does.
         """
+        forks.check(self._pid)
         path = path.strip("/")
         if path.split("/", 1)[0] == ".znfs" and not self._store_has_control():
             self._control(path)
@@ -269,6 +274,7 @@ class Tree:
 
     def describe(self) -> Iterator[Description]:
         """Every node from the root down, depth first."""
+        forks.check(self._pid)
         waiting = [""]
         while waiting:
             path = waiting.pop()
@@ -279,6 +285,7 @@ class Tree:
     def stored_size(self, path: str) -> int | None:
         """Bytes of all objects below `path`; None where the store cannot list, or there is too
         much to list for the asking."""
+        forks.check(self._pid)
         size, visited, waiting = 0, 0, [path]
         most = _MOST_LISTED if self._store.local else _MOST_LISTED_FAR
         while waiting:
@@ -298,7 +305,9 @@ class Tree:
         return size or None  # web servers' pages do not tell sizes exactly
 
     def close(self) -> None:
-        """Stop loading and close the store."""
+        """Stop loading and close the store. Nothing in a forked process: it is not its own."""
+        if os.getpid() != self._pid:
+            return
         self._hierarchy.close()
         self._cache.close()
         self._store.close()

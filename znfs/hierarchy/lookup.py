@@ -8,6 +8,7 @@ is older than `ttl`; a node whose version changed is a new object, and so has ne
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
-from znfs import deadline
+from znfs import deadline, forks
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.disk import DiskTier
@@ -130,6 +131,7 @@ class Hierarchy:
         # When a look for the node's own document began that found it.
         self._there: LRUCache[str, float] = LRUCache(maxsize=1024)
         self._generation = 0
+        self._pid = os.getpid()
         self._tier = None if disk is None else disk.of_store(self._identity)
 
     def node(self, path: str, *, checked_since: float | None = None) -> HierarchyNode | None:
@@ -209,6 +211,7 @@ class Hierarchy:
     def _look(self, path: str, since: float | None) -> _Seen:
         """From the nearest node above that is fresh, down: not by recursion, for a path may have
         any number of parts."""
+        forks.check(self._pid)
         while True:
             arrived = time.monotonic()
             with self._lock:

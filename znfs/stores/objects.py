@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -10,7 +11,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from znfs import deadline
-from znfs.errors import Denied, NoBucket, NotListable, Stale, StoreError, Unanswered, ZnfsError
+from znfs.errors import (
+    Denied,
+    NoBucket,
+    NotListable,
+    Stale,
+    StoreError,
+    Unanswered,
+    UsageError,
+    ZnfsError,
+)  # fmt: skip
 from znfs.redaction import redact
 from znfs.stores.base import NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
@@ -36,6 +46,8 @@ _BREAKS = {
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_LISTABLE = frozenset({401, 403, 405, 501})
 _DENIED = frozenset({401, 403})
+
+_process: int | None = None  # the first to open a store: obstore's threads are in that one alone
 
 
 class ObjectStore:
@@ -67,6 +79,7 @@ class ObjectStore:
         import obstore.exceptions
         import obstore.store  # noqa: F401
 
+        _refuse_fork()
         self.url = url
         self._prefix = prefix
         self._connect = connect
@@ -296,6 +309,18 @@ def _short_cause(text: str, error: Exception) -> str:
         return _BREAKS.get(found[1], found[1])
     line = redact(text.partition("\n")[0].strip()) or type(error).__name__
     return line if len(line) <= 200 else line[:199] + "…"
+
+
+def _refuse_fork() -> None:
+    """Raises UsageError where a process that was forked would wait for obstore for ever."""
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    if _process != os.getpid():
+        raise UsageError(
+            f"a process forked from one that has used an object store (pid {_process}) cannot: "
+            "begin it by 'spawn' or 'forkserver', or take --backend fsspec"
+        )
 
 
 def _plain(path: str) -> bool:

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import nullcontext
@@ -58,6 +59,15 @@ _plans: WeakKeyDictionary[Group, _Plans] = WeakKeyDictionary()
 def _plans_of(group: Group) -> _Plans:
     with _lock:
         return _plans.setdefault(group, _Plans())
+
+
+def _begin_anew() -> None:
+    """In a forked process, where nobody is left to let go of the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def array_file(array: Array, name: str, layout: Layout = _DEFAULT) -> File:

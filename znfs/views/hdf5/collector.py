@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,3 +33,14 @@ def paused() -> Iterator[None]:
             _planning -= 1
             if not _planning and _was_enabled:
                 gc.enable()
+
+
+def _begin_anew() -> None:
+    """In a forked process, where nobody plans."""
+    global _lock, _planning
+    if _planning and _was_enabled:
+        gc.enable()
+    _lock, _planning = threading.Lock(), 0
+
+
+os.register_at_fork(after_in_child=_begin_anew)
