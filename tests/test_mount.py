@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import select
 import signal
@@ -23,8 +25,10 @@ import znfs
 from tests.servers.process import free_ports
 from tests.waiting import eventually
 from znfs import api, cli, mounts, vitals
+from znfs.daemon import MountRequest, prepare
 from znfs.errors import MountError, UsageError
 from znfs.fuse import is_dead
+from znfs.options import Options
 
 pytestmark = pytest.mark.usefixtures("fuse_device")
 
@@ -261,6 +265,41 @@ def test_why_there_is_no_mount(store: Path, mountpoint: Path, tmp_path: Path) ->
             assert why in done.stderr
             assert done.stderr.count("\n") == 1
     assert not is_mounted(mountpoint)
+
+
+def test_mount_points_that_cannot_be_looked_into(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount what is dead and to become someone else")
+    place = tmp_path / "place"
+    place.mkdir()
+    device = os.open("/dev/fuse", os.O_RDWR)
+    data = f"fd={device},rootmode=40000,user_id={NOBODY},group_id={NOBODY}".encode()
+    mount = ctypes.CDLL(None, use_errno=True).mount
+    if mount(b"x", os.fsencode(place), b"fuse.other", 0, data):
+        pytest.skip(f"cannot mount: {os.strerror(ctypes.get_errno())}")
+    request = MountRequest(str(store), str(place), Options())
+    try:
+        with pytest.raises(MountError, match=r"denied: a mount \(fuse.other\) .* another user$"):
+            prepare(request)
+        os.close(device)
+        subprocess.run(["umount", place], check=True)
+        device = os.open("/dev/fuse", os.O_RDWR)
+        data = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+        assert mount(b"x", os.fsencode(place), b"fuse.other", 0, data) == 0
+        os.close(device)
+        with pytest.raises(MountError, match=r"whose daemon has died; 'umount -l' clears it$"):
+            prepare(request)
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+    monkeypatch.setattr(os, "stat", denied)
+    with pytest.raises(MountError, match=r"place: Permission denied$"):
+        prepare(request)
+
+
+def denied(path: object, **how: object) -> os.stat_result:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
 def wrong_options(tmp: Path) -> dict[str, list[Any]]:

@@ -14,6 +14,7 @@ import re
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from typing import Any
 
 from znfs import logs, mounts, vitals
 from znfs.errors import MountError, StoreError, UsageError, ZnfsError
-from znfs.fuse import Operations, Session, load_binding, mount_options
+from znfs.fuse import Operations, Session, is_dead, load_binding, mount_options
 from znfs.options import Options
 from znfs.redaction import redact
 from znfs.tables import printable
@@ -80,9 +81,11 @@ def prepare(request: MountRequest) -> None:
     """Check the mount point, and clear what a dead daemon left there. Raises MountError."""
     mountpoint = request.mountpoint
     mounts.clear_dead(mountpoint)
-    if not os.path.isdir(mountpoint):
-        what = "not a directory" if os.path.exists(mountpoint) else "no such directory"
-        raise MountError(f"{mountpoint}: {what}")
+    try:
+        if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
+            raise MountError(f"{mountpoint}: not a directory")
+    except OSError as exc:
+        raise MountError(f"{mountpoint}: {_why_not_there(mountpoint, exc)}") from exc
     from znfs.stores import local_path
 
     source = local_path(request.source, request.options)
@@ -93,6 +96,18 @@ def prepare(request: MountRequest) -> None:
         raise MountError(f"{request.mountpoint}: a mount point inside its source is refused")
     if os.path.commonpath((source, mountpoint)) == mountpoint:
         raise MountError(f"{request.mountpoint}: a mount point above its source would hide it")
+
+
+def _why_not_there(mountpoint: str, exc: OSError) -> str:
+    over = mounts.topmost(mountpoint)
+    if over is None:
+        return "no such directory" if isinstance(exc, FileNotFoundError) else str(exc.strerror)
+    what = f"{exc.strerror}: a mount ({over.fstype}) is there"
+    if isinstance(exc, PermissionError):  # of FUSE, without allow_other: root may not either
+        return f"{what}, of another user"
+    if is_dead(mountpoint):
+        return f"{what} whose daemon has died; 'umount -l' clears it"
+    return what
 
 
 def serve(request: MountRequest, ready: Callable[[], None]) -> None:

@@ -83,6 +83,12 @@ def find(mountpoint: str) -> Mount:
     return there[-1]
 
 
+def topmost(mountpoint: str) -> Mount | None:
+    """Whatever is mounted at that directory, over all else."""
+    there = _at(_place(mountpoint))
+    return there[-1] if there else None
+
+
 def is_topmost(mount: Mount) -> bool:
     """Whether the mount is there, and nothing over it."""
     return [m.device for m in _at(mount.mountpoint)][-1:] == [mount.device]
