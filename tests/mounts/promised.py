@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
+import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -179,7 +180,7 @@ class Web:
 
     `private/PATH` is PATH for who says `Bearer letmein`, 401 for others; `closed/PATH` answers 403
     for what is not there, as S3 does where nobody may list. Where the folder has a file `down`, all
-    is 503.
+    is 503, and nothing is answered as long as it has a file `silent`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -202,6 +203,8 @@ class _Handler(SimpleHTTPRequestHandler):
         folder = Path(self.directory)
         with (folder / "asked").open("a") as asked:
             print(self.path, file=asked)
+        while (folder / "silent").exists():
+            time.sleep(0.05)
         tried, _, path = self.path.lstrip("/").partition("/")
         status = 503 if (folder / "down").exists() else 0
         if tried == "private" and self.headers.get("Authorization") != "Bearer letmein":
