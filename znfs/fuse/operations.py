@@ -198,7 +198,7 @@ class Operations:
         if time.monotonic() > self._ask_root:
             self._root_asked.run()
         if isinstance(self._seen_root, Exception):
-            raise self._seen_root
+            raise self._seen_root.with_traceback(None)  # else it grows with every raise
         return self._seen_root
 
     def _look_at_root(self) -> None:
