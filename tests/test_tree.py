@@ -383,6 +383,17 @@ def test_refresh_shows_rewritten_chunks(store):
     assert set(np.load(io.BytesIO(read(tree, "a/a.npy"))).ravel()) == {9}
 
 
+def test_whether_the_store_has_control_is_asked_after_a_refresh_that_overtook_the_answer(store):
+    tree = open_tree(str(store), Options())
+
+    def also() -> None:
+        assert names(tree, ".znfs")
+        (store / ".znfs").write_bytes(b"own")
+
+    tree.refresh(also)
+    assert read(tree, ".znfs") == b"own"
+
+
 def test_refresh_reaches_the_disk_tier(store, tmp_path):
     cache = str(tmp_path / "cache")
     with_cache = {"disk_cache": cache, "ttl": 3600}

@@ -234,9 +234,10 @@ class Tree:
                     self._files[path] = replace(known, until=-inf)
                 else:
                     del self._files[path]
-            self._ask_control = 0.0
         also()
-        self._refreshed += 1
+        with self._lock:
+            self._ask_control = 0.0
+            self._refreshed += 1
 
     def status(self) -> dict[str, Any]:
         """Counters and state, for status.json, metrics and `znfs status`."""
