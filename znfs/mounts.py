@@ -157,6 +157,11 @@ def status(mountpoint: str) -> dict[str, Any]:
     """What the mount's daemon says of itself. Raises MountError."""
     if is_dead(mountpoint):
         raise MountError(f"{mountpoint}: its daemon has died; 'znfs umount' clears the mount")
+    return _told(mountpoint)
+
+
+def _told(mountpoint: str) -> dict[str, Any]:
+    """As `status`, of a daemon that answers."""
     try:
         with Path(mountpoint, STATUS).open("rb") as file:
             text = file.read()
@@ -216,7 +221,7 @@ def unmount(mountpoint: str, *, lazy: bool = False, wait: float = 10.0) -> None:
     if not lazy:
         try:
             lazy = is_dead(mount.mountpoint)
-            pid = None if lazy else _daemon(mount.mountpoint, status(mount.mountpoint))
+            pid = None if lazy else _daemon(mount.mountpoint, _told(mount.mountpoint))
         except MountError:
             pid = None  # it can be unmounted none the less
     detach(mount.mountpoint, lazy=lazy)

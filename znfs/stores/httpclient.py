@@ -200,19 +200,17 @@ def _cause(error: Exception) -> str:
     from urllib3 import exceptions as e
 
     reason: object = error.reason if isinstance(error, e.MaxRetryError) else error
-    for kind, text in (
+    kinds = (
         (e.NameResolutionError, "the server's name cannot be resolved"),
-        (e.NewConnectionError, None),  # a ConnectTimeoutError, too; the system says why
+        (e.NewConnectionError, ""),  # a ConnectTimeoutError, too; the system says why
         (e.ConnectTimeoutError, "no connection in time"),
         (e.ReadTimeoutError, "no answer in time"),
         (e.ProxyError, "the proxy refuses"),
         (e.IncompleteRead, "the answer broke off"),
         (e.ProtocolError, "the connection broke"),
-    ):
-        if isinstance(reason, kind):
-            if text:
-                return text
-            break
+    )
+    if text := next((text for kind, text in kinds if isinstance(reason, kind)), ""):
+        return text
     inner = reason.__cause__ if isinstance(reason, BaseException) else None
     if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, ssl.SSLError):
         return inner.strerror

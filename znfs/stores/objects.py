@@ -20,7 +20,7 @@ from znfs.errors import (
     Unanswered,
     UsageError,
     ZnfsError,
-)  # fmt: skip
+)
 from znfs.redaction import redact
 from znfs.stores.base import NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
