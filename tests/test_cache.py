@@ -206,6 +206,29 @@ def test_cleared_while_loading_is_handed_out_but_not_kept():
     assert "k" not in cache
 
 
+def test_prefetches_that_had_not_begun_are_not_made_after_all_was_cleared():
+    cache = BlockCache(1 << 20, workers=1)
+    busy, go, again = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(keys):
+        busy.set()
+        assert go.wait(10)
+        return ((k, b"slow") for k in keys)
+
+    cache.prefetch([("slow", 0)], slow)
+    assert busy.wait(10)
+    cache.prefetch([("old", 1 << 19)], lambda keys: pytest.fail("nobody wants it any more"))
+    assert not cache.prefetch([("more", 1 << 19)], slow)
+    cache.clear()
+    assert cache.prefetch([("new", 1 << 18)], lambda keys: again.set() or ((k, b"new") for k in keys))
+    go.set()
+    assert again.wait(10)
+    assert cache.get("new", 1, lambda: pytest.fail("not a second load")) == b"new"
+    assert cache.get("old", 1, lambda: b"new") == b"new"
+    assert cache.status()["errors"] == 0
+    cache.close()
+
+
 def test_parts_of_a_load_that_a_close_overtakes_are_run():
     cache = BlockCache(2000, workers=2, far=True)
     cache.close()

@@ -17,7 +17,7 @@ from znfs.array import Array
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
 from znfs.hierarchy import Hierarchy
-from znfs.lookahead import Boxes, ChunkWalk, Walk
+from znfs.lookahead import Boxes, ChunkWalk, Stream, Walk
 from znfs.meta import ravel
 from znfs.node import File
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
@@ -137,6 +137,32 @@ def test_chunks_of_one_plane_are_looked_ahead_for_as_far_as_loading_takes():
         # The fourth plane is the first at which a reader is known to go from slab to slab.
         assert len(store.gets) == (1, 2, 3, 32)[z]
     assert set(store.gets.values()) == {1}
+
+
+@pytest.mark.parametrize(("planes", "slabs"), [(1, 1), (3, 1), (4, 2), (12, 4)])
+def test_as_many_slabs_are_begun_as_what_was_read_lets_expect(planes, slabs):
+    """Eight times as many planes, of a local store that takes long to load."""
+    array, values, store = make_array((128, 16, 8), (32, 8, 8))
+    array.cache = BlockCache(8 << 20, 4)
+    files = planes_of(array)
+    for z in range(planes):
+        assert read_as_the_kernel_does(files[z]) == values[z].tobytes()
+        array.shared[(0, 1, 2)]._lead_time = 1e6  # seconds
+        settle(array.cache)
+    assert len(store.gets) == slabs * 2
+
+
+def test_how_fast_a_reader_goes_is_told_by_all_that_it_read(monkeypatch):
+    """Also if the kernel sends small pieces and large ones, some of them out of order."""
+    stream, now = Stream(), 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream.note(0, 1000, True)
+    for plane in range(1, 200):
+        for lo, hi in ((0, 1), (2, 1000), (1, 2)):
+            now += 0.001
+            stream.note(1000 * plane + lo, 1000 * plane + hi, False)
+    assert stream.soon(0.003) == pytest.approx(1000, rel=0.1)  # three requests a plane
+    assert stream.soon(1e6) == 8 * 200_000
 
 
 _FAR_APART = [(5, 1, 4), (0, 6, 1), (3, 3, 6), (6, 0, 2), (1, 4, 5), (4, 6, 0)]

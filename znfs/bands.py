@@ -30,6 +30,9 @@ from znfs.spill import Spill
 _CACHE_SHARE = 4
 # ...and below this, so that the first bytes of it are not kept waiting for the last.
 _MOST_BYTES = 64 << 20
+# The part of the cache that a slab and what is begun after it may take. With all of it, what else
+# comes drives out a band of the slab for each plane that is read, to be loaded again for the next.
+_SHARE_AHEAD = 7 / 8
 
 
 class Band:
@@ -83,7 +86,8 @@ class Bands:
         slab = prod(self._chunks[:-2][-1:]) * self._rows * self._row * meta.dtype.itemsize
         band = prod(self._chunks[:-1]) * self._row * meta.dtype.itemsize
         self._shard_rows, self._rows_at_once = self._rows_of_requests()
-        self._spare = max(0, array.cache.limit - slab) // max(1, band)  # bands besides a slab
+        room = int(_SHARE_AHEAD * array.cache.limit)
+        self._spare = max(0, room - slab) // max(1, band)  # bands begun besides those of a slab
         self._stream = Stream()
         self._lead_time = 0.0  # seconds that a band takes to load, of late
 
@@ -347,8 +351,8 @@ class Bands:
         next: many look at the planes of one and stop.
         """
         stream, cache, count = self._stream, self._array.cache, self._bands_a_plane
-        rounds = -(-count // cache.workers) if cache.far else count
-        near = max(self._rows * self._row, int(2 * self._lead_time * rounds / stream.pace))
+        slab_time = self._lead_time * -(-count // max(1, cache.workers))
+        near = max(self._rows * self._row, stream.soon(2 * slab_time))
         room = self._spare + stream.passed
         while stream.after < self._total and stream.after - hi <= near and stream.ahead < room:
             following, _ = self._slab(stream.after // (self._rows * self._row))

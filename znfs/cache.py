@@ -342,6 +342,8 @@ class BlockCache:
             self._generation += 1
             self._lru.clear()
             self._flights.clear()
+            self._prefetches.clear()  # nobody waits for them: who does takes them over
+            self._queued = 0
 
     def status(self) -> dict[str, Any]:
         """Counters, for status.json."""

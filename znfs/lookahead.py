@@ -22,13 +22,17 @@ class Stream:
     _STREAK = 2  # reads that continue each other before anything is looked ahead for
     _STEADY = 8  # reads that continue each other until it is no chance
     _MOST_DEPTH = 64  # bands
+    _REACH = 8  # times what was read
 
     def __init__(self) -> None:
         self.depth = 2
-        self.pace = 1e-9  # seconds an element, while nothing had to be waited for
+        # What the last reads that had to wait for nothing took, and how far they went: together, as
+        # of what the kernel sends out of order some go a few elements on and others a megabyte.
+        self._seconds, self._elements = 1e-9, 1.0
         self._position = -1
         self._streak = 0
         self._time = 0.0
+        self._start = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -55,6 +59,12 @@ class Stream:
         """A band was read through."""
         self.passed += index[:-1] == self.slab
 
+    def soon(self, seconds: float) -> int:
+        """How many elements a reader goes on in that time, while nothing has to be waited for; no
+        more than so many times what it has come already: many look at a few planes and stop."""
+        come = self._position - self._start
+        return min(int(seconds * self._elements / self._seconds), self._REACH * come)
+
     def is_near(self, lo: int) -> bool:
         """Whether `lo` is about where the reader is."""
         return self._position >= 0 and abs(lo - self._position) <= self._NEAR
@@ -69,7 +79,7 @@ class Stream:
         if not self.is_near(lo):
             self._position, self._streak, self.depth = hi, 0, 2
             self._forget()
-            self._time = now
+            self._start, self._time = lo, now
             return False
         ahead = hi - self._position
         self._streak += 1
@@ -78,7 +88,8 @@ class Stream:
         if ahead <= 0:
             return False  # it was overtaken
         if not waited:
-            self.pace += ((now - self._time) / ahead - self.pace) / 16
+            self._seconds += (now - self._time - self._seconds) / 16
+            self._elements += (ahead - self._elements) / 16
         self._position, self._time = hi, now
         return self._streak >= self._STREAK
 
