@@ -215,12 +215,16 @@ def test_prefetches_that_had_not_begun_are_not_made_after_all_was_cleared():
         assert go.wait(10)
         return ((k, b"slow") for k in keys)
 
+    def quick(keys):
+        again.set()
+        return ((k, b"new") for k in keys)
+
     cache.prefetch([("slow", 0)], slow)
     assert busy.wait(10)
     cache.prefetch([("old", 1 << 19)], lambda keys: pytest.fail("nobody wants it any more"))
     assert not cache.prefetch([("more", 1 << 19)], slow)
     cache.clear()
-    assert cache.prefetch([("new", 1 << 18)], lambda keys: again.set() or ((k, b"new") for k in keys))
+    assert cache.prefetch([("new", 1 << 18)], quick)
     go.set()
     assert again.wait(10)
     assert cache.get("new", 1, lambda: pytest.fail("not a second load")) == b"new"
