@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,18 @@ def cache() -> Path:
     return Path(above) / "znfs-tests"
 
 
+def fetch(what: str, command: Sequence[str | Path], seconds: float = _TIMEOUT) -> None:
+    """Run a command that brings `what` from a package registry. Skips the test, saying why, if it
+    fails or is not through in time: a network may leave packets unanswered."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"{what}: did not arrive within {seconds:.0f} s")
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["the command failed"]
+        pytest.skip(f"{what}: cannot be had: {lines[-1]}")
+
+
 def python_with(*requirements: str) -> str:
     """A Python that has `requirements`, made once in the user's cache. Skips the test, saying
     why, if it cannot be made."""
@@ -35,13 +48,7 @@ def python_with(*requirements: str) -> str:
         [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)],
         [*pip, "install", "-q", "--no-compile", *requirements],
     ):
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"{requirements[0]} was not installed within {_TIMEOUT} s")
-        if done.returncode:
-            lines = (done.stderr or done.stdout).strip().splitlines() or ["it failed"]
-            pytest.skip(f"no environment with {requirements[0]}: {lines[-1]}")
+        fetch(f"an environment with {requirements[0]}", command)
     ready.touch()
     return str(python)
 

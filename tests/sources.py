@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
-import pytest
+from tests.environments import cache, fetch
 
-from tests.environments import cache
-
-TIMEOUT = 120.0
+_TIMEOUT = 120.0
 
 
 def source_folder(name: str, version: str) -> Path:
@@ -24,16 +21,10 @@ def source_folder(name: str, version: str) -> Path:
         return folder
     root.mkdir(parents=True, exist_ok=True)
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", name]
-    try:
-        done = subprocess.run(
-            [*pip, "--dest", str(root), f"{name}=={version}"],
-            capture_output=True, text=True, timeout=TIMEOUT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"the source package {name} {version} did not arrive in {TIMEOUT:.0f} s")
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        pytest.skip(f"no source package {name} {version}: {reason}")
+    fetch(
+        f"the source package {name} {version}", [*pip, "--dest", root, f"{name}=={version}"],
+        _TIMEOUT,
+    )  # fmt: skip
     with (
         tarfile.open(root / f"{name}-{version}.tar.gz") as archive,
         tempfile.TemporaryDirectory(dir=root) as unpacked,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import require
-from tests.environments import cache
+from tests.environments import cache, fetch
 from tests.readers import samples
 from tests.readers.conftest import Sample
 
@@ -25,15 +25,8 @@ def packages() -> Path:
     folder = cache() / "javascript"
     if not all((folder / "node_modules" / name).exists() for name in ("jsfive", "h5wasm")):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            done = subprocess.run(
-                ["npm", "install", "--silent", "--prefix", folder, "jsfive@0.4", "h5wasm@0.10"],
-                capture_output=True, text=True, timeout=120,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:  # a network that leaves packets unanswered
-            pytest.skip("npm has not installed jsfive and h5wasm within two minutes")
-        if done.returncode:
-            pytest.skip(f"npm cannot install jsfive and h5wasm: {done.stderr.strip()[-200:]}")
+        npm = ["npm", "install", "--silent", "--prefix", folder]
+        fetch("jsfive and h5wasm", [*npm, "jsfive@0.4", "h5wasm@0.10"], 120)
     return folder
 
 
