@@ -13,6 +13,7 @@ import zarr
 import znfs.array
 from tests.memory_store import MemoryStore
 from tests.test_extents import make_array
+from tests.waiting import Clock
 from znfs.array import Array
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
@@ -154,12 +155,12 @@ def test_as_many_slabs_are_begun_as_what_was_read_lets_expect(planes, slabs):
 
 def test_how_fast_a_reader_goes_is_told_by_all_that_it_read(monkeypatch):
     """Also if the kernel sends small pieces and large ones, some of them out of order."""
-    stream, now = Stream(), 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stream, clock = Stream(), Clock()
+    monkeypatch.setattr("znfs.lookahead.time", clock)
     stream.note(0, 1000, True)
     for plane in range(1, 200):
         for lo, hi in ((0, 1), (2, 1000), (1, 2)):
-            now += 0.001
+            clock.now += 0.001
             stream.note(1000 * plane + lo, 1000 * plane + hi, False)
     assert stream.soon(0.003) == pytest.approx(1000, rel=0.1)  # three requests a plane
     assert stream.soon(1e6) == 8 * 200_000
