@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from tests.waiting import eventually
 
 _PATIENCE = 30.0  # seconds for a mount to appear or to go
 
@@ -104,7 +105,9 @@ def _served(command: list[str], folder: Path, env: dict[str, str] | None) -> Ite
     process = subprocess.Popen(command, stdin=subprocess.PIPE, env={**os.environ, **(env or {})})
     assert process.stdin is not None
     try:
-        _wait(lambda: folder.is_mount() or process.poll() is not None)
+        eventually(
+            lambda: folder.is_mount() or process.poll() is not None, seconds=_PATIENCE
+        )
         if process.poll() is not None:
             raise RuntimeError(f"{' '.join(command)}: ended with {process.returncode}")
         yield Mount(folder, process.pid)
@@ -117,11 +120,3 @@ def _served(command: list[str], folder: Path, env: dict[str, str] | None) -> Ite
             process.wait()
         if folder.is_mount():
             subprocess.run(["fusermount3", "-uz", str(folder)], check=True)
-
-
-def _wait(condition: Any) -> None:
-    until = time.monotonic() + _PATIENCE
-    while not condition():
-        if time.monotonic() > until:
-            raise TimeoutError("the mount did not come up")
-        time.sleep(0.005)
