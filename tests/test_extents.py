@@ -49,7 +49,10 @@ def arrays(draw, most_dims=4):
     chunks = tuple(draw(st.integers(1, 5)) for _ in range(ndim))
     grid = [range(-(-s // c)) for s, c in zip(shape, chunks, strict=True)]
     missing = draw(st.sets(st.tuples(*map(st.sampled_from, grid)), max_size=3))
-    return make_array(shape, chunks, draw(st.sampled_from(["u1", "<u2", "<f8"])), 7, missing)
+    # In small caches slabs are thinner than chunks.
+    cache = draw(st.sampled_from([64, 256, 1 << 10, 4 << 10, 1 << 20]))
+    dtype = draw(st.sampled_from(["u1", "<u2", "<f8"]))
+    return make_array(shape, chunks, dtype, 7, missing, cache)
 
 
 def check_ranges(file: File, whole: bytes, draw) -> None:

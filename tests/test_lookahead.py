@@ -15,6 +15,7 @@ from tests.memory_store import MemoryStore
 from tests.test_extents import make_array
 from tests.waiting import Clock
 from znfs.array import Array
+from znfs.bands import Bands
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
 from znfs.hierarchy import Hierarchy
@@ -44,6 +45,12 @@ def read_as_the_kernel_does(file: File) -> bytes:
     return b"".join(parts[i] for i in range(3))
 
 
+def whole_bands(array: Array) -> Bands:
+    bands, _ = Bands.of(array, tuple(range(array.meta.ndim)))
+    assert bands is not None
+    return bands
+
+
 def settle(cache: BlockCache) -> None:
     """Wait for what is being loaded in the background."""
     until = time.monotonic() + 10
@@ -57,11 +64,11 @@ def far(request):
     return request.param
 
 
-def scrolled(cache: int, far: bool, count: int):
+def scrolled(cache: int, far: bool, count: int, shape=_SHAPE, *, step=1):
     """The store after `count` planes were read in order through a cache of that many bytes."""
-    array, values, store = make_array(_SHAPE, _CHUNKS)
+    array, values, store = make_array(shape, _CHUNKS)
     array.cache = BlockCache(cache, 4, far=far)
-    for z, file in enumerate(planes_of(array)[:count]):
+    for z, file in list(enumerate(planes_of(array)))[::step][:count]:
         assert read_as_the_kernel_does(file) == values[z].tobytes()
         settle(array.cache)
     array.cache.close()
@@ -72,6 +79,47 @@ def scrolled(cache: int, far: bool, count: int):
 def test_a_cache_of_a_slab_fetches_each_chunk_once(slabs, far):
     store = scrolled(int(slabs * _SLAB), far, _SHAPE[0])
     assert set(store.gets.values()) == {1}
+
+
+_WIDE = (32, 64, 64)  # a band of one plane is more than the least that an entry takes
+_WIDE_PLANE = 64 * 64 * 2
+
+
+@pytest.mark.parametrize("step", [1, -1])
+@pytest.mark.parametrize(("planes", "times"), [(8, 1), (7, 2), (4, 3)])
+def test_as_many_planes_as_the_cache_holds_come_of_decoding_once(planes, times, step, far):
+    """Seven eighths of the cache are for the planes, and it has room for `planes`; forwards or
+    backwards."""
+    store = scrolled(planes * _WIDE_PLANE, far, 32, _WIDE, step=step)
+    assert len(store.gets) == 4 * 8 * 8
+    assert set(store.gets.values()) == {times}
+
+
+def test_a_whole_file_read_in_order_is_served_as_its_planes_are():
+    array, values, store = make_array(_WIDE, _CHUNKS)
+    array.cache = BlockCache(4 * _WIDE_PLANE, 4)
+    file = File([Slab(array)], "v")
+    for at in range(0, file.size, 1000):
+        assert file.read(at, 1000) == values.tobytes()[at : at + 1000]
+        settle(array.cache)
+    # But for what was read before it was plain that all of it will be.
+    assert {n for key, n in store.gets.items() if not key.startswith("a/0.")} == {3}
+    assert sum(store.gets.values()) < 3.5 * len(store.gets)
+
+
+def test_some_rows_of_each_plane_are_decoded_once_though_the_slab_does_not_fit(monkeypatch):
+    """Of .npy. Two of eight bands."""
+    monkeypatch.setattr(Stream, "_NEAR", 1000)
+    array, values, store = make_array(_WIDE, _CHUNKS)
+    array.cache = BlockCache(4 * _WIDE_PLANE, 4)
+    file = File([Slab(array)], "v")
+    for z in range(32):
+        at = z * _WIDE_PLANE + 10 * 64 * 2
+        for lo in range(at, at + 12 * 64 * 2, 512):
+            assert file.read(lo, 512) == values.tobytes()[lo : lo + 512]
+            settle(array.cache)
+    assert set(store.gets.values()) == {1}
+    assert len(store.gets) <= 4 * 4 * 8  # with what was looked ahead for
 
 
 def test_the_planes_of_one_slab_cost_a_distant_store_its_chunks_and_no_more():
@@ -132,7 +180,7 @@ def test_chunks_of_one_plane_are_looked_ahead_for_as_far_as_loading_takes():
     array, values, store = make_array((32, 16, 16), (1, 16, 16))
     array.cache = BlockCache(1 << 20, 4, far=True)
     for z, file in enumerate(planes_of(array)[:4]):
-        array.shared[(0, 1, 2)]._lead_time = 1e6  # seconds
+        whole_bands(array)._lead_time = 1e6  # seconds
         assert file.read(0, file.size) == values[z].tobytes()
         settle(array.cache)
         # The fourth plane is the first at which a reader is known to go from slab to slab.
@@ -148,7 +196,7 @@ def test_as_many_slabs_are_begun_as_what_was_read_lets_expect(planes, slabs):
     files = planes_of(array)
     for z in range(planes):
         assert read_as_the_kernel_does(files[z]) == values[z].tobytes()
-        array.shared[(0, 1, 2)]._lead_time = 1e6  # seconds
+        whole_bands(array)._lead_time = 1e6  # seconds
         settle(array.cache)
     assert len(store.gets) == slabs * 2
 

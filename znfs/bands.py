@@ -9,12 +9,18 @@ chunks anyway, so a band fetches nothing that is not asked for.
 Bands live in the block cache, in place of the blocks they were made of (`Array.load` finds a block
 in a band as well). One that is driven out before it was read through is spilled to the disk tier,
 if there is one, and read from there piece by piece.
+
+A *slab* is the bands that a plane needs, as deep as the chunks, so that each chunk is decoded once
+for all its planes. Where the cache cannot hold that, who reads whole planes is served from *thin*
+slabs, as deep as it can hold: with room for an eighth of 64 planes, each chunk is decoded ten times
+then, and not 64 times.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -66,28 +72,58 @@ def spill_to(spill: Spill) -> Callable[[Hashable, Any], None]:
     return on_evict
 
 
-class Bands:
-    """The bands of an array whose axes run in `order`. Indexes count chunks along all axes of
-    the run but the last."""
+def _depths_held(array: Array, order: tuple[int, ...]) -> Shape:
+    """How many planes of a slab, along each axis but the last two, stay in the cache until a reader
+    of whole planes comes back to it: those of a chunk, or an even part of them."""
+    meta, limit = array.meta, array.cache.limit
+    # What is spilled is not decoded again either.
+    held = limit if array.spill is None else max(limit, array.spill.limit)
+    depths = []
+    for d in range(len(order) - 2):
+        depth = min(meta.chunks[order[d]], meta.shape[order[d]])
+        rest = prod(meta.shape[i] for i in order[d + 1 :]) * meta.dtype.itemsize
+        if depth * rest > held:
+            slabs = -(-depth // max(1, int(_SHARE_AHEAD * limit) // rest))
+            depth = -(-depth // slabs)
+        depths.append(depth)
+    return tuple(depths)
 
-    def __init__(self, array: Array, order: tuple[int, ...]) -> None:
+
+class Bands:
+    """The bands of an array whose axes run in `order`, in slabs of `depths` planes along all axes
+    but the last two: those of a chunk, or fewer. Indexes count slabs along these axes, and chunks
+    along the last but one. Thin ones are read `instead_of` those as deep as chunks."""
+
+    def __init__(
+        self,
+        array: Array,
+        order: tuple[int, ...],
+        depths: Shape,
+        instead_of: Bands | None = None,
+    ) -> None:
         meta = array.meta
         self._array = array
         self._order = order
         self._shape: Shape = tuple(meta.shape[d] for d in order)
         self._chunks: Shape = tuple(meta.chunks[d] for d in order)
         self._back = tuple(int(i) for i in np.argsort(order))
-        self._lead = self._shape[:-2]
         self._row = self._shape[-1]  # elements of a row
         self._rows = self._shape[-2]  # rows of a plane
         self._height = self._chunks[-2]  # rows of a band in one plane
         self._bands_a_plane = -(-self._rows // self._height)
         self._total = prod(self._shape)
-        slab = prod(self._chunks[:-2][-1:]) * self._rows * self._row * meta.dtype.itemsize
-        band = prod(self._chunks[:-1]) * self._row * meta.dtype.itemsize
+        # Of each axis but the last two: planes of the array, a chunk and a slab; slabs of a chunk.
+        self._axes = tuple(
+            (n, chunk, depth, -(-min(chunk, n) // depth))
+            for n, chunk, depth in zip(self._shape, self._chunks, depths, strict=False)
+        )
+        # Bytes of a band, and how many of them there is room for.
+        self._most = prod(depths) * self._height * self._row * meta.dtype.itemsize
+        room = int(_SHARE_AHEAD * array.cache.limit) // max(1, self._most)
+        self._spare = max(0, room - self._bands_a_plane)  # bands begun besides those of a slab
+        self._room = room * self._height * self._row  # elements of a plane that they hold
+        self._instead_of = instead_of
         self._shard_rows, self._rows_at_once = self._rows_of_requests()
-        room = int(_SHARE_AHEAD * array.cache.limit)
-        self._spare = max(0, room - slab) // max(1, band)  # bands begun besides those of a slab
         self._stream = Stream()
         self._lead_time = 0.0  # seconds that a band takes to load, of late
 
@@ -102,22 +138,34 @@ class Bands:
         return grid[-2], max(1, min(most, grid[-2]))
 
     @classmethod
-    def of(cls, array: Array, order: tuple[int, ...]) -> Bands | None:
-        """The bands of `array` in `order`; None where blocks serve better: one-dimensional
-        arrays, and bands too large for the cache."""
+    def of(cls, array: Array, order: tuple[int, ...]) -> tuple[Bands | None, Bands | None]:
+        """The bands of `array` in `order`, and those of thin slabs, for who reads whole planes.
+
+        None where there are none: for one-dimensional arrays, and bands too large for the cache,
+        where blocks serve better; and of thin slabs, where the cache can hold others.
+        """
         if array.meta.ndim < 2 or not array.meta.size:
-            return None
+            return None, None
         if order not in array.shared:
-            bands = cls(array, order)
-            # What is spilled need not stay: one at a time will do.
-            share = _CACHE_SHARE if array.spill is None else 1
-            most = min(_MOST_BYTES, array.cache.limit // share)
-            nbytes = prod(bands._chunks[:-1]) * bands._row * array.meta.dtype.itemsize
-            array.shared[order] = bands if nbytes <= most else None
-            if nbytes <= most and order == tuple(range(array.meta.ndim)):
-                array.in_band = bands.block
-        found: Bands | None = array.shared[order]
+            chunks = tuple(min(array.meta.chunks[d], array.meta.shape[d]) for d in order[:-2])
+            held = _depths_held(array, order)
+            whole = cls(array, order, chunks)
+            thin = cls(array, order, held, whole)
+            is_of_use = 1 < prod(held) < prod(chunks)
+            if whole._fits and order == tuple(range(array.meta.ndim)):
+                array.in_band = whole.block
+            array.shared[order] = (
+                whole if whole._fits else None, thin if is_of_use and thin._fits else None
+            )  # fmt: skip
+        found: tuple[Bands | None, Bands | None] = array.shared[order]
         return found
+
+    @property
+    def _fits(self) -> bool:
+        array = self._array
+        # What is spilled need not stay: one at a time will do.
+        share = _CACHE_SHARE if array.spill is None else 1
+        return self._most <= min(_MOST_BYTES, array.cache.limit // share)
 
     def copy(self, lo: int, hi: int, out: Block, wanted: int = 0) -> None:
         """Elements [lo, hi) of the run into `out`. Up to `wanted`, all will be asked for soon."""
@@ -135,7 +183,8 @@ class Bands:
                 if self._read_spilled(index, offset, target):
                     continue
                 waited = True
-                self._ahead(lo, max(hi, wanted), index)
+                # From here on: what came before may have been read through, and be gone.
+                self._ahead(lo + at - n, max(hi, wanted), index)
                 band = self._load(index)
                 if passing:
                     self._array.cache.pass_by(self._key(index))
@@ -164,6 +213,16 @@ class Bands:
         """Whether a read from `lo` on continues those before it."""
         return self._stream.is_near(lo)
 
+    def takes_over(self, lo: int, hi: int) -> bool:
+        """Whether a read of [lo, hi) continues one that went on for longer than there is room for
+        the deeper bands. Takes note of it if not."""
+        stream = self._stream
+        assert self._instead_of is not None
+        if stream.is_near(lo) and stream.come > self._instead_of._room:
+            return True
+        stream.note(lo, hi, True)
+        return False
+
     def prefetch(self, lo: int, hi: int) -> None:
         """Begin loading the bands of elements [lo, hi)."""
         for index in self._indexes(lo, hi):
@@ -189,16 +248,26 @@ class Bands:
                 x = 0
 
     def _slab(self, plane: int) -> tuple[Index, int]:
-        """The slab of chunks that has the plane, and which of the slab's planes it is."""
+        """The slab that has the plane, and which of the slab's planes it is."""
         index: list[int] = []
         inside, planes = 0, 1
-        for n, chunk in zip(reversed(self._lead), reversed(self._chunks[:-2]), strict=True):
+        for n, chunk, depth, slabs in reversed(self._axes):
             plane, z = divmod(plane, n)
-            i_z, z_inside = divmod(z, chunk)
-            index.append(i_z)
-            inside += z_inside * planes
-            planes *= min(chunk, n - i_z * chunk)
+            i_z, in_chunk = divmod(z, chunk)
+            part, in_slab = divmod(in_chunk, depth)
+            index.append(i_z * slabs + part)
+            inside += in_slab * planes
+            planes *= min(depth, chunk - part * depth, n - z + in_slab)
         return tuple(reversed(index)), inside
+
+    def _planes(self, slab: Index) -> tuple[slice, ...]:
+        """Which planes of its chunks, along each axis, a slab has."""
+        parts = []
+        for i, (n, chunk, depth, slabs) in zip(slab, self._axes, strict=True):
+            i_z, part = divmod(i, slabs)
+            first = part * depth
+            parts.append(slice(first, min(first + depth, chunk, n - i_z * chunk)))
+        return tuple(parts)
 
     def _indexes(self, lo: int, hi: int) -> Iterator[Index]:
         """The bands of elements [lo, hi) as they are needed, each once."""
@@ -209,24 +278,21 @@ class Bands:
                 yield index
 
     def _key(self, index: Index) -> Any:
-        return self._array.key(self._order, index)
+        return self._array.key(self._order, self._most, index)
 
     def _box(self, index: Index) -> Shape:
-        """The shape of a band: that of its chunks, cut at the array's edge, rows in full."""
-        return (
-            *(
-                min(c, s - i * c)
-                for c, s, i in zip(self._chunks, self._shape, index, strict=False)
-            ),
-            self._row,
-        )
+        """The shape of a band: that of its part of its chunks, cut at the array's edge, rows in
+        full."""
+        *slab, i_y = index
+        planes = (part.stop - part.start for part in self._planes(tuple(slab)))
+        return *planes, min(self._height, self._rows - i_y * self._height), self._row
 
     def _nbytes(self, index: Index) -> int:
         return prod(self._box(index)) * self._array.meta.dtype.itemsize
 
     def block(self, index: Index) -> Block | None:
         """The chunk at `index` of the array, cut out of its band if the cache has that; bands must
-        run in the array's own order."""
+        run in the array's own order, and be as deep as chunks."""
         band = self._peek(index[:-1])
         if band is None:
             return None
@@ -289,22 +355,28 @@ class Bands:
         return [(*slab, i) for i in range(first, last)]
 
     def _assemble(self, indexes: Sequence[Index]) -> Iterator[tuple[Index, Band]]:
-        """The bands at `indexes`, put together."""
+        """The bands at `indexes`, of one slab, put together."""
         began = time.monotonic()
         array, width = self._array, self._chunks[-1]
         bands = {index: memory.array(self._box(index), array.meta.dtype) for index in indexes}
 
+        slab = indexes[0][:-1]
+        planes = self._planes(slab)
+
         def put(at: Index, block: Block | None) -> None:
-            *index, i_x = (at[d] for d in self._order)
-            part = bands[tuple(index)][..., i_x * width : (i_x + 1) * width]
+            i_y, i_x = at[self._order[-2]], at[self._order[-1]]
+            part = bands[*slab, i_y][..., i_x * width : (i_x + 1) * width]
             if block is None:
                 part[...] = array.fill
             else:
-                part[...] = block.transpose(self._order)[tuple(map(slice, part.shape))]
+                rows, columns = part.shape[-2:]
+                part[...] = block.transpose(self._order)[*planes, :rows, :columns]
 
-        columns = range(-(-self._row // width))
+        # The slab's place in the grid of chunks.
+        lead = tuple(i // slabs for i, (*_, slabs) in zip(slab, self._axes, strict=True))
+        wanted = product((i_y for *_, i_y in indexes), range(-(-self._row // width)))
         array.load_many(
-            [tuple((*index, i)[d] for d in self._back) for index in indexes for i in columns], put
+            [tuple((*lead, *index)[d] for d in self._back) for index in wanted], put
         )
         self._lead_time += (time.monotonic() - began - self._lead_time) / 4
         return ((index, Band(band.reshape(-1))) for index, band in bands.items())
@@ -322,8 +394,8 @@ class Bands:
         """After a read that ended in the band `index`: if it continues one before it, begin what
         the reader will want next. For every read, so it does no more than it must.
 
-        First the other bands of this slab of chunks: the rest of the plane, then those of the
-        planes after it; then the slabs after this one.
+        First the other bands of this slab: the rest of the plane, then those of the planes after
+        it; then the slabs after this one.
         """
         stream, slab, i_y = self._stream, index[:-1], index[-1]
         if not stream.note(lo, hi, waited):
@@ -337,7 +409,9 @@ class Bands:
                     self._array.cache.retire(self._key((*left, i)))
         wanted = min(count, (i_y - stream.first) % count + 1 + stream.depth)
         while stream.begun < wanted:
-            if not self._begin((*slab, (stream.first + stream.begun) % count)):
+            i = (stream.first + stream.begun) % count
+            # Those behind the reader may have been read through, and be gone.
+            if (i > i_y or not self._is_last(hi)) and not self._begin((*slab, i)):
                 return
             stream.begun += 1
         if stream.begun == count and (stream.crossed or not self._array.cache.far):
@@ -362,11 +436,18 @@ class Bands:
             if stream.ahead % count == 0:
                 stream.after = self._slab_after(stream.after)
 
+    def _is_last(self, hi: int) -> bool:
+        """Whether the plane that ends at element `hi` or later is the last of its slab."""
+        return self._slab_after(hi - 1) - hi < self._rows * self._row
+
     def _slab_after(self, at: int) -> int:
         """Where the first plane after that of element `at` begins that needs other bands."""
         plane = self._rows * self._row
         i = at // plane
-        if not self._lead:
+        if not self._axes:
             return i * plane + plane
-        z = i % self._lead[-1]
-        return (i - z + min(self._lead[-1], z - z % self._chunks[-3] + self._chunks[-3])) * plane
+        n, chunk, depth, _ = self._axes[-1]
+        z = i % n
+        in_chunk = z % chunk
+        end = z - in_chunk + min(chunk, in_chunk - in_chunk % depth + depth)
+        return (i - z + min(n, end)) * plane

@@ -244,7 +244,9 @@ class Slab:
         self._itemsize = self._dtype.itemsize
         self.size = prod(self._shape) * self._itemsize
         run = tuple(meta.shape[d] for d in self._order)
-        self._bands = Bands.of(array, self._order) if _is_run(self._shape, run) else None
+        self._bands, self._thin = (
+            Bands.of(array, self._order) if _is_run(self._shape, run) else (None, None)
+        )
         self._base = ravel(self._start, run)
         self._is_plane = self._shape != run
 
@@ -260,26 +262,31 @@ class Slab:
 
     def prefetch(self, start: int, stop: int) -> None:
         lo, hi = start // self._itemsize, -(-stop // self._itemsize)
-        if self._bands is not None:
-            self._bands.prefetch(self._base + lo, self._base + hi)
+        bands = self._thin or self._bands if self._is_plane else self._bands
+        if bands is not None:
+            bands.prefetch(self._base + lo, self._base + hi)
         else:
             self._array.prefetch(self._indexes(lo, hi))
 
     def _fill(self, lo: int, hi: int, out: Block) -> None:
         """Elements [lo, hi) of the run into `out`."""
-        if self._bands is None:
+        first, last = self._base + lo, self._base + hi
+        bands, thin = self._bands, self._thin
+        # Of a few rows of many planes, there is room for those of whole chunks.
+        if thin is not None and (self._is_plane or thin.takes_over(first, last)):
+            bands = thin
+        if bands is None:
             self._gather(lo, hi, out)
             return
-        first, last = self._base + lo, self._base + hi
-        if hi - lo < self._shape[-1] and not (self._is_plane or self._bands.follows(first)):
+        if hi - lo < self._shape[-1] and not (self._is_plane or bands.follows(first)):
             # Less than a row, of somebody who jumps about, is no reason to load a band.
-            if not self._bands.copy_cached(first, last, out):
+            if not bands.copy_cached(first, last, out):
                 self._gather(lo, hi, out)
             return
         # Who reads of a plane reads the rest of it.
         wanted = self._base + prod(self._shape) if self._is_plane else 0
         try:
-            self._bands.copy(first, last, out, wanted)
+            bands.copy(first, last, out, wanted)
         except Stale:
             raise
         except ZnfsError:

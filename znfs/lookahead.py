@@ -59,11 +59,15 @@ class Stream:
         """A band was read through."""
         self.passed += index[:-1] == self.slab
 
+    @property
+    def come(self) -> int:
+        """How many elements the reader has gone on since it began."""
+        return self._position - self._start
+
     def soon(self, seconds: float) -> int:
         """How many elements a reader goes on in that time, while nothing has to be waited for; no
         more than so many times what it has come already: many look at a few planes and stop."""
-        come = self._position - self._start
-        return min(int(seconds * self._elements / self._seconds), self._REACH * come)
+        return min(int(seconds * self._elements / self._seconds), self._REACH * self.come)
 
     def is_near(self, lo: int) -> bool:
         """Whether `lo` is about where the reader is."""
