@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def test_file_objects(store: Path) -> None:
-    tree = znfs.open_tree(str(store))
+    tree = znfs.open_tree(store)
     np.testing.assert_array_equal(np.load(tree.open("em/em.npy")), VALUES)
     np.testing.assert_array_equal(tifffile.imread(tree.open("em/em.btf")), VALUES)
     with h5py.File(tree.open("v.h5")) as file:

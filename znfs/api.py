@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _STOP_SECONDS = 10.0
 
 
-def open_tree(source: str, options: Options | None = None, **overrides: Any) -> Tree:
+def open_tree(
+    source: str | Path, options: Options | None = None, **overrides: Any
+) -> Tree:
     """The tree of files of `source`, without FUSE: tree.open_tree, with what is configured.
 
     Keyword arguments are options (`anon=True`); they win over `ZNFS_…` variables and the
@@ -30,6 +32,7 @@ def open_tree(source: str, options: Options | None = None, **overrides: Any) -> 
     """
     from znfs import config, tree
 
+    source = os.fspath(source)
     if options is None:
         options = config.load(source, overrides)
         overrides = {}

@@ -244,9 +244,11 @@ class Slab:
         self._itemsize = self._dtype.itemsize
         self.size = prod(self._shape) * self._itemsize
         run = tuple(meta.shape[d] for d in self._order)
-        self._bands, self._thin = (
-            Bands.of(array, self._order) if _is_run(self._shape, run) else (None, None)
-        )
+        self._bands: Bands | None = None
+        self._thin: Bands | None = None  # of whole planes: of some rows, there is room for more
+        if _is_run(self._shape, run):
+            self._bands, thin = Bands.of(array, self._order)
+            self._thin = thin if self._shape[-2:] == run[-2:] else None
         self._base = ravel(self._start, run)
         self._is_plane = self._shape != run
 
@@ -272,7 +274,6 @@ class Slab:
         """Elements [lo, hi) of the run into `out`."""
         first, last = self._base + lo, self._base + hi
         bands, thin = self._bands, self._thin
-        # Of a few rows of many planes, there is room for those of whole chunks.
         if thin is not None and (self._is_plane or thin.takes_over(first, last)):
             bands = thin
         if bands is None:
