@@ -318,6 +318,30 @@ def test_spilled_bytes_come_back_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_overwritten_and_spilled_anew_at_its_place_is_not_taken_for_the_same(
+    tmp_path, monkeypatch
+):
+    spill = Spill(tmp_path, 2000)
+    spill.put("wanted", memoryview(b"w" * 1000))
+    read = os.preadv
+
+    def overtaken(*args):
+        spill.put("b", memoryview(b"b" * 1000))
+        spill.put("c", memoryview(b"c" * 1000))  # over what is wanted
+        done = read(*args)
+        spill.put("d", memoryview(b"d" * 1000))
+        spill.put("wanted", memoryview(b"w" * 1000))
+        return done
+
+    out = bytearray(10)
+    monkeypatch.setattr(os, "preadv", overtaken)
+    assert not spill.read_into("wanted", 0, memoryview(out))
+    monkeypatch.undo()
+    assert spill.read_into("wanted", 0, memoryview(out))
+    assert out == b"w" * 10
+    spill.close()
+
+
 def test_a_spill_is_not_closed_under_a_writer(tmp_path, monkeypatch):
     """The number of its file might be another file's by then."""
     spill = Spill(tmp_path, 100_000)

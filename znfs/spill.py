@@ -95,7 +95,7 @@ class Spill:
         except (OSError, ValueError) as error:  # ValueError: closed meanwhile
             log.warning("disk cache: cannot read spilled data: %s", error)
             return False
-        if self._slots.get(key) != slot:
+        if self._slots.get(key) is not slot:  # it may be there anew, at the same place
             return False
         self.hits += 1
         return True
