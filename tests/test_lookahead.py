@@ -19,7 +19,7 @@ from znfs.bands import Bands
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
 from znfs.hierarchy import Hierarchy
-from znfs.lookahead import Boxes, ChunkWalk, Stream, Walk
+from znfs.lookahead import Boxes, ChunkWalk, PlaneReads, Stream, Walk
 from znfs.meta import ravel
 from znfs.node import File
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
@@ -105,6 +105,49 @@ def test_a_whole_file_read_in_order_is_served_as_its_planes_are():
     # But for what was read before it was plain that all of it will be.
     assert {n for key, n in store.gets.items() if not key.startswith("a/0.")} == {3}
     assert sum(store.gets.values()) < 3.5 * len(store.gets)
+
+
+def test_what_is_begun_ahead_of_a_whole_file_is_what_will_be_read():
+    """As `znfs cat` has it begun."""
+    array, values, store = make_array(_WIDE, _CHUNKS)
+    array.cache = BlockCache(4 * _WIDE_PLANE, 4)
+    file = File([Slab(array)], "v")
+    for at in range(0, file.size, 2048):
+        assert file.read(at, 2048) == values.tobytes()[at : at + 2048]
+        file.prefetch(at + 2048, min(at + 4096, file.size))
+        settle(array.cache)
+    assert sum(store.gets.values()) < 3.5 * len(store.gets)
+
+
+def test_chunks_of_several_axes_are_decoded_once_where_their_planes_fit():
+    """Channels side by side: both in a chunk, though not all planes of a channel fit."""
+    array, values, store = make_array((2, 32, 32, 64), (2, 4, 16, 16))
+    array.cache = BlockCache(2 * 8 * 32 * 64 * 2, 4)
+    for z, c in product(range(32), range(2)):
+        file = File([Slab(array, (c, z, 0, 0), (1, 1, 32, 64))], "v")
+        assert file.read(0, file.size) == values[c, z].tobytes()
+        settle(array.cache)
+    assert set(store.gets.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("reads", "whole"),
+    [
+        ([(0, 600), (600, 1200)], True),  # on and on
+        ([(0, 100), (1000, 1100), (2000, 2100)], False),  # a tenth of each plane
+        ([(i, i + 50) for i in range(0, 1000, 50)], True),
+        ([(0, 600), (10**8, 10**8 + 5), (600, 1200)], True),  # an element elsewhere
+        ([(0, 1000), (10**8, 10**8 + 50)], True),  # a plane, and then one far from it
+        ([(0, 900), (10**8, 10**8 + 50)], False),
+        ([(9000, 10000), (8000, 9000), (7000, 8000)], True),  # backwards
+    ],
+)
+def test_who_reads_all_of_the_planes_is_told_by_what_was_read(reads, whole):
+    tell = PlaneReads(plane=1000, row=10, room=700)
+    answers = [tell.note(lo, hi) for lo, hi in reads]
+    assert answers[0] is (reads[0][1] - reads[0][0] > 700)
+    assert answers[-1] is whole
+    assert tell.expect(reads[-1][1]) is whole
 
 
 def test_some_rows_of_each_plane_are_decoded_once_though_the_slab_does_not_fit(monkeypatch):

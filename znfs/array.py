@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -21,6 +24,9 @@ from znfs.stores.base import Blob, Store
 
 Block = np.ndarray[Any, Any]
 
+# Of a distant store many more chunks come at a time than there are cores to decode them; all at
+# once, they would take the memory for all at once.
+_decoding = threading.Semaphore(max(2, os.cpu_count() or 1))
 # Chunks of a shard that are loaded together decode to about this.
 _BATCH_BYTES = 8 << 20
 
@@ -208,7 +214,8 @@ class Array:
             self.confirm()
             return None
         try:
-            return self._decoder.decode(blob.data)
+            with _decoding if self.cache.far else nullcontext():
+                return self._decoder.decode(blob.data)
         except ChunkError as error:
             raise ChunkError(f"{self._chunks.key(index)}: {error}") from error
 

@@ -18,6 +18,7 @@ then, and not 64 times.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import product
@@ -28,7 +29,7 @@ import numpy as np
 
 from znfs import memory
 from znfs.array import Array, Block, flat_bytes
-from znfs.lookahead import Stream
+from znfs.lookahead import PlaneReads, Stream
 from znfs.meta import Index, Shape
 from znfs.spill import Spill
 
@@ -36,6 +37,8 @@ from znfs.spill import Spill
 _CACHE_SHARE = 4
 # ...and below this, so that the first bytes of it are not kept waiting for the last.
 _MOST_BYTES = 64 << 20
+# Chunks that are decoded for thin bands take no more than this part of the cache besides it.
+_CHUNKS_SHARE = 8
 # The part of the cache that a slab and what is begun after it may take. With all of it, what else
 # comes drives out a band of the slab for each plane that is read, to be loaded again for the next.
 _SHARE_AHEAD = 7 / 8
@@ -72,35 +75,45 @@ def spill_to(spill: Spill) -> Callable[[Hashable, Any], None]:
     return on_evict
 
 
-def _depths_held(array: Array, order: tuple[int, ...]) -> Shape:
+def _chunk_depths(array: Array, order: tuple[int, ...]) -> Shape:
+    return tuple(min(array.meta.chunks[d], array.meta.shape[d]) for d in order[:-2])
+
+
+def _thin_depths(array: Array, order: tuple[int, ...]) -> Shape | None:
     """How many planes of a slab, along each axis but the last two, stay in the cache until a reader
-    of whole planes comes back to it: those of a chunk, or an even part of them."""
+    of whole planes comes back to it: even parts of the chunks' planes. None if all of these do, or
+    no more than one."""
     meta, limit = array.meta, array.cache.limit
-    # What is spilled is not decoded again either.
-    held = limit if array.spill is None else max(limit, array.spill.limit)
-    depths = []
-    for d in range(len(order) - 2):
-        depth = min(meta.chunks[order[d]], meta.shape[order[d]])
-        rest = prod(meta.shape[i] for i in order[d + 1 :]) * meta.dtype.itemsize
+    shape = [meta.shape[d] for d in order]
+    chunks = _chunk_depths(array, order)
+    height = min(meta.chunks[order[-2]], shape[-2])
+    row = shape[-1] * meta.dtype.itemsize  # in bytes, as all below
+    planes = prod(chunks)
+    held = limit
+    if array.spill is not None and planes * height * row <= min(_MOST_BYTES, limit):
+        held = max(held, array.spill.limit)  # what is spilled is not decoded again either
+    if planes * shape[-2] * row <= held:
+        return None
+    depths: list[int] = []
+    for d, chunk in enumerate(chunks):
+        rest = prod(shape[d + 1 : -1]) * row
+        depth = chunk
         if depth * rest > held:
-            slabs = -(-depth // max(1, int(_SHARE_AHEAD * limit) // rest))
-            depth = -(-depth // slabs)
+            most = int(_SHARE_AHEAD * limit) // rest
+            if d == len(shape) - 3:
+                band = min(_MOST_BYTES, limit // _CACHE_SHARE)
+                most = min(most, band // (prod(depths) * height * row))
+            depth = -(-chunk // -(-chunk // max(1, most)))
         depths.append(depth)
-    return tuple(depths)
+    return tuple(depths) if 1 < prod(depths) < planes else None
 
 
 class Bands:
     """The bands of an array whose axes run in `order`, in slabs of `depths` planes along all axes
     but the last two: those of a chunk, or fewer. Indexes count slabs along these axes, and chunks
-    along the last but one. Thin ones are read `instead_of` those as deep as chunks."""
+    along the last but one."""
 
-    def __init__(
-        self,
-        array: Array,
-        order: tuple[int, ...],
-        depths: Shape,
-        instead_of: Bands | None = None,
-    ) -> None:
+    def __init__(self, array: Array, order: tuple[int, ...], depths: Shape) -> None:
         meta = array.meta
         self._array = array
         self._order = order
@@ -121,8 +134,7 @@ class Bands:
         self._most = prod(depths) * self._height * self._row * meta.dtype.itemsize
         room = int(_SHARE_AHEAD * array.cache.limit) // max(1, self._most)
         self._spare = max(0, room - self._bands_a_plane)  # bands begun besides those of a slab
-        self._room = room * self._height * self._row  # elements of a plane that they hold
-        self._instead_of = instead_of
+        self.room = room * self._height * self._row  # elements of a plane that they hold
         self._shard_rows, self._rows_at_once = self._rows_of_requests()
         self._stream = Stream()
         self._lead_time = 0.0  # seconds that a band takes to load, of late
@@ -138,7 +150,7 @@ class Bands:
         return grid[-2], max(1, min(most, grid[-2]))
 
     @classmethod
-    def of(cls, array: Array, order: tuple[int, ...]) -> tuple[Bands | None, Bands | None]:
+    def of(cls, array: Array, order: tuple[int, ...]) -> tuple[Bands | None, ThinBands | None]:
         """The bands of `array` in `order`, and those of thin slabs, for who reads whole planes.
 
         None where there are none: for one-dimensional arrays, and bands too large for the cache,
@@ -147,17 +159,15 @@ class Bands:
         if array.meta.ndim < 2 or not array.meta.size:
             return None, None
         if order not in array.shared:
-            chunks = tuple(min(array.meta.chunks[d], array.meta.shape[d]) for d in order[:-2])
-            held = _depths_held(array, order)
-            whole = cls(array, order, chunks)
-            thin = cls(array, order, held, whole)
-            is_of_use = 1 < prod(held) < prod(chunks)
+            whole = cls(array, order, _chunk_depths(array, order))
+            depths = _thin_depths(array, order)
+            thin = None if depths is None else ThinBands(array, order, depths, whole.room)
             if whole._fits and order == tuple(range(array.meta.ndim)):
                 array.in_band = whole.block
             array.shared[order] = (
-                whole if whole._fits else None, thin if is_of_use and thin._fits else None
+                whole if whole._fits else None, thin if thin and thin._fits else None
             )  # fmt: skip
-        found: tuple[Bands | None, Bands | None] = array.shared[order]
+        found: tuple[Bands | None, ThinBands | None] = array.shared[order]
         return found
 
     @property
@@ -212,16 +222,6 @@ class Bands:
     def follows(self, lo: int) -> bool:
         """Whether a read from `lo` on continues those before it."""
         return self._stream.is_near(lo)
-
-    def takes_over(self, lo: int, hi: int) -> bool:
-        """Whether a read of [lo, hi) continues one that went on for longer than there is room for
-        the deeper bands. Takes note of it if not."""
-        stream = self._stream
-        assert self._instead_of is not None
-        if stream.is_near(lo) and stream.come > self._instead_of._room:
-            return True
-        stream.note(lo, hi, True)
-        return False
 
     def prefetch(self, lo: int, hi: int) -> None:
         """Begin loading the bands of elements [lo, hi)."""
@@ -451,3 +451,18 @@ class Bands:
         in_chunk = z % chunk
         end = z - in_chunk + min(chunk, in_chunk - in_chunk % depth + depth)
         return (i - z + min(n, end)) * plane
+
+
+class ThinBands(Bands):
+    """Bands of fewer planes than chunks have."""
+
+    def __init__(self, array: Array, order: tuple[int, ...], depths: Shape, room: int) -> None:
+        """There is room for `room` elements of a plane in bands as deep as chunks."""
+        super().__init__(array, order, depths)
+        self.reads = PlaneReads(self._rows * self._row, self._row, room)
+
+    @property
+    def _fits(self) -> bool:
+        # Whole chunks are decoded for a part of them, in memory that the cache does not count.
+        chunks = (os.cpu_count() or 1) * self._array.meta.chunk_nbytes
+        return super()._fits and chunks <= self._array.cache.limit // _CHUNKS_SHARE

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, Block, flat_bytes
-from znfs.bands import Bands
+from znfs.bands import Bands, ThinBands
 from znfs.cache import BlockCache
 from znfs.errors import Stale, StoreError, ZnfsError
 from znfs.lookahead import Boxes, ChunkWalk, Walk
@@ -245,12 +245,14 @@ class Slab:
         self.size = prod(self._shape) * self._itemsize
         run = tuple(meta.shape[d] for d in self._order)
         self._bands: Bands | None = None
-        self._thin: Bands | None = None  # of whole planes: of some rows, there is room for more
+        self._thin: ThinBands | None = None
         if _is_run(self._shape, run):
             self._bands, thin = Bands.of(array, self._order)
-            self._thin = thin if self._shape[-2:] == run[-2:] else None
+            if self._shape[-2:] == run[-2:]:  # of some rows, there is room for the others
+                self._thin = thin
         self._base = ravel(self._start, run)
         self._is_plane = self._shape != run
+        self._is_one_plane = prod(self._shape[:-2]) == 1
 
     def read_into(self, start: int, out: memoryview) -> None:
         size = self._itemsize
@@ -264,7 +266,9 @@ class Slab:
 
     def prefetch(self, start: int, stop: int) -> None:
         lo, hi = start // self._itemsize, -(-stop // self._itemsize)
-        bands = self._thin or self._bands if self._is_plane else self._bands
+        bands, thin = self._bands, self._thin
+        if thin is not None and (self._is_one_plane or thin.reads.expect(self._base + lo)):
+            bands = thin
         if bands is not None:
             bands.prefetch(self._base + lo, self._base + hi)
         else:
@@ -274,7 +278,7 @@ class Slab:
         """Elements [lo, hi) of the run into `out`."""
         first, last = self._base + lo, self._base + hi
         bands, thin = self._bands, self._thin
-        if thin is not None and (self._is_plane or thin.takes_over(first, last)):
+        if thin is not None and (self._is_one_plane or thin.reads.note(first, last)):
             bands = thin
         if bands is None:
             self._gather(lo, hi, out)

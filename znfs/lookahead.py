@@ -59,15 +59,11 @@ class Stream:
         """A band was read through."""
         self.passed += index[:-1] == self.slab
 
-    @property
-    def come(self) -> int:
-        """How many elements the reader has gone on since it began."""
-        return self._position - self._start
-
     def soon(self, seconds: float) -> int:
         """How many elements a reader goes on in that time, while nothing has to be waited for; no
         more than so many times what it has come already: many look at a few planes and stop."""
-        return min(int(seconds * self._elements / self._seconds), self._REACH * self.come)
+        come = self._position - self._start
+        return min(int(seconds * self._elements / self._seconds), self._REACH * come)
 
     def is_near(self, lo: int) -> bool:
         """Whether `lo` is about where the reader is."""
@@ -96,6 +92,49 @@ class Stream:
             self._elements += (ahead - self._elements) / 16
         self._position, self._time = hi, now
         return self._streak >= self._STREAK
+
+
+class PlaneReads:
+    """Tells who reads all of the planes of a file from who reads a few rows of many.
+
+    All of them are read by who goes on for longer than `room` elements and leaves out less than
+    half, and, after a jump, by who has read a plane before it. Races between threads cost a wrong
+    guess, no more.
+    """
+
+    _NEAR = 4 << 20  # elements
+
+    def __init__(self, plane: int, row: int, room: int) -> None:
+        """`plane` and `row` are elements of one."""
+        self._plane = plane
+        self._row = row
+        self._room = room
+        self._first = self._last = -1  # of what was read since the last jump
+        self._position = -1
+        self._read = 0
+        self._had_plane = False  # before the last jump
+        self._answer = False
+
+    def note(self, lo: int, hi: int) -> bool:
+        """Take note of a read of elements [lo, hi). Whether it is of who reads all."""
+        if not self._is_near(lo):
+            if hi - lo < self._row and self._position >= 0:
+                return False  # a look at an element is no reader's jump
+            self._had_plane = self._read >= self._plane
+            self._first, self._last, self._read = lo, hi, 0
+        self._position = hi
+        self._first, self._last = min(self._first, lo), max(self._last, hi)
+        self._read += hi - lo
+        come = self._last - self._first
+        self._answer = self._had_plane or (come > self._room and 2 * self._read >= come)
+        return self._answer
+
+    def expect(self, lo: int) -> bool:
+        """Whether what is read from `lo` on will most likely be of who reads all."""
+        return self._answer and self._is_near(lo)
+
+    def _is_near(self, lo: int) -> bool:
+        return self._position >= 0 and abs(lo - self._position) <= self._NEAR
 
 
 class Walk:
