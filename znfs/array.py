@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -23,10 +21,9 @@ from znfs.shards import stack
 from znfs.stores.base import Blob, Store
 
 Block = np.ndarray[Any, Any]
+Turn = AbstractContextManager[Any]  # what bounds how many chunks are decoded at once
 
-# Of a distant store many more chunks come at a time than there are cores to decode them; all at
-# once, they would take the memory for all at once.
-_decoding = threading.Semaphore(max(2, os.cpu_count() or 1))
+_AT_ONCE = nullcontext()
 # Chunks of a shard that are loaded together decode to about this.
 _BATCH_BYTES = 8 << 20
 
@@ -127,11 +124,15 @@ class Array:
         return self.cache.expects(self.key(index))
 
     def load_many(
-        self, indexes: Sequence[Index], put: Callable[[Index, Block | None], None]
+        self,
+        indexes: Sequence[Index],
+        put: Callable[[Index, Block | None], None],
+        turn: Turn = _AT_ONCE,
     ) -> None:
         """`put(index, block)` for each of `indexes`, in any order and from several threads.
 
-        What is not in the cache is loaded and not kept. Raises the first error.
+        What is not in the cache is loaded and not kept; each is decoded within `turn`. Raises the
+        first error.
         """
         missing = []
         for index in indexes:
@@ -142,7 +143,7 @@ class Array:
                 put(index, found[0])
 
         def load(batch: list[Index]) -> None:
-            for index, block in self._load_batch(batch):
+            for index, block in self._load_batch(batch, turn):
                 put(index, block)
 
         self.cache.spread([partial(load, batch) for batch in self._batches(missing)])
@@ -195,26 +196,28 @@ class Array:
             for at in range(0, len(group), most):
                 yield group[at : at + most]
 
-    def _load(self, index: Index) -> Block | None:
+    def _load(self, index: Index, turn: Turn = _AT_ONCE) -> Block | None:
         if self.in_band is not None and (block := self.in_band(index)) is not None:
             return block
         if self._assembly is not None:
             return self._assembly.block(index)
-        return self._decode(index, self._chunks.get(index))
+        return self._decode(index, self._chunks.get(index), turn)
 
-    def _load_batch(self, batch: list[Index]) -> Iterator[tuple[Index, Block | None]]:
+    def _load_batch(
+        self, batch: list[Index], turn: Turn = _AT_ONCE
+    ) -> Iterator[tuple[Index, Block | None]]:
         if len(batch) == 1:
-            yield batch[0], self._load(batch[0])
+            yield batch[0], self._load(batch[0], turn)
             return
         for index, blob in self._chunks.get_many(batch):
-            yield index, self._decode(index, blob)
+            yield index, self._decode(index, blob, turn)
 
-    def _decode(self, index: Index, blob: Blob | None) -> Block | None:
+    def _decode(self, index: Index, blob: Blob | None, turn: Turn) -> Block | None:
         if blob is None:
             self.confirm()
             return None
         try:
-            with _decoding if self.cache.far else nullcontext():
+            with turn:
                 return self._decoder.decode(blob.data)
         except ChunkError as error:
             raise ChunkError(f"{self._chunks.key(index)}: {error}") from error
