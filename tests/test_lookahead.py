@@ -95,6 +95,17 @@ def test_as_many_planes_as_the_cache_holds_come_of_decoding_once(planes, times, 
     assert set(store.gets.values()) == {times}
 
 
+@pytest.mark.parametrize(("height", "times"), [(64, 8), (32, 4), (16, 3)])
+def test_slabs_of_few_bands_are_as_deep_as_bands_may_be_large(height, times):
+    """A quarter of the cache, which holds half of a slab."""
+    array, values, store = make_array(_WIDE, (32, height, 8))
+    array.cache = BlockCache(16 * _WIDE_PLANE, 4)
+    for z, file in enumerate(planes_of(array)):
+        assert file.read(0, file.size) == values[z].tobytes()
+        settle(array.cache)
+    assert set(store.gets.values()) == {times}
+
+
 def test_a_whole_file_read_in_order_is_served_as_its_planes_are():
     array, values, store = make_array(_WIDE, _CHUNKS)
     array.cache = BlockCache(4 * _WIDE_PLANE, 4)

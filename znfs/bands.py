@@ -39,8 +39,9 @@ from znfs.spill import Spill
 _CACHE_SHARE = 4
 # ...and below this, so that the first bytes of it are not kept waiting for the last.
 _MOST_BYTES = 64 << 20
-# Chunks that are decoded for thin bands take no more than this part of the cache besides it.
-_CHUNKS_SHARE = 8
+# Bytes of whole chunks that are decoded for thin bands at once, one chunk at the least: as much as
+# is held for the next blocks anyway (memory.py).
+_DECODED_AT_ONCE = 32 << 20
 # The part of the cache that a slab and what is begun after it may take. With all of it, what else
 # comes drives out a band of the slab for each plane that is read, to be loaded again for the next.
 _SHARE_AHEAD = 7 / 8
@@ -460,19 +461,13 @@ class Bands:
 class ThinBands(Bands):
     """Bands of fewer planes than chunks have.
 
-    The cache counts what they take, and not the whole chunks that are decoded for them; so no more
-    of these are decoded at once than there are cores. (For all bands, that took 1.1 of the time.)
+    The cache counts what they take, and not the whole chunks that are decoded for them, which
+    therefore take turns. (For all bands of distant stores, that took 1.1 of the time.)
     """
-
-    _CORES = os.cpu_count() or 1
-    _turn = threading.Semaphore(_CORES)
 
     def __init__(self, array: Array, order: tuple[int, ...], depths: Shape, room: int) -> None:
         """There is room for `room` elements of a plane in bands as deep as chunks."""
         super().__init__(array, order, depths)
         self.reads = PlaneReads(self._rows * self._row, self._row, room)
-
-    @property
-    def _fits(self) -> bool:
-        chunks = self._CORES * self._array.meta.chunk_nbytes
-        return super()._fits and chunks <= self._array.cache.limit // _CHUNKS_SHARE
+        at_once = _DECODED_AT_ONCE // max(1, array.meta.chunk_nbytes)
+        self._turn = threading.Semaphore(max(1, min(at_once, os.cpu_count() or 1)))
