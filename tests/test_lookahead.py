@@ -106,28 +106,31 @@ def test_slabs_of_few_bands_are_as_deep_as_bands_may_be_large(height, times):
     assert set(store.gets.values()) == {times}
 
 
-def test_a_whole_file_read_in_order_is_served_as_its_planes_are():
+def gets_of_npy(offsets, size, *, ahead=0):
+    """GETs by key, with a cache of half a slab, after a file of all planes was read at `offsets`,
+    `size` bytes each, and so many bytes `ahead` were begun."""
     array, values, store = make_array(_WIDE, _CHUNKS)
     array.cache = BlockCache(4 * _WIDE_PLANE, 4)
-    file = File([Slab(array)], "v")
-    for at in range(0, file.size, 1000):
-        assert file.read(at, 1000) == values.tobytes()[at : at + 1000]
+    file, data = File([Slab(array)], "v"), values.tobytes()
+    for at in offsets:
+        assert file.read(at, size) == data[at : at + size]
+        if ahead:
+            file.prefetch(at + size, at + size + ahead)
         settle(array.cache)
+    return store.gets
+
+
+def test_a_whole_file_read_in_order_is_served_as_its_planes_are():
+    gets = gets_of_npy(range(0, 32 * _WIDE_PLANE, 1000), 1000)
     # But for what was read before it was plain that all of it will be.
-    assert {n for key, n in store.gets.items() if not key.startswith("a/0.")} == {3}
-    assert sum(store.gets.values()) < 3.5 * len(store.gets)
+    assert {n for key, n in gets.items() if not key.startswith("a/0.")} == {3}
+    assert sum(gets.values()) < 3.5 * len(gets)
 
 
 def test_what_is_begun_ahead_of_a_whole_file_is_what_will_be_read():
     """As `znfs cat` has it begun."""
-    array, values, store = make_array(_WIDE, _CHUNKS)
-    array.cache = BlockCache(4 * _WIDE_PLANE, 4)
-    file = File([Slab(array)], "v")
-    for at in range(0, file.size, 2048):
-        assert file.read(at, 2048) == values.tobytes()[at : at + 2048]
-        file.prefetch(at + 2048, min(at + 4096, file.size))
-        settle(array.cache)
-    assert sum(store.gets.values()) < 3.5 * len(store.gets)
+    gets = gets_of_npy(range(0, 32 * _WIDE_PLANE, 2048), 2048, ahead=2048)
+    assert sum(gets.values()) < 3.5 * len(gets)
 
 
 def test_chunks_of_several_axes_are_decoded_once_where_their_planes_fit():
@@ -164,16 +167,11 @@ def test_who_reads_all_of_the_planes_is_told_by_what_was_read(reads, whole):
 def test_some_rows_of_each_plane_are_decoded_once_though_the_slab_does_not_fit(monkeypatch):
     """Of .npy. Two of eight bands."""
     monkeypatch.setattr(Stream, "_NEAR", 1000)
-    array, values, store = make_array(_WIDE, _CHUNKS)
-    array.cache = BlockCache(4 * _WIDE_PLANE, 4)
-    file = File([Slab(array)], "v")
-    for z in range(32):
-        at = z * _WIDE_PLANE + 10 * 64 * 2
-        for lo in range(at, at + 12 * 64 * 2, 512):
-            assert file.read(lo, 512) == values.tobytes()[lo : lo + 512]
-            settle(array.cache)
-    assert set(store.gets.values()) == {1}
-    assert len(store.gets) <= 4 * 4 * 8  # with what was looked ahead for
+    row = 64 * 2
+    rows = (z * _WIDE_PLANE + y * row for z in range(32) for y in range(10, 22, 4))
+    gets = gets_of_npy(rows, 4 * row)
+    assert set(gets.values()) == {1}
+    assert len(gets) <= 4 * 4 * 8  # with what was looked ahead for
 
 
 def test_the_planes_of_one_slab_cost_a_distant_store_its_chunks_and_no_more():

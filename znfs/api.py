@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 _STOP_SECONDS = 10.0
 
 
-def open_tree(
-    source: str | Path, options: Options | None = None, **overrides: Any
-) -> Tree:
+def open_tree(source: str | Path, options: Options | None = None, **overrides: Any) -> Tree:
     """The tree of files of `source`, without FUSE: tree.open_tree, with what is configured.
 
     Keyword arguments are options (`anon=True`); they win over `ZNFS_…` variables and the

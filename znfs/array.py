@@ -22,8 +22,8 @@ from znfs.stores.base import Blob, Store
 
 Block = np.ndarray[Any, Any]
 Turn = AbstractContextManager[Any]  # what bounds how many chunks are decoded at once
+AT_ONCE: Turn = nullcontext()
 
-_AT_ONCE = nullcontext()
 # Chunks of a shard that are loaded together decode to about this.
 _BATCH_BYTES = 8 << 20
 
@@ -127,7 +127,7 @@ class Array:
         self,
         indexes: Sequence[Index],
         put: Callable[[Index, Block | None], None],
-        turn: Turn = _AT_ONCE,
+        turn: Turn = AT_ONCE,
     ) -> None:
         """`put(index, block)` for each of `indexes`, in any order and from several threads.
 
@@ -196,7 +196,7 @@ class Array:
             for at in range(0, len(group), most):
                 yield group[at : at + most]
 
-    def _load(self, index: Index, turn: Turn = _AT_ONCE) -> Block | None:
+    def _load(self, index: Index, turn: Turn = AT_ONCE) -> Block | None:
         if self.in_band is not None and (block := self.in_band(index)) is not None:
             return block
         if self._assembly is not None:
@@ -204,7 +204,7 @@ class Array:
         return self._decode(index, self._chunks.get(index), turn)
 
     def _load_batch(
-        self, batch: list[Index], turn: Turn = _AT_ONCE
+        self, batch: list[Index], turn: Turn = AT_ONCE
     ) -> Iterator[tuple[Index, Block | None]]:
         if len(batch) == 1:
             yield batch[0], self._load(batch[0], turn)

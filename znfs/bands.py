@@ -22,7 +22,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import nullcontext
 from itertools import product
 from math import prod
 from typing import Any
@@ -30,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from znfs import memory
-from znfs.array import Array, Block, Turn, flat_bytes
+from znfs.array import AT_ONCE, Array, Block, flat_bytes
 from znfs.lookahead import PlaneReads, Stream
 from znfs.meta import Index, Shape
 from znfs.spill import Spill
@@ -78,7 +77,15 @@ def spill_to(spill: Spill) -> Callable[[Hashable, Any], None]:
     return on_evict
 
 
+def _most_of_band(array: Array) -> int:
+    """Bytes of the largest band that is made."""
+    # What is spilled need not stay: one at a time will do.
+    share = _CACHE_SHARE if array.spill is None else 1
+    return min(_MOST_BYTES, array.cache.limit // share)
+
+
 def _chunk_depths(array: Array, order: tuple[int, ...]) -> Shape:
+    """How many planes of the array chunks have along each axis but the last two."""
     return tuple(min(array.meta.chunks[d], array.meta.shape[d]) for d in order[:-2])
 
 
@@ -93,7 +100,7 @@ def _thin_depths(array: Array, order: tuple[int, ...]) -> Shape | None:
     row = shape[-1] * meta.dtype.itemsize  # in bytes, as all below
     planes = prod(chunks)
     held = limit
-    if array.spill is not None and planes * height * row <= min(_MOST_BYTES, limit):
+    if array.spill is not None and planes * height * row <= _most_of_band(array):
         held = max(held, array.spill.limit)  # what is spilled is not decoded again either
     if planes * shape[-2] * row <= held:
         return None
@@ -116,7 +123,7 @@ class Bands:
     but the last two: those of a chunk, or fewer. Indexes count slabs along these axes, and chunks
     along the last but one."""
 
-    _turn: Turn = nullcontext()
+    _turn = AT_ONCE
 
     def __init__(self, array: Array, order: tuple[int, ...], depths: Shape) -> None:
         meta = array.meta
@@ -177,10 +184,7 @@ class Bands:
 
     @property
     def _fits(self) -> bool:
-        array = self._array
-        # What is spilled need not stay: one at a time will do.
-        share = _CACHE_SHARE if array.spill is None else 1
-        return self._most <= min(_MOST_BYTES, array.cache.limit // share)
+        return self._most <= _most_of_band(self._array)
 
     def copy(self, lo: int, hi: int, out: Block, wanted: int = 0) -> None:
         """Elements [lo, hi) of the run into `out`. Up to `wanted`, all will be asked for soon."""
@@ -364,7 +368,6 @@ class Bands:
         began = time.monotonic()
         array, width = self._array, self._chunks[-1]
         bands = {index: memory.array(self._box(index), array.meta.dtype) for index in indexes}
-
         slab = indexes[0][:-1]
         planes = self._planes(slab)
 

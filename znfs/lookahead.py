@@ -102,7 +102,7 @@ class PlaneReads:
     guess, no more.
     """
 
-    _NEAR = 4 << 20  # elements
+    _NEAR = Stream._NEAR
 
     def __init__(self, plane: int, row: int, room: int) -> None:
         """`plane` and `row` are elements of one."""
