@@ -194,8 +194,9 @@ def test_listings_side_by_side(tmp_path: Path) -> None:
 def test_listings_tell_files_from_directories(tmp_path: Path, binding: str) -> None:
     """Who walks the tree then looks at no file: `find` asks for none of them."""
     pytest.importorskip(binding.replace("fusepy", "fuse") if binding == "fusepy" else binding)
-    tree = FakeTree(Folder({"a": text(b"1", "v"), "b": Folder({}), "c": text(b"2", "v")}))
-    with mounted(tree, tmp_path / "m", binding=binding) as m, os.scandir(m) as entries:
+    folder = Folder({"a": text(b"1", "v"), "b": Folder({}), "c": text(b"2", "v")})
+    tree = FakeTree(Folder({"d": folder}))
+    with mounted(tree, tmp_path / "m", binding=binding) as m, os.scandir(m / "d") as entries:
         tree.down = True  # so that a look at an entry would fail
         assert {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries} == {
             "a": False, "b": True, "c": False,
@@ -204,7 +205,7 @@ def test_listings_tell_files_from_directories(tmp_path: Path, binding: str) -> N
 
 def test_listing_from_any_offset() -> None:
     names = [b".", b"..", *(n.encode() for n in Counted(50).names())]
-    opened = OpenDir("", Counted(50))
+    opened = OpenDir("", Counted(50).entries)
     rng = random.Random(3)
     for _ in range(300):
         offset, room = rng.randrange(len(names) + 1), rng.randrange(1, 9)
@@ -396,6 +397,7 @@ def test_store_down_and_up(tree: FakeTree, tmp_path: Path, monkeypatch: pytest.M
     with mounted(tree, tmp_path / "m") as m:
         tree.down = True
         assert stat.S_ISDIR(os.stat(m).st_mode)
+        os.close(os.open(m, os.O_RDONLY))  # as df does
         for look in (os.listdir, lambda p: os.stat(p / "a.bin")):
             with pytest.raises(OSError) as caught:
                 look(m)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from znfs.errors import StoreError
-from znfs.node import Dir, File, Kind
+from znfs.node import File, Kind
 
 SEEN = 1 << 16  # paths whose last version is remembered; forgetting one costs one look-up
 FAILED_SECONDS = 0.2  # how long a read that the store did not answer is not tried again
@@ -71,11 +71,12 @@ class OpenFile:
 
 
 class OpenDir:
-    """An open directory: where its listing stands, so that the next part continues it."""
+    """An open directory: where its listing stands, so that the next part continues it. `entries` is
+    its Dir's."""
 
-    def __init__(self, path: str, node: Dir) -> None:
+    def __init__(self, path: str, entries: Callable[[int], Iterator[tuple[str, Kind]]]) -> None:
         self.path = path
-        self._node = node
+        self._listing = entries
         self._mutex = threading.Lock()
         self._next = -1  # offset of the entry that `_entries` yields next
         self._entries: Iterator[tuple[str, Kind]] = iter(())
@@ -103,5 +104,5 @@ class OpenDir:
 
     def _from(self, offset: int) -> Iterator[tuple[str, Kind]]:
         dots = islice((".", ".."), min(offset, 2), None)
-        entries = self._node.entries(max(offset - 2, 0))
+        entries = self._listing(max(offset - 2, 0))
         return chain(((name, Kind.DIRECTORY) for name in dots), entries)

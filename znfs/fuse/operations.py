@@ -8,7 +8,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -290,13 +290,21 @@ class Operations:
                 self._dropping.pop(opened.path, None)
 
     def opendir(self, raw: bytes, info: Any) -> int:
-        path = _text(raw)
-        node = self._tree.resolve(path)
-        if isinstance(node, File):
-            return -errno.ENOTDIR
+        """The store is not asked for the root before that is listed: `df` opens it."""
+        path, entries = _text(raw), self._root_entries
+        if path:
+            node = self._tree.resolve(path)
+            if isinstance(node, File):
+                return -errno.ENOTDIR
+            entries = node.entries
         info.contents.fh = number = next(self._numbers)
-        self._dirs[number] = OpenDir(path, node)
+        self._dirs[number] = OpenDir(path, entries)
         return 0
+
+    def _root_entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        node = self._tree.resolve("")
+        assert not isinstance(node, File)
+        return node.entries(start)
 
     def readdir(
         self, raw: bytes | None, buffer: Any, filler: Any, offset: int, info: Any, *flags: int
