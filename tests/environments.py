@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -40,16 +41,19 @@ def python_with(*requirements: str) -> str:
     name = "-".join(requirements).replace("==", "-")
     folder = cache() / f"{name}-python{sys.version_info.minor}"
     python, ready = folder / "bin/python", folder / "ready"
-    if ready.exists():
-        return str(python)
     # A pip of its own, and compiling what is never imported, would take two thirds of the time.
     pip = [sys.executable, "-m", "pip", "--python", str(python)]
-    for command in (
-        [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)],
-        [*pip, "install", "-q", "--no-compile", *requirements],
-    ):
-        fetch(f"an environment with {requirements[0]}", command)
-    ready.touch()
+    cache().mkdir(parents=True, exist_ok=True)
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests of several workers want it
+        if ready.exists():
+            return str(python)
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)],
+            [*pip, "install", "-q", "--no-compile", *requirements],
+        ):
+            fetch(f"an environment with {requirements[0]}", command)
+        ready.touch()
     return str(python)
 
 
