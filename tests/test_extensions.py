@@ -102,6 +102,15 @@ def test_cast_value_rounds(rounding: str | None, expected: list[int], tmp_path: 
     assert got.reshape(-1).tolist() == expected
 
 
+def test_cast_value_to_a_wider_type(tmp_path: Path) -> None:
+    """What is stored is longer than what is read, by more than any slack there is."""
+    values = np.arange(1 << 19, dtype="u1").reshape(512, 1024)
+    codecs = [codec("cast_value", data_type="float64"), LITTLE]
+    write(tmp_path, "uint8", codecs, values.astype("<f8").tobytes(), shape=[512, 1024])
+    _, got = read_array(tmp_path)
+    assert np.array_equal(got, values)
+
+
 @pytest.mark.parametrize(
     ("dtype", "stored", "beyond", "expected"),
     [

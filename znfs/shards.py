@@ -13,7 +13,7 @@ import numpy as np
 from znfs import memory
 from znfs.cache import BlockCache
 from znfs.chunks import Chunks, Keyed
-from znfs.codecs import Decoder, unwrap
+from znfs.codecs import Decoder, encoded_limit, unwrap
 from znfs.errors import ChunkError, Stale
 from znfs.meta import ArrayMeta, Edges, Index, Shard
 from znfs.stores.base import Blob, Store
@@ -27,9 +27,6 @@ _COALESCE_MAX = 8 << 20
 # No codec lets data that it cannot compress grow as far as twice its size and this; what is said
 # to be longer is damaged or hostile, and not read into memory.
 _GROWTH = 256
-# Filters that may store elements wider than they are shown, as complex256 at the most.
-_WIDENING = frozenset({"astype", "categorize", "delta", "fixedscaleoffset", "quantize"})
-_WIDEST = 32  # bytes
 _SLACK = 1 << 20
 _MOST_OFFSET = (1 << 63) - 1
 _MOST_SHAPES = 256  # of shards, that are remembered
@@ -49,12 +46,8 @@ def stack(
     Each level knows how long its encoded chunks may be, from the declared sizes. `confirm` is
     Array's.
     """
-    encoded = meta.outer_chunks if meta.is_assembled else meta.chunks
-    itemsize = meta.dtype.itemsize
-    if any(codec.name in _WIDENING for codec in meta.codecs):
-        itemsize = max(itemsize, _WIDEST)
-    stored = meta.chunk_nbytes if meta.is_variable else prod(encoded) * itemsize
-    most = [2 * stored + _GROWTH]
+    shape = meta.outer_chunks if meta.is_assembled else meta.chunks
+    most = [2 * encoded_limit(meta.codecs, meta.dtype, shape, meta.most_of_chunk) + _GROWTH]
     for shard in reversed(meta.shards):
         most.append(_index_nbytes(shard) + prod(shard.grid) * most[-1])
     chunks: Chunks = Keyed(store, path, meta.keys, most.pop() + _SLACK, missing_403)

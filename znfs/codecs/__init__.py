@@ -30,7 +30,7 @@ from znfs.codecs.forms import (
 from znfs.errors import ChunkError, Unsupported
 from znfs.meta import VARIABLE, CodecSpec, Shape
 
-__all__ = ["CODECS", "INTERNAL", "REFUSED", "Decoder", "encoded_size", "unwrap"]
+__all__ = ["CODECS", "INTERNAL", "REFUSED", "Decoder", "encoded_limit", "encoded_size", "unwrap"]
 
 _FAILURES = (*FAILURES, *compressors.STREAM_FAILURES)
 
@@ -210,6 +210,15 @@ def encoded_size(specs: Sequence[CodecSpec], dtype: np.dtype[Any], shape: Shape)
     """Bytes of an array after `specs`, None where that depends on the data. Raises Unsupported."""
     _, form = _chain(specs, ArrayForm(dtype, shape))
     return form.size if isinstance(form, BytesForm) else None
+
+
+def encoded_limit(
+    specs: Sequence[CodecSpec], dtype: np.dtype[Any], shape: Shape, most: int
+) -> int:
+    """Bytes that an array may have at the most after `specs`; `most` is Decoder's. Raises
+    Unsupported."""
+    _, form = _chain(specs, ArrayForm(dtype, shape, most=most))
+    return form.limit if isinstance(form, BytesForm) else form.nbytes
 
 
 def unwrap(specs: Sequence[CodecSpec], data: bytes | memoryview, limit: int) -> bytes:
