@@ -141,6 +141,23 @@ def test_axes_in_any_order(tmp_path, names):
     assert known.get("frames", 1) == prod(lengths[n] for n in joined)
 
 
+def test_the_axis_called_z_is_before_others_of_space(tmp_path):
+    data = values((2, 3, 4, 5), "<u2")
+    path = tmp_path / "i.zarr"
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("0", shape=data.shape, dtype=data.dtype, chunks=(1, 1, 4, 5))[...] = data
+    group.attrs["multiscales"] = [
+        {
+            "version": "0.4", "datasets": [{"path": "0"}],
+            "axes": [{"name": n, "type": "space"} for n in "pzyx"],
+        }
+    ]  # fmt: skip
+    with tifffile.TiffFile(Handle(open_tree(str(path)).resolve("0/0.tif"))) as found:
+        assert found.imagej_metadata["slices"] == 3
+        assert found.imagej_metadata["frames"] == 2
+        np.testing.assert_array_equal(found.asarray().ravel(), data.ravel())
+
+
 def test_other_orientations(tmp_path):
     data = values((5, 20, 30), "<u2")
     tree = write(tmp_path / "a.zarr", data, (2, 8, 8), ("z", "y", "x"))

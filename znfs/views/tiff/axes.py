@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -69,6 +70,12 @@ def _is(axis: Axis, name: str, kind: str) -> bool:
     return axis.name == name or axis.kind == kind
 
 
+def _find(meta: ArrayMeta, among: Sequence[int], name: str, kind: str) -> int | None:
+    """The axis of that name, else the first of that kind."""
+    named = [d for d in among if meta.axes[d].name == name]
+    return next(iter(named or [d for d in among if meta.axes[d].kind == kind]), None)
+
+
 @dataclass(frozen=True)
 class Hyperstack:
     """ImageJ's five dimensions: the order t, z, c (c fastest), and the length of each."""
@@ -90,8 +97,8 @@ class Hyperstack:
 def hyperstack(meta: ArrayMeta) -> Hyperstack:
     """How ImageJ sees the array; axes it has no name for join t, in storage order."""
     axes = plane_axes(meta)
-    c = next((d for d in axes.rest if _is(meta.axes[d], "c", "channel")), None)
-    z = next((d for d in axes.rest if d != c and _is(meta.axes[d], "z", "space")), None)
+    c = _find(meta, axes.rest, "c", "channel")
+    z = _find(meta, [d for d in axes.rest if d != c], "z", "space")
     joined = tuple(d for d in axes.rest if d not in (c, z))
     several = [d for d in joined if meta.shape[d] > 1] or joined
     t = several[0] if len(several) == 1 and _is(meta.axes[several[0]], "t", "time") else None
