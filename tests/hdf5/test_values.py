@@ -321,3 +321,6 @@ def test_promoted_float16(tmp_path: Path) -> None:
         with h5py.File(Seekable(file)) as h5:
             assert h5["a"].dtype == "f4"
             np.testing.assert_array_equal(h5["a"][()], values.astype("f4"))
+    with tree(tmp_path / "a.zarr", hdf5_float16="float32") as opened:
+        (described,) = opened.describe()
+    assert any("float32" in remark for remark in described.remarks)

@@ -3,6 +3,9 @@ into a directory: a mount is ready sooner."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from znfs.array import Array, Group
 from znfs.node import File, Kind
 from znfs.options import Options
@@ -49,8 +52,12 @@ def _hdf5(layout: hdf5.Layout) -> Make:
     return make
 
 
-def _netcdf(node: Array | Group) -> str | None:
-    return hdf5.refuse(node) if hdf5.is_netcdf(node) else "its dimensions have no names"
+def _netcdf(layout: hdf5.Layout) -> Callable[[Array | Group], str | None]:
+    def refuse(node: Array | Group) -> str | None:
+        named = hdf5.is_netcdf(node)
+        return hdf5.refuse(node, layout) if named else "its dimensions have no names"
+
+    return refuse
 
 
 def _ome_tiff(group: Group) -> str | None:
@@ -60,6 +67,7 @@ def _ome_tiff(group: Group) -> str | None:
 def views(options: Options) -> tuple[View, ...]:
     """All views there are, as `options`, which `check` let pass, want them."""
     layout = _layout(options)
+    no_hdf5, no_netcdf = partial(hdf5.refuse, layout=layout), _netcdf(layout)
     return (
         View(
             "chunks", "chunks", lambda array, name: chunks.ChunksDir(array), _of_fixed_size,
@@ -74,8 +82,11 @@ def views(options: Options) -> tuple[View, ...]:
         View(
             "tiff", "crop", crop.CropDir, _refuse_planes("yx"), listed=False, kind=Kind.DIRECTORY,
         ),
-        View("h5", "{}.h5", _hdf5(layout), hdf5.refuse, hdf5.refuse, remarks=hdf5.remarks),
-        View("nc", "{}.nc", _hdf5(layout), _netcdf, _netcdf),
+        View(
+            "h5", "{}.h5", _hdf5(layout), no_hdf5, no_hdf5,
+            remarks=partial(hdf5.remarks, layout=layout),
+        ),
+        View("nc", "{}.nc", _hdf5(layout), no_netcdf, no_netcdf),
         View(
             "ome.tif", "{}.ome.tif", ometiff.image_file,
             lambda array: NOT_OF_ARRAYS, _ome_tiff, remarks=ometiff.remarks,

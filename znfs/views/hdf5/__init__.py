@@ -101,12 +101,12 @@ def _exact_or_slots(group: Group, layout: Layout) -> File:
         return PlannedFile(built.root, branch.version(), mtime)
 
 
-def refuse(node: Array | Group) -> str | None:
+def refuse(node: Array | Group, layout: Layout) -> str | None:
     """Why a node has no HDF5 file; None if it has."""
     if isinstance(node, Group):
         return None
     try:
-        dataset(node, _DEFAULT)
+        dataset(node, layout)
     except Unsupported as error:
         return str(error)
     return None
@@ -136,12 +136,12 @@ def _has_names(array: Array) -> bool:
     return bool(netcdf.dimension_names(array.meta))
 
 
-def remarks(node: Array | Group) -> list[str]:
+def remarks(node: Array | Group, layout: Layout) -> list[str]:
     """What the node's file leaves out, renames or converts, and why."""
     if isinstance(node, Array):
-        if refuse(node) is not None:
+        if refuse(node, layout) is not None:
             return []
-        built = build_array(node, node.name, _DEFAULT)
+        built = build_array(node, node.name, layout)
         made = [m for m in built.root.children.values() if isinstance(m, Dataset)]
         told = [*built.remarks, *(r for m in made for r in m.remarks), *_room(node)]
         return [*(f"in HDF5: {remark}" for remark in told), *_attributes(node)]
@@ -153,11 +153,11 @@ def remarks(node: Array | Group) -> list[str]:
             "and dimensions have no scales",
             *(
                 f"in HDF5: {path} is left out: {why}"
-                for path, why in SlotFile(node, _DEFAULT).left_out()
+                for path, why in SlotFile(node, layout).left_out()
             ),
             *_attributes(node),
         ]
-    return [*_shown(build_group(branch, _DEFAULT)), *_attributes(node)]
+    return [*_shown(build_group(branch, layout)), *_attributes(node)]
 
 
 def _room(array: Array) -> list[str]:
