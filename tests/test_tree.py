@@ -392,6 +392,7 @@ def test_whether_the_store_has_control_is_asked_after_a_refresh_that_overtook_th
 
     tree.refresh(also)
     assert read(tree, ".znfs") == b"own"
+    assert any(".znfs" in remark for remark in next(tree.describe()).remarks)
 
 
 def test_refresh_reaches_the_disk_tier(store, tmp_path):

@@ -113,6 +113,8 @@ class NodeDir:
         node = self.node
         store_names = self._store_names().keys()
         not_shown = [*_not_shown(store_names), *self._beyond_grid()]
+        if not node.path and ".znfs" in store_names:
+            not_shown.append(".znfs: what the mount says of itself is hidden by the store's own")
         if not isinstance(node, Array | Group):
             return (), tuple(not_shown)
         shown: list[str] = []
