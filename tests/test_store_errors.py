@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -653,6 +654,16 @@ class Odd:
 def odd() -> Iterator[Odd]:
     with Odd() as server:
         yield server
+
+
+def test_who_a_proxy_is_told(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """User info in a proxy's URL, as curl and others take it."""
+    monkeypatch.setenv("http_proxy", odd.url("").replace("//", "//me:p%40w@"))
+    monkeypatch.setenv("no_proxy", "")
+    store = opened("http://elsewhere.example/x")
+    assert bytes(store.get("plain").data) == Odd.BODY
+    assert odd.seen[-1]["proxy-authorization"] == "Basic " + b64encode(b"me:p@w").decode()
+    assert odd.seen[-1]["path"] == "http://elsewhere.example/x/plain"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from znfs import deadline
 from znfs.errors import StoreError, Unanswered, UsageError
@@ -71,8 +71,13 @@ class HttpClient:
         host = urlsplit(self._url).hostname or ""
         proxy = urllib.request.getproxies().get(urlsplit(self._url).scheme)
         if proxy and not urllib.request.proxy_bypass(host):
-            proxied = urllib3.ProxyManager(proxy, maxsize=CONNECTIONS, ssl_context=context)
-            return bounded(proxied)
+            user = urllib3.util.parse_url(proxy).auth
+            headers = urllib3.make_headers(proxy_basic_auth=unquote(user) if user else None)
+            return bounded(
+                urllib3.ProxyManager(
+                    proxy, proxy_headers=headers, maxsize=CONNECTIONS, ssl_context=context
+                )
+            )
         return bounded(urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context))
 
     def fetch(
