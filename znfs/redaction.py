@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 # Here `@` in front of the path means something else than a user: a container, a revision.
 AT_IS_NO_USER = frozenset(
@@ -13,8 +14,8 @@ AT_IS_NO_USER = frozenset(
 )
 _SECRET_WORD = re.compile(
     r"secret|passw|passphrase|token|credential|connection_string|authori[sz]ation|cookie|signature"
-    r"|headers?$|(^|[_\-])(key|sas|sig|pwd|pw|pass|auth|jwt|bearer)($|[_\-])|key_?id|private"
-    r"|(api|access|account|shared|auth)key",
+    r"|headers?$|(^|[_\-])(key|sas|sig|hmac|pwd|pw|pass|auth|jwt|bearer)($|[_\-])|key_?id|private"
+    r"|(api|access|account|shared|auth)key|session_?id",
     re.IGNORECASE,
 )
 _FILE_OF_A_SECRET = re.compile(r"(file|filename|path)$", re.IGNORECASE)
@@ -34,7 +35,8 @@ def redact(text: str) -> str:
         return found[0] if found[1].lower() in AT_IS_NO_USER else f"{found[1]}://"
 
     def without_secret(found: re.Match[str]) -> str:
-        return f"{found[1]}{found[2]}=***" if _SECRET_WORD.search(found[2]) else found[0]
+        secret = _SECRET_WORD.search(unquote(found[2]))
+        return f"{found[1]}{found[2]}=***" if secret else found[0]
 
     return _PARAMETER.sub(without_secret, _USER.sub(without_user, text))
 
