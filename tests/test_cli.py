@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import zarr
 
 from znfs import config, daemon, info, logs, mounts, tables
 from znfs.cli import COMMANDS, main, mount_main
-from znfs.errors import UsageError
+from znfs.errors import MountError, UsageError
 from znfs.meta import Axis
 from znfs.options import Options
 
@@ -360,6 +361,31 @@ def test_precedence(tmp_path: Path) -> None:
     assert load(given={"anon": "false", "config": file}).anon is False
 
 
+def test_sections_of_hosts_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told to one host is told to no other; a folder is the same, however it is spelt."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sections = ("https://data.example", "s3://bucket", str(tmp_path))
+    file = write(tmp_path, "".join(f'[source."{p}"]\nprofile = "{p}"\n' for p in sections))
+    for source, section in (
+        ("https://data.example/x.zarr", sections[0]), ("https://data.example", sections[0]),
+        ("zip::https://data.example/x.zip", sections[0]),
+        ("https://data.example.net/x.zarr", None), ("https://data.example@evil.example/x", None),
+        ("https://data.example:80@evil.example/x", None),
+        ("s3://bucket/x", sections[1]), ("s3://bucket-of-others/x", None),
+        ("http://elsewhere.example/x", None), ("s3://b/x", None),
+        ("x.zarr", sections[2]), ("~/x.zarr", sections[2]), (f"file://{tmp_path}/x", sections[2]),
+        (f"zip::{tmp_path}/x.zip", sections[2]), ("reference://?fo=refs.json", sections[2]),
+    ):  # fmt: skip
+        assert load(source, ZNFS_CONFIG=file).profile == section, source
+
+
+def test_none_is_what_else_is_told() -> None:
+    given = {"profile": None, "disk_cache": None, "views": None, "cache_size": None}
+    assert load(given=given) == Options()
+    assert load(given={"region": None}, ZNFS_REGION="variable").region == "variable"
+
+
 def test_where_the_file_is(tmp_path: Path) -> None:
     for folder, region in (("etc", "shared"), ("home", "own")):
         (tmp_path / folder / "znfs").mkdir(parents=True)
@@ -392,8 +418,10 @@ def test_storage_options_add_up(
     monkeypatch.setattr(daemon, "mount", requests.append)
     words = ["-o", "storage_option=c=o,storage-option=d=o,ttl=3", "-o", r"storage_option=e=o\,o",
              "--storage-option", "e=flag", "--storage-option", "f=flag"]  # fmt: skip
+    words += ["-o", "cache_size=1MiB,cache-size=2MiB", "--cache-size", "3MiB"]
     assert main(["mount", str(store), str(tmp_path), "--config", file, *words]) == 0
     assert requests[0].options.ttl == 3
+    assert requests[0].options.cache_size == 3 << 20  # the flag, however `-o` spells it
     assert requests[0].options.storage_option == {
         "a": "file", "b": "variable", "c": "o", "d": "o", "e": "flag", "f": "flag",
     }  # fmt: skip
@@ -523,3 +551,15 @@ def test_words_of_fstab(items: str, flags: tuple[str, ...], monkeypatch: pytest.
     assert mount_main(["/s", "/m", "-o", f"{items},ttl=9"]) == 0
     (request,) = requests
     assert (request.flags, request.options.ttl) == (flags, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(UsageError("u"), 1), (OSError(errno.ENOMEM, "no memory"), 2), (MountError("m"), 32)],
+)
+def test_statuses_of_mount(error: Exception, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(request: object) -> None:
+        raise error
+
+    monkeypatch.setattr(daemon, "mount", fail)
+    assert mount_main(["/s", "/m"]) == status

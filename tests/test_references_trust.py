@@ -18,6 +18,7 @@ from znfs.options import Options
 from znfs.stores import open_store
 from znfs.stores.base import Store
 from znfs.stores.references import ReferenceStore
+from znfs.stores.urls import parse
 
 
 class Document(MemoryStore):
@@ -37,7 +38,7 @@ def opened(url: str, target: str) -> list[str]:
         asked.append(url)
         return MemoryStore(dict.fromkeys(("", "x", "b/x", "etc/hostname"), b"data"))
 
-    assert ReferenceStore(Document(url, target), "", open_target).get("a")
+    assert ReferenceStore(Document(url, target), "", open_target, parse(url).server).get("a")
     return asked
 
 
@@ -60,6 +61,27 @@ REMOTE = "https://data.example/refs.json"
 def test_what_a_remote_document_may_not_name(target: str) -> None:
     with pytest.raises(Denied, match="may not name"):
         opened(REMOTE, target)
+
+
+@pytest.mark.parametrize(
+    ("document", "server"),
+    [
+        ("s3://localhost/refs.json", None), ("gs://localhost/refs.json", None),
+        ("az://c@localhost/refs.json", None),
+        ("s3+http://a.example:9/localhost/refs.json", "a.example"),
+        ("https://u:p@b.example:8443/localhost", "b.example"), ("/localhost/refs.json", None),
+        ("simplecache::https://c.example/refs.json", "c.example"),
+        ("s3+http://localhost:9000/b/refs.json", "localhost"),
+    ],
+)  # fmt: skip
+def test_the_host_that_a_document_is_from(document: str, server: str | None) -> None:
+    """A bucket is none, whatever it is called."""
+    assert parse(document).server == server
+    if server == "localhost":
+        assert opened(document, "http://127.0.0.1/x") == ["http://127.0.0.1"]
+    elif not document.startswith("/"):
+        with pytest.raises(Denied, match="this one's servers"):
+            opened(document, "http://169.254.169.254/x")
 
 
 @pytest.mark.parametrize("target", ["http://[bad/x", "https://[1"])

@@ -118,6 +118,45 @@ def test_source_info() -> None:
     assert (info.name, info.format, info.url) == ("a", "n5", "/data/x.n5|n5:a")
 
 
+@pytest.mark.parametrize(
+    ("source", "url"),
+    [
+        ("s3a://b/x.zarr/", "s3://b/x.zarr"), ("s3://b", "s3://b"), ("gcs://b/x", "gs://b/x"),
+        ("s3+https://host:9/b/a%20%25", "s3+https://host:9/b/a%20%25"),
+        ("az://c/x", "az://c/x"),
+        ("abfs://c@account.dfs.core.windows.net/x", "abfss://c@account.dfs.core.windows.net/x"),
+    ],
+)  # fmt: skip
+def test_a_store_is_called_by_a_url_that_opens_it(source: str, url: str) -> None:
+    """Buckets of the same name on two servers are told apart."""
+    location = parse(source)
+    assert location.url == url
+    again = parse(url)
+    assert (again.scheme, again.host, again.path, again.endpoint) == (
+        location.scheme, location.host, location.path, location.endpoint,
+    )  # fmt: skip
+    store, _ = open_store(source, Options(anon=True))
+    assert store.url == url
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["localhost:9000", "minio.example", "ftp://h", "http://", "http://h:port", "http://h:99999",
+     "http://h h", "https://[::1", "http://h:0"],
+)  # fmt: skip
+@pytest.mark.parametrize("backend", ["auto", "fsspec"])
+def test_what_is_no_endpoint(endpoint: str, backend: str) -> None:
+    with pytest.raises(UsageError, match="write it like https://HOST:PORT"):
+        open_store("s3://b/x", Options(endpoint_url=endpoint, backend=backend))
+
+
+@pytest.mark.parametrize("source", ["s3://a b/x", "gs://a\nb/x", "az://\u00e4/x", "s3://a^b"])
+def test_what_is_no_bucket(source: str) -> None:
+    with pytest.raises(UsageError, match="is no name of a bucket"):
+        open_store(source, Options(anon=True))
+
+
 SECRET = "hunter2"
 
 
@@ -136,6 +175,8 @@ SECRET = "hunter2"
         (f"https://me:it's{SECRET}@host/x", "https://host/x"),
         (f"https://host/x?apikey={SECRET}", "https://host/x?apikey=***"),
         (f"https://host/x?jwt={SECRET}&a=1", "https://host/x?jwt=***&a=1"),
+        (f"https://host/x?%73ig={SECRET}", "https://host/x?%73ig=***"),
+        (f"https://host/x?hmac={SECRET}&sessionid={SECRET}", "https://host/x?hmac=***&sessionid=***"),
     ],
 )
 def test_secrets_in_urls(source: str, clean: str) -> None:

@@ -73,7 +73,6 @@ def status() -> list[dict[str, Any]]:
     """What the daemon of each znfs mount on this machine says of itself, and its `mountpoint`; of
     one that does not answer its `source` and the `error`."""
     from znfs import mounts
-    from znfs.errors import MountError
 
     found = []
     for mount in mounts.mounts():
@@ -94,7 +93,8 @@ def _start(
     environ = dict(os.environ, NOTIFY_SOCKET=ready, PYTHONPATH=here)
     environ.pop("WATCHDOG_USEC", None)
     for name, value in options.items():
-        environ[config.variable(name)] = config.as_text(name, value)
+        if value is not None:
+            environ[config.variable(name)] = config.as_text(name, value)
     command = [sys.executable, "-m", "znfs", "mount", "--foreground", "--stop-on-eof"]
     with said.open("wb") as log:
         return subprocess.Popen(

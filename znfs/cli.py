@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, command = words[0], COMMANDS[words[0]]
     parser = command_parser(name)
     args = _intermixed(parser, words[1:])
-    return _run(parser.prog, lambda: command.run(args), usage=2, failed=1)
+    return _run(parser.prog, lambda: command.run(args), usage=2, failed=1, system=1)
 
 
 def _intermixed(parser: Parser, words: list[str]) -> argparse.Namespace:
@@ -134,11 +134,17 @@ def mount_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-N", "--namespace", metavar="NS")
     parser.add_argument("-t", "--types", metavar="TYPE")
     args = parser.parse_args(argv)
-    return _run("mount.znfs", lambda: _fstab_mount(args), usage=_MOUNT_USAGE, failed=_MOUNT_FAILED)
+    return _run(
+        "mount.znfs", lambda: _fstab_mount(args),
+        usage=_MOUNT_USAGE, failed=_MOUNT_FAILED, system=_MOUNT_SYSTEM,
+    )  # fmt: skip
 
 
-def _run(name: str, action: Callable[[], None], *, usage: int, failed: int) -> int:
-    """Do it; say in one line what went wrong, if anything did."""
+def _run(
+    name: str, action: Callable[[], None], *, usage: int, failed: int, system: int
+) -> int:
+    """Do it; say in one line what went wrong, if anything did. `usage`, `failed` and `system` are
+    the statuses of an error by the user's words, ours, or the operating system's."""
     try:
         action()
         sys.stdout.flush()
@@ -153,7 +159,7 @@ def _run(name: str, action: Callable[[], None], *, usage: int, failed: int) -> i
         return 130
     except OSError as exc:
         why = str(exc) if exc.filename else f"cannot write: {exc.strerror}"
-        return _fail(name, why, failed)
+        return _fail(name, why, system)
     except Exception as exc:
         if os.environ.get("ZNFS_LOG_LEVEL") == "debug":
             raise

@@ -19,6 +19,7 @@ from typing import Any
 
 from znfs.errors import UsageError
 from znfs.options import Options, parse_views
+from znfs.stores import urls
 
 FIELDS: dict[str, Field[Any]] = {f.name: f for f in fields(Options)}
 GROUPS = {
@@ -72,6 +73,7 @@ def split_items(texts: Iterable[str]) -> dict[str, Any]:
                 found = pairs(value if equals else True, f"-o {name}")
                 items[field.name] = items.get(field.name, {}) | found
             elif name:
+                name = field.name if field is not None else name  # one option, however it is spelt
                 items.pop(name, None)  # what is given last stands last
                 items[name] = value if equals else True
     return items
@@ -97,6 +99,8 @@ def load(
         (_flag, given),
     ):
         for name, raw in layer.items():
+            if raw is None:  # a keyword argument that says: what else is told
+                continue
             field = FIELDS.get(name.replace("-", "_"))
             if field is None:
                 raise UsageError(f"{spell(name)}: no such option")
@@ -125,8 +129,8 @@ def _file_layers(
         raise UsageError(
             f"{path}: [source] {wrong[0]} is not a table; a section is [source.\"PREFIX\"]"
         )
-    parts = [source, *re.split(r"::|\|", source), os.path.abspath(source)]
-    if matching := [p for p in sections if any(part.startswith(p) for part in parts)]:
+    parts = [source, *re.split(r"::|\|", source), *filter(None, [urls.parse(source).file])]
+    if matching := [p for p in sections if any(_is_below(part, p) for part in parts)]:
         longest = max(matching, key=len)
         tables[f'[source."{longest}"]'] = sections[longest]
     layers: list[tuple[Callable[[str], str], Mapping[str, Any]]] = []
@@ -135,6 +139,14 @@ def _file_layers(
             raise UsageError(f"{path}: {title} is not a table")
         layers.append((f"{path}: {title} {{}}".format, table))
     return layers
+
+
+def _is_below(source: str, prefix: str) -> bool:
+    """Whether a section of that prefix is about `source`. The name of a host or bucket is not cut:
+    what is told to `https://a.org` is not for `https://a.org.example.net`."""
+    _, separator, rest = prefix.partition("://")
+    whole = not separator or not rest or "/" in rest
+    return source.startswith(prefix) and (whole or source[len(prefix) :][:1] in ("", "/", "?"))
 
 
 def read(named: str | None, environ: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

@@ -84,8 +84,11 @@ _owner = number(int, 0, (1 << 32) - 2)  # to the system, -1 is no owner
 def option(default: Any, help: str, group: str, *, shown: bool = True, **more: Any) -> Any:
     """A field of Options; `more` may hold parse, metavar, choices, repeat; and where str() does
     not, `spell` makes text of a value that `parse` reads. One that may hold a secret is not `shown`
-    in the options' repr."""
-    return field(default=default, repr=shown, metadata={"help": help, "group": group, **more})
+    in the options' repr. A default that is a class makes one."""
+    metadata = {"help": help, "group": group, **more}
+    if isinstance(default, type):
+        return field(default_factory=default, repr=shown, metadata=metadata)
+    return field(default=default, repr=shown, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class Options:
     region: str | None = option(None, "S3 region", "source", metavar="NAME")
     endpoint_url: str | None = option(None, "S3 endpoint", "source", metavar="URL", shown=False)
     storage_option: Mapping[str, str] = option(
-        None, "option for the storage library; may be repeated", "source",
+        dict, "option for the storage library; may be repeated", "source",
         metavar="KEY=VALUE", repeat=True, shown=False,
     )
     missing_403: bool = option(False, "a chunk answered 403 is missing, not an error", "source")

@@ -440,7 +440,7 @@ def _awake_or_not() -> float:
 def _identity(url: str, options: Options) -> str:
     """What tells a store from others of its URL: the endpoint, and what the library is told."""
     endpoints = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
-    told = sorted((options.storage_option or {}).items())
+    told = sorted(options.storage_option.items())
     return repr((url, options.endpoint_url, options.profile, endpoints, told))
 
 

@@ -51,6 +51,7 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
             lambda url: WatchedStore(
                 open_store(url, _for_target(location, url, options))[0], options.deadline
             ),
+            location.server,
         )
     return store, SourceInfo(location.name, location.format, redact(source))
 
@@ -59,15 +60,12 @@ def local_path(source: str, options: Options) -> str | None:
     """The file or folder of this machine that SOURCE is read from, through whatever chain; None if
     it is elsewhere. Raises UsageError as open_store does."""
     source, _ = _with_document(source, options)
-    location = parse(source)
-    if location.scheme == "chain":
-        location = parse(location.text.rpartition("::")[2])
-    return location.path if location.scheme == "file" else None
+    return parse(source).file
 
 
 def _with_document(source: str, options: Options) -> tuple[str, Options]:
     """References, whose document may be a storage option, as fsspec takes it."""
-    if source.rstrip("/").lower() == "reference:" and (options.storage_option or {}).get("fo"):
+    if source.rstrip("/").lower() == "reference:" and options.storage_option.get("fo"):
         more = dict(options.storage_option)
         return f"reference://::{more.pop('fo')}", replace(options, storage_option=more)
     return source, options

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from znfs.errors import SourceError, UsageError
 from znfs.options import Options
@@ -41,6 +42,8 @@ _CLIENT_OPTIONS = frozenset(
     }
 )
 _AMAZON = "https://s3.amazonaws.com"
+_URL = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+")  # the characters of RFC 3986
+_BUCKET = re.compile(r"[0-9A-Za-z._:$-]+")  # of any of the clouds, and of Ceph's tenants
 
 
 def client_settings(options: Options) -> dict[str, Any]:
@@ -53,7 +56,7 @@ def client_settings(options: Options) -> dict[str, Any]:
     }
     if pem := ca_pem():
         client["root_certificate"] = pem
-    for key, value in (options.storage_option or {}).items():
+    for key, value in options.storage_option.items():
         if key in _CLIENT_OPTIONS:
             client[key] = value
     retry = {
@@ -68,25 +71,42 @@ def store_settings(options: Options, kind: str) -> dict[str, Any]:
     names = _FSSPEC_NAMES if kind == "s3" else {"anon": "skip_signature"}
     return {
         names.get(key, key): value
-        for key, value in (options.storage_option or {}).items()
+        for key, value in options.storage_option.items()
         if key not in _CLIENT_OPTIONS and key != "profile"
     }
 
 
 def profile_of(options: Options) -> str | None:
-    return options.profile or (options.storage_option or {}).get("profile")
+    return options.profile or options.storage_option.get("profile")
 
 
 def endpoint_of(location: Location, options: Options) -> str | None:
-    """The S3 endpoint: of the URL, the option, or AWS's environment and configuration."""
-    given = options.storage_option or {}
-    return (
+    """The S3 endpoint: of the URL, the option, or AWS's environment and configuration.
+
+    Raises UsageError for what is no URL of a server, of which obstore panics.
+    """
+    given = options.storage_option
+    endpoint = (
         location.endpoint
         or options.endpoint_url
         or given.get("endpoint_url")
         or given.get("endpoint")
         or Settings(profile_of(options)).endpoint()
     )
+    if endpoint and not _is_server(endpoint):
+        raise UsageError(
+            f"{redact(endpoint)!r} is no S3 endpoint; write it like https://HOST:PORT"
+        )
+    return endpoint
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        named = bool(parts.hostname) and parts.port != 0  # raises ValueError, too
+    except ValueError:
+        return False
+    return named and parts.scheme in ("http", "https") and _URL.fullmatch(url) is not None
 
 
 def open_s3(location: Location, options: Options, fallback: Callable[[], Store]) -> Store:
@@ -124,7 +144,7 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
         )
 
     changed = credentials.changed if credentials else lambda: False
-    return _bucket("s3", location, options, connect, fallback, changed)
+    return _bucket(location, options, connect, fallback, changed)
 
 
 def bucket_region(bucket: str, options: Options) -> str:
@@ -151,7 +171,7 @@ def open_gs(location: Location, options: Options, fallback: Callable[[], Store])
 
         return _made(lambda: GCSStore(location.host, config=config, **settings))
 
-    return _bucket("gs", location, options, connect, fallback)
+    return _bucket(location, options, connect, fallback)
 
 
 def open_az(location: Location, options: Options, fallback: Callable[[], Store]) -> Store:
@@ -170,20 +190,20 @@ def open_az(location: Location, options: Options, fallback: Callable[[], Store])
 
         return _made(lambda: AzureStore(location.host, config=config, **settings))
 
-    return _bucket("az", location, options, connect, fallback)
+    return _bucket(location, options, connect, fallback)
 
 
 def _bucket(
-    scheme: str,
     location: Location,
     options: Options,
     connect: Callable[[], Client],
     fallback: Callable[[], Store],
     changed: Callable[[], bool] | None = None,
 ) -> Store:
-    url = f"{scheme}://{location.host}/{location.path}".rstrip("/")
+    if not _BUCKET.fullmatch(location.host):
+        raise UsageError(f"{location.host!r} is no name of a bucket or container")
     patience = Budget.of(options.deadline).total
-    return ObjectStore(url, location.path, connect, fallback, changed, patience)
+    return ObjectStore(location.url, location.path, connect, fallback, changed, patience)
 
 
 def _made(make: Callable[[], Client]) -> Client:

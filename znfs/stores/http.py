@@ -199,7 +199,7 @@ class HttpStore:
 
 def _headers(location: Location, options: Options) -> dict[str, str]:
     """What the storage options say of who we are. Raises UsageError for others."""
-    given = dict(options.storage_option or {})
+    given = options.storage_option
     if unknown := sorted(set(given) - set(_OPTIONS)):
         raise UsageError(f"--storage-option {unknown[0]}: of http there are {', '.join(_OPTIONS)}")
     headers = {}

@@ -50,12 +50,16 @@ class ReferenceStore:
 
     local = False
 
-    def __init__(self, document: Store, path: str, open_target: Callable[[str], Store]) -> None:
+    def __init__(
+        self, document: Store, path: str, open_target: Callable[[str], Store],
+        server: str | None = None,
+    ) -> None:  # fmt: skip
         self.url = f"reference://{path}::{document.url}"
         self.concurrency = max(document.concurrency, 16)
         self._document = document
         self._path = path
         self._open = open_target
+        self._server = server
         self._checking = threading.Lock()  # whose thread looks at the document
         self._loaded: Table | None = None
         self._checked = -inf  # when that was what the document says
@@ -201,17 +205,13 @@ class ReferenceStore:
             parts = urlsplit(url)
         except ValueError as error:
             raise StoreError(f"{key}: refers to no URL: {error}") from None
-        if not self._document.local and _is_here(parts.hostname) and not _is_here(self._host()):
+        if not self._document.local and _is_here(parts.hostname) and not _is_here(self._server):
             raise Denied(f"{key}: references of another machine may not name this one's servers")
         if scheme not in _BUCKETS or parts.query or parts.fragment:
             return self._store(url), ""
         path = parts.path.lstrip("/")
         web = scheme.startswith("http")
         return self._store(f"{scheme}://{parts.netloc}"), unquote(path) if web else path
-
-    def _host(self) -> str | None:
-        """Where the document is from."""
-        return urlsplit(self._document.url.rpartition("::")[2]).hostname
 
     def _store(self, url: str) -> Store:
         with self._lock:

@@ -44,7 +44,7 @@ class S3fsStore:
     local = False
 
     def __init__(self, location: Location, options: Options) -> None:
-        self.url = f"s3://{location.host}/{location.path}".rstrip("/")
+        self.url = location.url
         self._bucket = location.host
         self._prefix = location.path
         self._settings = cloud.s3fs_settings(location, options)

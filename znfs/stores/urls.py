@@ -21,7 +21,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from znfs.errors import UsageError
 from znfs.redaction import AT_IS_NO_USER, is_secret, redact
@@ -78,6 +78,34 @@ class Location:
             path = f"{self.host}/{path}"  # there the bucket is part of the URL's path
         inner = (path, *self.zips, self.references or "")
         return node_name(next((p for p in reversed(inner) if p.strip("/")), ""))
+
+    @property
+    def url(self) -> str:
+        """A prefix in a bucket or container, and whose; as SOURCE it opens the same."""
+        if self.endpoint is None:
+            whole = f"{self.scheme}://{self.host}/{self.path}"
+        elif self.scheme == "az":
+            whole = f"abfss://{self.host}@{self.endpoint}/{self.path}"
+        else:
+            whole = f"{self.scheme}+{self.endpoint}/{self.host}/{quote_path(self.path)}"
+        return whole.rstrip("/")
+
+    @property
+    def server(self) -> str | None:
+        """The host that SOURCE names; None where it names none, but a bucket or a file."""
+        if self.scheme == "chain":
+            return parse(self.text.rpartition("::")[2]).server
+        if self.scheme == "s3":
+            return urlsplit(self.endpoint or "").hostname
+        return urlsplit(f"//{self.host}").hostname if self.scheme in ("http", "https") else None
+
+    @property
+    def file(self) -> str | None:
+        """The file or folder of this machine that is read, through whatever chain; None if it is
+        elsewhere."""
+        if self.scheme == "chain":
+            return parse(self.text.rpartition("::")[2]).file
+        return self.path if self.scheme == "file" else None
 
 
 def node_name(path: str) -> str:
