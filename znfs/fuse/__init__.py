@@ -1,6 +1,6 @@
 """The file system: libfuse's callbacks over a tree.
 
-Nothing else in znfs imports the FUSE binding or errno. `binding` finds mfusepy (over libfuse3) or
+Nothing else in znfs imports the FUSE binding. `binding` finds mfusepy (over libfuse3) or
 fusepy (over libfuse2, with `ZNFS_FUSE_BINDING=fusepy`), which give the C structures. The callbacks
 are in `operations`, what they keep of open files and folders in `handles`, what has the kernel read
 ahead over the gaps of HDF5 files in `readahead`, the mount and its threads in `session`: a read

@@ -1,4 +1,5 @@
-"""Calls into libraries that return, or raise Unanswered, within a deadline.
+"""Calls within a deadline: how it is spent, and calls into libraries that return, or raise
+Unanswered, in time.
 
 That is the given number of seconds, or what the operation at hand has left, if that is less.
 """
@@ -10,12 +11,33 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from znfs import deadline
 from znfs.errors import StoreError, Unanswered
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a call's deadline is spent, in seconds: no retry begins after `retry`, and no attempt
+    takes longer than `attempt`, so that all are over when the deadline is: after `total`.
+    """
+
+    connect: float
+    attempt: float
+    retry: float
+
+    @property
+    def total(self) -> float:
+        return self.retry + self.attempt
+
+    @classmethod
+    def of(cls, deadline: float) -> Budget:
+        attempt = deadline * 0.65
+        return cls(min(5.0, attempt / 2), attempt, deadline * 0.3)
 
 
 def run_async(

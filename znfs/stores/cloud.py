@@ -14,9 +14,10 @@ from znfs.redaction import redact
 from znfs.stores.arguments import is_true, typed
 from znfs.stores.aws import Credentials, Settings
 from znfs.stores.base import Store
+from znfs.stores.calls import Budget
+from znfs.stores.certificates import ca_file, ca_pem
 from znfs.stores.httpclient import HttpClient
 from znfs.stores.objects import ObjectStore
-from znfs.stores.trust import Budget, ca_file, ca_pem
 from znfs.stores.urls import Location
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from znfs.options import Options
 from znfs.redaction import redact
 from znfs.stores.autoindex import entries
 from znfs.stores.base import Blob, Entry, Stat
+from znfs.stores.calls import Budget
 from znfs.stores.httpclient import Answer, HttpClient
 from znfs.stores.keys import has_dots
 from znfs.stores.ranges import check, content_range, empty, matching, resolve
-from znfs.stores.trust import Budget
 from znfs.stores.urls import Location, quote_path
 
 _CONCURRENCY = 64

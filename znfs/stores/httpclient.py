@@ -19,8 +19,9 @@ from znfs import deadline
 from znfs.errors import StoreError, Unanswered, UsageError
 from znfs.redaction import redact
 from znfs.stores.base import NOBODY_THERE
+from znfs.stores.calls import Budget
+from znfs.stores.certificates import ca_file
 from znfs.stores.ranges import MOST_WHOLE, content_length
-from znfs.stores.trust import Budget, ca_file
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager

@@ -159,7 +159,6 @@ def _reference(url: str, key: str, value: Any, expand: Callable[[str], str]) -> 
 
 
 _METADATA = ".zmetadata"
-_DOCUMENTS = frozenset({".zarray", ".zattrs", ".zgroup"})
 
 
 class ParquetTable:

@@ -1,9 +1,8 @@
-"""Certificates and deadlines: what every network client here is told."""
+"""Certificate authorities: whom every network client here trusts."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from znfs.errors import UsageError
 
@@ -26,23 +25,3 @@ def ca_pem() -> bytes | None:
             return file.read()
     except OSError as error:
         raise UsageError(f"{path} (certificate authorities): {error.strerror}") from error
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How a call's deadline is spent, in seconds: no retry begins after `retry`, and no attempt
-    takes longer than `attempt`, so that all are over when the deadline is: after `total`.
-    """
-
-    connect: float
-    attempt: float
-    retry: float
-
-    @property
-    def total(self) -> float:
-        return self.retry + self.attempt
-
-    @classmethod
-    def of(cls, deadline: float) -> Budget:
-        attempt = deadline * 0.65
-        return cls(min(5.0, attempt / 2), attempt, deadline * 0.3)
