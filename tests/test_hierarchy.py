@@ -34,6 +34,15 @@ def array_v3(shape=(4,), chunks=(2,), **more) -> bytes:
     ).encode()  # fmt: skip
 
 
+def array_v2() -> bytes:
+    return json.dumps(
+        {
+            "zarr_format": 2, "shape": [4], "chunks": [2], "dtype": "|u1", "fill_value": 9,
+            "compressor": None, "filters": None, "order": "C",
+        }
+    ).encode()  # fmt: skip
+
+
 def group_v3(**more) -> bytes:
     return json.dumps({"zarr_format": 3, "node_type": "group", **more}).encode()
 
@@ -98,15 +107,54 @@ def test_a_changed_document_is_a_new_node(store, change):
 
 
 def test_a_higher_format_that_appears_takes_over():
-    zarray = {
-        "zarr_format": 2, "shape": [2], "chunks": [2], "dtype": "|u1", "compressor": None,
-        "fill_value": 0, "filters": None, "order": "C",
-    }  # fmt: skip
-    store = MemoryStore({".zarray": json.dumps(zarray).encode()})
+    store = MemoryStore({".zarray": array_v2()})
     h = hierarchy(store)
     assert h.node("").meta.format == "zarr2"
     store.put("zarr.json", array_v3())
     assert h.node("").meta.format == "zarr3"
+
+
+GROUP_V2 = b'{"zarr_format": 2}'
+GROUPS = {
+    "zarr3": {"zarr.json": group_v3()}, "zarr2": {".zgroup": GROUP_V2},
+    "n5": {"attributes.json": b"{}"},
+}  # fmt: skip
+OF_V2 = {"zarr.json", ".zarray", ".zgroup", ".zattrs"}
+
+
+@pytest.mark.parametrize(
+    ("above", "document", "data", "asked"),
+    [
+        ("zarr3", "zarr.json", array_v3(), {"zarr.json"}),
+        ("zarr2", "zarr.json", array_v3(), OF_V2),
+        ("zarr2", ".zarray", array_v2(), OF_V2),
+        ("zarr2", ".zgroup", GROUP_V2, OF_V2),
+        ("n5", "attributes.json", b"{}", {"zarr.json", ".zarray", ".zgroup", "attributes.json"}),
+        ("n5", ".zarray", array_v2(), {*OF_V2, "attributes.json"}),
+        ("n5", ".zgroup", GROUP_V2, {*OF_V2, "attributes.json"}),
+    ],
+)
+def test_documents_that_are_asked_for_below_a_group(above, document, data, asked):
+    store = MemoryStore({**GROUPS[above], f"a/{document}": data})
+    assert isinstance(hierarchy(store, ttl=60).node("a"), Array | Group)
+    assert {k: n for k, n in store.gets.items() if k.startswith("a/")} == {
+        f"a/{name}": 1 for name in asked
+    }
+
+
+@pytest.mark.parametrize("above", GROUPS)
+@pytest.mark.parametrize(("document", "data"), [(".zarray", array_v2()), (".zgroup", GROUP_V2)])
+def test_attributes_of_v2_are_read_below_any_group(above, document, data):
+    """They may say that it is an image."""
+    below = {f"a/{document}": data, "a/.zattrs": b'{"lens": "60x"}'}
+    store = MemoryStore(GROUPS[above] | below)
+    h = hierarchy(store)
+    old = h.node("a")
+    assert old.meta.attributes == {"lens": "60x"}
+    assert ".zattrs" in h.documents("a")
+    store.put("a/.zattrs", b'{"lens": "63x"}')
+    assert h.node("a").meta.attributes == {"lens": "63x"}
+    assert h.node("a").version != old.version
 
 
 def test_a_look_that_a_refresh_overtakes_is_taken_again(store):
