@@ -128,10 +128,10 @@ OF_V2 = {"zarr.json", ".zarray", ".zgroup", ".zattrs"}
         ("zarr3", "zarr.json", array_v3(), {"zarr.json"}),
         ("zarr2", "zarr.json", array_v3(), OF_V2),
         ("zarr2", ".zarray", array_v2(), OF_V2),
-        ("zarr2", ".zgroup", GROUP_V2, OF_V2),
+        ("zarr2", ".zgroup", GROUP_V2, {*OF_V2, ".zmetadata"}),
         ("n5", "attributes.json", b"{}", {"zarr.json", ".zarray", ".zgroup", "attributes.json"}),
         ("n5", ".zarray", array_v2(), {*OF_V2, "attributes.json"}),
-        ("n5", ".zgroup", GROUP_V2, {*OF_V2, "attributes.json"}),
+        ("n5", ".zgroup", GROUP_V2, {*OF_V2, ".zmetadata", "attributes.json"}),
     ],
 )
 def test_documents_that_are_asked_for_below_a_group(above, document, data, asked):
@@ -155,6 +155,23 @@ def test_attributes_of_v2_are_read_below_any_group(above, document, data):
     store.put("a/.zattrs", b'{"lens": "63x"}')
     assert h.node("a").meta.attributes == {"lens": "63x"}
     assert h.node("a").version != old.version
+
+
+@pytest.mark.parametrize("above", GROUPS)
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_consolidated_metadata_is_read_below_any_group(above, fmt):
+    if fmt == 2:
+        metadata = {"b/.zarray": json.loads(array_v2())}
+        known = {"zarr_consolidated_format": 1, "metadata": metadata}
+        below = {"a/.zgroup": GROUP_V2, "a/.zmetadata": json.dumps(known).encode()}
+    else:
+        known = {"metadata": {"b": json.loads(array_v3())}}
+        below = {"a/zarr.json": group_v3(consolidated_metadata=known)}
+    store = MemoryStore(GROUPS[above] | below)
+    store.list = deny_list
+    h = hierarchy(store, ttl=60)
+    assert h.children("a") == ["b"]
+    assert isinstance(h.node("a/b"), Array)
 
 
 def test_a_look_that_a_refresh_overtakes_is_taken_again(store):

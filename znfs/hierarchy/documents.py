@@ -24,11 +24,11 @@ _MOST_ALIKE_BYTES = 8192
 _MORE_OF: dict[str, Sequence[str]] = {
     "zarr.json": (),
     ".zarray": (".zattrs",),
-    ".zgroup": (".zattrs",),
+    ".zgroup": (".zattrs", ".zmetadata"),
     "attributes.json": (),
 }
 # Those that settle what is below a group of each format: all that take precedence over its own,
-# and its own.
+# and its own; not `.zmetadata`, for most of what is below groups is arrays.
 _FIRST_ASKED = {
     "zarr3": ("zarr.json",),
     "zarr2": ("zarr.json", ".zarray", ".zgroup", ".zattrs"),
