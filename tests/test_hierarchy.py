@@ -34,13 +34,18 @@ def array_v3(shape=(4,), chunks=(2,), **more) -> bytes:
     ).encode()  # fmt: skip
 
 
-def array_v2() -> bytes:
+def array_v2(shape=(4,), **more) -> bytes:
     return json.dumps(
         {
-            "zarr_format": 2, "shape": [4], "chunks": [2], "dtype": "|u1", "fill_value": 9,
-            "compressor": None, "filters": None, "order": "C",
+            "zarr_format": 2, "shape": shape, "chunks": [2] * len(shape), "dtype": "|u1",
+            "fill_value": 9, "compressor": None, "filters": None, "order": "C", **more,
         }
     ).encode()  # fmt: skip
+
+
+def consolidated_v2(documents: dict[str, bytes]) -> bytes:
+    metadata = {key: json.loads(data) for key, data in documents.items()}
+    return json.dumps({"zarr_consolidated_format": 1, "metadata": metadata}).encode()
 
 
 def group_v3(**more) -> bytes:
@@ -161,9 +166,8 @@ def test_attributes_of_v2_are_read_below_any_group(above, document, data):
 @pytest.mark.parametrize("fmt", [2, 3])
 def test_consolidated_metadata_is_read_below_any_group(above, fmt):
     if fmt == 2:
-        metadata = {"b/.zarray": json.loads(array_v2())}
-        known = {"zarr_consolidated_format": 1, "metadata": metadata}
-        below = {"a/.zgroup": GROUP_V2, "a/.zmetadata": json.dumps(known).encode()}
+        known = consolidated_v2({"b/.zarray": array_v2()})
+        below = {"a/.zgroup": GROUP_V2, "a/.zmetadata": known}
     else:
         known = {"metadata": {"b": json.loads(array_v3())}}
         below = {"a/zarr.json": group_v3(consolidated_metadata=known)}
