@@ -257,6 +257,15 @@ def test_a_store_that_was_away_for_a_moment_is_no_image_of_fill(store, consolida
     assert a.block((1,)).tolist() == [9, 9]
 
 
+def test_an_array_that_its_zmetadata_alone_makes_has_absent_chunks():
+    store = MemoryStore({".zmetadata": consolidated_v2({".zarray": array_v2()})})
+    a = hierarchy(store, ttl=60).node("")
+    assert a.block((0,)).tolist() == [9, 9]
+    store.objects.clear()
+    with pytest.raises(Stale, match=r"\.zmetadata: gone"):
+        a.block((1,))
+
+
 def test_absent_chunks_wait_for_one_look_together(store):
     h = hierarchy(store, ttl=3600)
     assert isinstance(h.node("a"), Array)

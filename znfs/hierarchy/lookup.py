@@ -537,9 +537,11 @@ class Hierarchy:
             with self._lock:
                 if self._there.get(path, -inf) >= arrived:
                     return
-            own = [_join(path, name) for name in seen.documents if name in _OWN_DOCUMENTS]
-            if not any(map(self.store.stat, own)):
-                raise Stale(f"{own[0]}: gone, though it was there a moment ago")
+            own = [name for name in seen.documents if name in _OWN_DOCUMENTS]
+            own = own or [".zmetadata"]  # which may be all that an array has
+            keys = [_join(path, name) for name in own]
+            if not any(map(self.store.stat, keys)):
+                raise Stale(f"{keys[0]}: gone, though it was there a moment ago")
             with self._lock:
                 self._there[path] = began
 
