@@ -541,7 +541,11 @@ class Hierarchy:
             own = own or [".zmetadata"]  # which may be all that an array has
             keys = [_join(path, name) for name in own]
             if not any(map(self.store.stat, keys)):
-                raise Stale(f"{keys[0]}: gone, though it was there a moment ago")
+                if seen.stamps:
+                    raise Stale(f"{keys[0]}: gone, though it was there a moment ago")
+                # A deleted array's is in consolidated metadata, too.
+                only = "only in consolidated metadata"
+                raise Stale(f"{keys[0]}: not there, {only}: a missing chunk is no fill value then")
             with self._lock:
                 self._there[path] = began
 
