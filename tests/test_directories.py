@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from tests.memory_store import MemoryStore
-from tests.test_hierarchy import array_v3, group_v3, hierarchy
+from tests.test_hierarchy import (
+    GROUP_V2,
+    array_v2,
+    array_v3,
+    consolidated_v2,
+    deny_list,
+    group_v3,
+    hierarchy,
+)
 from znfs.directories import NodeDir, Shown
 from znfs.node import File, Kind, Node
 from znfs.options import Options
@@ -156,3 +164,52 @@ def test_what_is_listed_is_found_and_of_its_kind():
                 waiting.append(found)
             seen += 1
     assert seen == 19
+
+
+def below_consolidated(array: bytes) -> MemoryStore:
+    """A store of which some documents are in the consolidated metadata alone."""
+    told = {
+        ".zgroup": GROUP_V2, "a/.zarray": array, "a/.zattrs": b"{}", "b/.zarray": array,
+        "b/.zattrs": b'{"x":1}', "c/.zarray": array, "g/.zgroup": GROUP_V2, "g/.zattrs": b"{}",
+    }  # fmt: skip
+    stored = {".zgroup", "a/.zarray", "b/.zarray", "b/.zattrs", "g/.zattrs"}
+    objects = {key: data for key, data in told.items() if key in stored}
+    return MemoryStore({".zmetadata": consolidated_v2(told), **objects})
+
+
+def listed_documents(found: NodeDir, path: str) -> set[str]:
+    folder = at(found, path)
+    assert isinstance(folder, NodeDir)
+    return {name for name in folder.names() if name.startswith(".z")}
+
+
+@pytest.mark.parametrize(
+    ("local", "shape"),
+    [(True, (4,)), (True, (40_000,)), (True, (4, 4)), (False, (4, 4))],
+    ids=["few chunks", "many", "nested", "distant"],
+)
+def test_documents_that_only_consolidated_metadata_has_are_not_listed(local, shape):
+    """They could not be looked up. To know it costs no request."""
+    store = below_consolidated(array_v2(shape, dimension_separator="/" if shape[1:] else "."))
+    store.local = local
+    found = root(store)
+    want = {"a": {".zarray"}, "b": {".zarray", ".zattrs"}, "c": set(), "g": {".zattrs"}}
+    assert {path: listed_documents(found, path) for path in want} == want
+    assert local or not store.stats
+    assert store.gets.keys().isdisjoint(f"{path}/.zarray" for path in want)
+    assert read(found, "g/.zattrs") == b"{}"
+    assert at(found, "c/.zarray") is None
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_an_empty_zattrs_is_not_listed_where_nothing_tells_that_it_is_stored(lists):
+    """Others of consolidated metadata are; what is stored reads."""
+    store = below_consolidated(array_v2())
+    store.objects["a/.zattrs"] = b"{ }"
+    if not lists:
+        store.list = deny_list
+    found = root(store)
+    assert listed_documents(found, "a") == {".zarray"}
+    assert listed_documents(found, "b") == {".zarray", ".zattrs"}
+    assert not store.stats
+    assert read(found, "a/.zattrs") == b"{ }"

@@ -34,6 +34,20 @@ def array_v3(shape=(4,), chunks=(2,), **more) -> bytes:
     ).encode()  # fmt: skip
 
 
+def array_v2(shape=(4,), **more) -> bytes:
+    return json.dumps(
+        {
+            "zarr_format": 2, "shape": shape, "chunks": [2] * len(shape), "dtype": "|u1",
+            "fill_value": 9, "compressor": None, "filters": None, "order": "C", **more,
+        }
+    ).encode()  # fmt: skip
+
+
+def consolidated_v2(documents: dict[str, bytes]) -> bytes:
+    metadata = {key: json.loads(data) for key, data in documents.items()}
+    return json.dumps({"zarr_consolidated_format": 1, "metadata": metadata}).encode()
+
+
 def group_v3(**more) -> bytes:
     return json.dumps({"zarr_format": 3, "node_type": "group", **more}).encode()
 
@@ -98,15 +112,70 @@ def test_a_changed_document_is_a_new_node(store, change):
 
 
 def test_a_higher_format_that_appears_takes_over():
-    zarray = {
-        "zarr_format": 2, "shape": [2], "chunks": [2], "dtype": "|u1", "compressor": None,
-        "fill_value": 0, "filters": None, "order": "C",
-    }  # fmt: skip
-    store = MemoryStore({".zarray": json.dumps(zarray).encode()})
+    store = MemoryStore({".zarray": array_v2()})
     h = hierarchy(store)
     assert h.node("").meta.format == "zarr2"
     store.put("zarr.json", array_v3())
     assert h.node("").meta.format == "zarr3"
+
+
+GROUP_V2 = b'{"zarr_format": 2}'
+GROUPS = {
+    "zarr3": {"zarr.json": group_v3()}, "zarr2": {".zgroup": GROUP_V2},
+    "n5": {"attributes.json": b"{}"},
+}  # fmt: skip
+OF_V2 = {"zarr.json", ".zarray", ".zgroup", ".zattrs"}
+
+
+@pytest.mark.parametrize(
+    ("above", "document", "data", "asked"),
+    [
+        ("zarr3", "zarr.json", array_v3(), {"zarr.json"}),
+        ("zarr2", "zarr.json", array_v3(), OF_V2),
+        ("zarr2", ".zarray", array_v2(), OF_V2),
+        ("zarr2", ".zgroup", GROUP_V2, {*OF_V2, ".zmetadata"}),
+        ("n5", "attributes.json", b"{}", {"zarr.json", ".zarray", ".zgroup", "attributes.json"}),
+        ("n5", ".zarray", array_v2(), {*OF_V2, "attributes.json"}),
+        ("n5", ".zgroup", GROUP_V2, {*OF_V2, ".zmetadata", "attributes.json"}),
+    ],
+)
+def test_documents_that_are_asked_for_below_a_group(above, document, data, asked):
+    store = MemoryStore({**GROUPS[above], f"a/{document}": data})
+    assert isinstance(hierarchy(store, ttl=60).node("a"), Array | Group)
+    assert {k: n for k, n in store.gets.items() if k.startswith("a/")} == {
+        f"a/{name}": 1 for name in asked
+    }
+
+
+@pytest.mark.parametrize("above", GROUPS)
+@pytest.mark.parametrize(("document", "data"), [(".zarray", array_v2()), (".zgroup", GROUP_V2)])
+def test_attributes_of_v2_are_read_below_any_group(above, document, data):
+    """They may say that it is an image."""
+    below = {f"a/{document}": data, "a/.zattrs": b'{"lens": "60x"}'}
+    store = MemoryStore(GROUPS[above] | below)
+    h = hierarchy(store)
+    old = h.node("a")
+    assert old.meta.attributes == {"lens": "60x"}
+    assert ".zattrs" in h.documents("a")
+    store.put("a/.zattrs", b'{"lens": "63x"}')
+    assert h.node("a").meta.attributes == {"lens": "63x"}
+    assert h.node("a").version != old.version
+
+
+@pytest.mark.parametrize("above", GROUPS)
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_consolidated_metadata_is_read_below_any_group(above, fmt):
+    if fmt == 2:
+        known = consolidated_v2({"b/.zarray": array_v2()})
+        below = {"a/.zgroup": GROUP_V2, "a/.zmetadata": known}
+    else:
+        known = {"metadata": {"b": json.loads(array_v3())}}
+        below = {"a/zarr.json": group_v3(consolidated_metadata=known)}
+    store = MemoryStore(GROUPS[above] | below)
+    store.list = deny_list
+    h = hierarchy(store, ttl=60)
+    assert h.children("a") == ["b"]
+    assert isinstance(h.node("a/b"), Array)
 
 
 def test_a_look_that_a_refresh_overtakes_is_taken_again(store):
@@ -180,12 +249,22 @@ def test_a_store_that_was_away_for_a_moment_is_no_image_of_fill(store, consolida
     a = hierarchy(store).node("a")
     there = dict(store.objects)
     store.objects.clear()
+    said = "not there, only in consolidated metadata" if consolidated else "gone"
     for i in range(2):
-        with pytest.raises(Stale, match=r"a/zarr\.json: gone"):
+        with pytest.raises(Stale, match=rf"a/zarr\.json: {said}"):
             a.block((i,))
     store.objects.update(there)
     assert a.block((0,)).tolist() == [1, 2]
     assert a.block((1,)).tolist() == [9, 9]
+
+
+def test_an_array_that_its_zmetadata_alone_makes_has_absent_chunks():
+    store = MemoryStore({".zmetadata": consolidated_v2({".zarray": array_v2()})})
+    a = hierarchy(store, ttl=60).node("")
+    assert a.block((0,)).tolist() == [9, 9]
+    store.objects.clear()
+    with pytest.raises(Stale, match=r"\.zmetadata: gone"):
+        a.block((1,))
 
 
 def test_absent_chunks_wait_for_one_look_together(store):

@@ -187,7 +187,7 @@ class NodeDir:
             keys, ndim = node.meta.keys, node.meta.ndim
             kinds = {n: kind for n, kind in kinds.items() if not keys.begin_with(n, ndim)}
         kinds |= dict.fromkeys(self._hierarchy.children(path), Kind.DIRECTORY)
-        return kinds | dict.fromkeys(self._hierarchy.documents(path), Kind.FILE)
+        return kinds | dict.fromkeys(self._hierarchy.stored_documents(path, listing), Kind.FILE)
 
     def _beyond_grid(self) -> list[str]:
         """Remark on what is named as chunks are, that the array has not."""

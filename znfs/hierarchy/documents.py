@@ -20,9 +20,15 @@ _MOST_DOCUMENT_BYTES = 256 << 20
 # What is parsed of documents up to this long is kept for others of the same words.
 _MOST_ALIKE_BYTES = 8192
 
-# Documents that make a node, and those that settle what is below a group of each format: all that
-# take precedence over its own, and its own.
-_DECISIVE = frozenset({"zarr.json", ".zarray", ".zgroup", "attributes.json"})
+# Documents that make a node, in order of precedence, each with those that say more of it.
+_MORE_OF: dict[str, Sequence[str]] = {
+    "zarr.json": (),
+    ".zarray": (".zattrs",),
+    ".zgroup": (".zattrs", ".zmetadata"),
+    "attributes.json": (),
+}
+# Those that settle what is below a group of each format: all that take precedence over its own,
+# and its own; not `.zmetadata`, for most of what is below groups is arrays.
 _FIRST_ASKED = {
     "zarr3": ("zarr.json",),
     "zarr2": ("zarr.json", ".zarray", ".zgroup", ".zattrs"),
@@ -49,15 +55,16 @@ class Documents:
         something else). Denied is returned, not raised: another document may do. Raises StoreError.
 
         A store mostly keeps to one format, so below a group the documents that would settle the
-        matter are asked for first: one request a node of Zarr v3 instead of six.
+        matter are asked for first: one request a node of Zarr v3 instead of six. Then come those
+        that say more of what was found, or all others.
         """
         names = [name for fmt in self._formats for name in fmt.documents]
         first = _FIRST_ASKED.get(above or "", ())
         likely = [name for name in names if name in first]
         found, denied = self._get_all(path, likely)
-        if found.keys() & _DECISIVE:
-            return found, denied
-        others, denied_too = self._get_all(path, [name for name in names if name not in first])
+        wanted = next((more for name, more in _MORE_OF.items() if name in found), names)
+        left = [name for name in names if name in wanted and name not in first]
+        others, denied_too = self._get_all(path, left)
         return found | others, denied or denied_too
 
     def _get_all(self, path: str, names: list[str]) -> tuple[dict[str, Blob], Denied | None]:

@@ -147,6 +147,22 @@ class Hierarchy:
         """Names of the metadata documents that make the node."""
         return self._look(path, None).documents
 
+    def stored_documents(self, path: str, listing: Listing | None) -> Sequence[str]:
+        """Names of those that the store has, by the node's `listing` or a local look.
+
+        Where neither is at hand, what consolidated metadata tells of is taken to be stored, but for
+        an empty `.zattrs`: zarr-python 3 tells of one for every node, stored or not.
+        """
+        seen = self._look(path, None)
+        if seen.scope is None or seen.stamps:
+            return seen.documents  # they were read
+        if listing is not None:
+            return [name for name in seen.documents if name in listing.objects]
+        if self.store.local:
+            return [name for name in seen.documents if self.store.stat(_join(path, name))]
+        told = _consolidated(path, seen.scope)
+        return [name for name in seen.documents if told[name] != b"{}"]
+
     def listing(self, node: HierarchyNode, within: float = inf) -> Listing | None:
         """The names the store lists directly below the node; None where it cannot list, or would
         list an array's chunks: in a distant store any, near by many. It is taken anew if it is
@@ -309,10 +325,9 @@ class Hierarchy:
         scope = parent.scope if parent else None
         if parent is not None and scope is not None:
             began = min(began, parent.checked)  # it is only as fresh as what it is taken from
-            assert scope.meta.consolidated is not None
-            found = scope.meta.consolidated.get(_relative(path, scope.path))
             blobs = {
-                name: Blob(data, scope.version, scope.mtime) for name, data in (found or {}).items()
+                name: Blob(data, scope.version, scope.mtime)
+                for name, data in _consolidated(path, scope).items()
             }
             denied = None
         else:
@@ -522,14 +537,26 @@ class Hierarchy:
             with self._lock:
                 if self._there.get(path, -inf) >= arrived:
                     return
-            own = [_join(path, name) for name in seen.documents if name in _OWN_DOCUMENTS]
-            if not any(map(self.store.stat, own)):
-                raise Stale(f"{own[0]}: gone, though it was there a moment ago")
+            own = [name for name in seen.documents if name in _OWN_DOCUMENTS]
+            own = own or [".zmetadata"]  # which may be all that an array has
+            keys = [_join(path, name) for name in own]
+            if not any(map(self.store.stat, keys)):
+                if seen.stamps:
+                    raise Stale(f"{keys[0]}: gone, though it was there a moment ago")
+                # A deleted array's is in consolidated metadata, too.
+                only = "only in consolidated metadata"
+                raise Stale(f"{keys[0]}: not there, {only}: a missing chunk is no fill value then")
             with self._lock:
                 self._there[path] = began
 
 
 _OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray", "attributes.json"})
+
+
+def _consolidated(path: str, scope: Group) -> Mapping[str, bytes]:
+    """The documents of a node by the consolidated metadata of a group above it."""
+    assert scope.meta.consolidated is not None
+    return scope.meta.consolidated.get(_relative(path, scope.path), {})
 
 
 def _known(seen: _Seen | None, since: float | None) -> _Seen | None:
