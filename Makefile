@@ -24,7 +24,7 @@ test:            ## run the tests (PYTEST_ARGS="tests/test_meta.py -x" for some)
 	@scripts/debian-packages -f tests/debian-packages.txt
 	@scripts/venv test
 	@scripts/optional-readers
-	@$(ENV) $(PY) -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+	@$(ENV) $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check:           ## ruff, mypy --strict and the layers of the imports
 	@scripts/venv test dev

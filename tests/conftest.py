@@ -34,20 +34,6 @@ Mount = Callable[..., Path]
 T = TypeVar("T")
 
 
-# `znfs status` there looks at every mount of the machine, also at one whose daemon hangs in a test.
-_LOOK_AT_ALL_MOUNTS = ("test_mount.py", "test_seeing.py")
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one of several workers takes as a whole: a folder, whose tests share servers and data,
-    or a file."""
-    for item in items:
-        first = item.path.relative_to(ROOT / "tests").parts[0]
-        group = "all mounts" if first in _LOOK_AT_ALL_MOUNTS else first
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 def require(*programs: str) -> None:
     """Skip the test, naming the first of `programs` that is not installed."""
     for program in programs:
