@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,6 +29,14 @@ def eventually(
                 raise
         assert time.monotonic() < over, "it did not happen"
         time.sleep(0.01)
+
+
+def stop(pid: int) -> None:
+    """SIGSTOP, and wait until none of the process's threads runs any more: one that is woken just
+    then still answers."""
+    os.kill(pid, signal.SIGSTOP)
+    tasks = Path(f"/proc/{pid}/task")
+    eventually(lambda: all("\nState:\tT" in (t / "status").read_text() for t in tasks.iterdir()))
 
 
 class Clock:

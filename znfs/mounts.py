@@ -119,10 +119,13 @@ def is_dead(mountpoint: str) -> bool:
     from znfs import fuse  # here: commands that only look for mounts start sooner
 
     with contextlib.suppress(OSError):  # without the program: who hangs is waited for
-        if _run(["stat", "-f", "--", mountpoint]) is None:
+        done = _run(["stat", "-f", "--", mountpoint])
+        if done is None:
             raise MountError(
                 f"{mountpoint}: its daemon does not answer; 'znfs umount --lazy' takes it away"
             )
+        if done[0] == 0:  # not asked again here: it may hang by now
+            return False
     return fuse.is_dead(mountpoint)
 
 
