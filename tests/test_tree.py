@@ -87,6 +87,29 @@ def test_other_objects_win_too(store, name):
     assert name in names(tree, where)
 
 
+@pytest.mark.parametrize("more", [{}, {"shards": (8, 8)}, {"zarr_format": 2, "order": "F"}])
+@pytest.mark.parametrize("dtype", ["u2", "f4", "c16", "U3"])
+def test_beyond_the_edge_is_fill_value_whatever_is_stored_there(tmp_path, more, dtype):
+    """An array that was made smaller keeps its chunks."""
+    fill = "n" if dtype == "U3" else np.nan if dtype == "f4" else 7
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(8, 8), chunks=(4, 4), dtype=dtype, fill_value=fill, **more
+    )
+    array[:] = np.ones((8, 8), "u1").astype(dtype)
+    array.resize((6, 7))
+    separator = "." if "zarr_format" in more else "/"
+    prefix = "" if "zarr_format" in more else "c/"
+    tree = open_tree(str(tmp_path / "a.zarr"))
+    for _ in range(2):
+        for i, j in np.ndindex(2, 2):
+            expected = np.full((4, 4), fill, dtype)
+            expected[: 6 - 4 * i, : 7 - 4 * j] = np.ones((), "u1").astype(dtype)
+            got = read(tree, f"chunks/{prefix}{i}{separator}{j}")
+            assert got == expected.tobytes(), (i, j)
+        assert (np.load(tree.open("a.npy")) == array[:]).all()
+        assert len(read(tree, "a.npy")) > 6 * 7 * np.dtype(dtype).itemsize
+
+
 def test_one_suffix_is_cut_from_the_name(store):
     tree = open_tree(str(store))
     assert {"b.npy", "b.tif"} <= set(names(tree, "b.zarr"))

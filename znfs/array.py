@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from znfs.chunks import Chunks
 from znfs.codecs import Decoder
 from znfs.disk import StoreTier
 from znfs.errors import ChunkError
+from znfs.forks import cached_property
 from znfs.meta import ArrayMeta, GroupMeta, Index
 from znfs.rectilinear import Assembly
 from znfs.shards import stack
@@ -218,7 +219,7 @@ class Array:
             return None
         try:
             with turn:
-                return self._decoder.decode(blob.data)
+                return self._decoder.decode(blob.data, self.meta.inside(index))
         except ChunkError as error:
             raise ChunkError(f"{self._chunks.key(index)}: {error}") from error
 

@@ -8,11 +8,11 @@ name therefore wins over the view.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from functools import cached_property
 
 from znfs.array import Array, Group
 from znfs.errors import Denied, Unsupported, ZnfsError
 from znfs.extents import Object
+from znfs.forks import cached_property
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.node import File, Kind, Node, is_encodable

@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import prod
 from typing import Any
 
 import numpy as np
+
+from znfs.forks import cached_property
 
 Index = tuple[int, ...]
 Shape = tuple[int, ...]
@@ -292,6 +293,14 @@ class ArrayMeta:
         if not self.edges:
             return self.outer_chunks
         return tuple(e.span(i)[1] for e, i in zip(self.edges, index, strict=True))
+
+    def inside(self, index: Index) -> Shape:
+        """Shape of what lies within the array of the chunk at `index`; () if that is all of it."""
+        if all((i + 1) * c <= n for i, c, n in zip(index, self.chunks, self.shape, strict=True)):
+            return ()
+        return tuple(
+            min(c, n - i * c) for i, c, n in zip(index, self.chunks, self.shape, strict=True)
+        )
 
     @cached_property
     def size(self) -> int:

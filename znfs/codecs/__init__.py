@@ -185,23 +185,25 @@ class Decoder:
         self.dtype = dtype
         self.shape = shape
         self._clip = (*map(slice, clip), ...)
+        self._fill = fill
         self._steps, form = _chain(specs, ArrayForm(dtype, shape, fill, most))
         if not isinstance(form, BytesForm):
             raise Unsupported("no codec turns the array into bytes")
 
-    def decode(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+    def decode(self, data: bytes | memoryview, inside: Shape = ()) -> np.ndarray[Any, Any]:
         """The chunk: C-contiguous, read-only, exactly `shape` and `dtype`; if its elements are of
         variable length, a row of bytes that vlen.Packed reads. Raises ChunkError.
 
-        It may lie in `data`: who keeps it asks `memory.keep`. Never produces much more than the
-        declared size, whatever the data claims.
+        Beyond the shape `inside`, if it is given, is the fill value, whatever is stored there: an
+        array that was made smaller has elements there. It may lie in `data`: who keeps it asks
+        `memory.keep`. Never produces much more than the declared size, whatever the data claims.
         """
         out = _run(self._steps, data)
         if self.dtype in VARIABLE:
             block = vlen.pack(out[self._clip])
         else:
             block = layout.contiguous(out.astype(self.dtype, copy=False)).reshape(self.shape)
-            block = layout.truth(block)
+            block = layout.filled(layout.truth(block), inside, self._fill)
         block.flags.writeable = False
         return block
 

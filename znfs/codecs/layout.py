@@ -21,6 +21,7 @@ from znfs.codecs.forms import (
     shown,
 )
 from znfs.errors import Unsupported
+from znfs.meta import Shape
 
 ENDIAN: dict[str, Literal["<", ">"]] = {"little": "<", "big": ">"}
 
@@ -70,6 +71,27 @@ def truth(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         for part in _bools(data):
             np.minimum(part, 1, out=part)
     return data
+
+
+def filled(data: np.ndarray[Any, Any], inside: Shape, fill: bytes) -> np.ndarray[Any, Any]:
+    """`data`, which is contiguous, with the element `fill` beyond the shape `inside`. Most writers
+    store it there, and nothing is copied then."""
+    size = data.dtype.itemsize
+    beyond: list[Any] = [
+        (..., slice(n, None), *[slice(None)] * (data.ndim - 1 - d))
+        for d, n in enumerate(inside) if n < data.shape[d]
+    ]  # fmt: skip
+    if not beyond or not size:
+        return data
+    raw = np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")  # NaN is itself
+    elements, element = data.view(raw), np.frombuffer(fill, raw)[0]
+    if all((elements[part] == element).all() for part in beyond):
+        return data
+    out = memory.array(data.shape, data.dtype)
+    out[...] = data
+    for part in beyond:
+        out.view(raw)[part] = element
+    return out
 
 
 def _bools(data: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:

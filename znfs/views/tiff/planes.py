@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cached_property
 from itertools import product, repeat
 from math import prod
 
 from znfs.array import Array
 from znfs.extents import Literal, Slab
+from znfs.forks import cached_property
 from znfs.meta import Index, unravel
 from znfs.node import File, Kind
 from znfs.views.tiff.axes import Box, plane_axes
