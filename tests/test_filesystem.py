@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import h5py
@@ -23,7 +24,8 @@ import znfs
 import znfs.views.hdf5 as hdf5
 from tests.faketree import text
 from znfs import memory
-from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError
+from znfs.codecs import Decoder
+from znfs.errors import Denied, NotFound, SourceError, Stale, StoreError, UsageError
 from znfs.filesystem import ZnfsFileSystem, open_enclosing, source_of
 from znfs.node import Node
 from znfs.stores import objects
@@ -131,6 +133,54 @@ def in_a_fork(work: Callable[[], None]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_process_opens_what_another_thread_was_opening(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """functools.cached_property has one lock for all objects, before Python 3.12."""
+    inside, go_on = threading.Event(), threading.Event()
+    parent = os.getpid()
+
+    class Slow(Decoder):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            if os.getpid() == parent:
+                inside.set()
+                go_on.wait(20)
+            super().__init__(*args, **more)
+
+    monkeypatch.setattr("znfs.array.Decoder", Slow)
+    tree = znfs.open_tree(store)
+    reader = threading.Thread(target=lambda: tree.open("em/em.npy").read())
+    reader.start()
+    try:
+        assert inside.wait(20)
+        assert in_a_fork(lambda: znfs.open_tree(store).open("em/em.npy").read()) == 0
+    finally:
+        go_on.set()
+        reader.join()
+        tree.close()
+
+
+def test_an_open_file_is_of_one_version(store: Path) -> None:
+    fs = ZnfsFileSystem(fo=str(store), ttl=0, skip_instance_cache=True)
+    opened = [
+        fs.tree.open("em/em.npy"), fs.open("em/em.npy"), fs.open("em/em.npy", cache_type="none"),
+    ]  # fmt: skip
+    for file in opened:
+        assert file.read(6) == b"\x93NUMPY"
+    fs.tree.refresh()
+    for file in opened:
+        file.seek(0, io.SEEK_END)
+        file.seek(0)
+        assert file.read(6) == b"\x93NUMPY"  # anew, and the same
+    document = store / "em/zarr.json"
+    document.write_text(document.read_text().replace('"shape": [', '"shape":  ['))
+    for file in opened:
+        file.seek(-1, io.SEEK_END)
+        with pytest.raises((OSError, Stale), match="has changed"):
+            file.read(1)
+    fs.tree.close()
 
 
 def test_a_forked_process_is_refused(store: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -18,7 +18,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError, ZnfsError
 from znfs.node import File, Node
-from znfs.reader import RawReader
+from znfs.reader import RawReader, looker
 from znfs.tree import Tree
 
 _PYTHON_ERRORS: dict[type[ZnfsError], type[OSError]] = {
@@ -98,9 +98,12 @@ class ZnfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
             self._refuse(path)
         path = self._strip_protocol(path)
         file = self._file(path)
+        look = looker(self._tree.resolve, self._full(path), file)
         if "cache_type" in kwargs:  # as blockcache:: does, which then puts its own into the file
-            return _Cached(self, path, **kwargs | {"size": file.size})
-        opened: Any = _Reader(file, path).buffered()
+            cached = _Cached(self, path, **kwargs | {"size": file.size})
+            cached.look = look
+            return cached
+        opened: Any = _Reader(file, path, look).buffered()
         opened.size = file.size  # as fsspec's own files have it
         return opened
 
@@ -117,9 +120,11 @@ class ZnfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return node
 
     def _resolve(self, path: str) -> Node:
-        full = "/".join(p for p in (self._below, path) if p)
         with python_errors(path):
-            return self._tree.resolve(full)
+            return self._tree.resolve(self._full(path))
+
+    def _full(self, path: str) -> str:
+        return "/".join(p for p in (self._below, path) if p)
 
 
 _FSSPEC_OPTIONS = (
@@ -137,9 +142,14 @@ class _Reader(RawReader):
 
 
 class _Cached(AbstractBufferedFile):  # type: ignore[misc]
-    """A file with one of fsspec's caches."""
+    """A file with one of fsspec's caches. `look` is RawReader's."""
+
+    look: Callable[[], File] | None = None
 
     def _fetch_range(self, start: int, end: int) -> bytes:
+        with python_errors(self.path):
+            if self.look is not None:
+                return self.look().read(start, end - start)
         found: bytes = self.fs.cat_file(self.path, start, end)
         return found
 

@@ -21,6 +21,7 @@ from znfs.fuse.binding import Binding
 from znfs.fuse.handles import OpenDir, OpenFile, Seen
 from znfs.fuse.readahead import ReadAhead, is_own
 from znfs.node import File, Kind, Node
+from znfs.reader import current
 
 log = logging.getLogger("znfs.fuse")
 
@@ -246,7 +247,9 @@ class Operations:
         number = info.contents.fh
         opened = self._files[number]
         self._has_dropped(number, opened)
-        file = opened.file if opened.file.live else self._current(opened)
+        file = opened.file
+        if not file.live:
+            file = current(self._tree.resolve, opened.path, opened.version)
         opened.recall(offset)
         view: memoryview = _view_at(ctypes.addressof(out.contents), size, _WRITABLE)
         try:
@@ -257,17 +260,6 @@ class Operations:
         if file.has_gaps and not opened.own and (ranges := opened.unasked(file, offset)):
             self._read_ahead.ask(number, opened.path, ranges)
         return got
-
-    def _current(self, opened: OpenFile) -> File:
-        """The file at the path, of the version that was opened. After a refresh it is another
-        object, over blocks that are loaded anew."""
-        try:
-            node = self._tree.resolve(opened.path)
-        except NotFound as exc:
-            raise Stale(f"{opened.path}: is no longer there") from exc
-        if node.version != opened.version or not isinstance(node, File):
-            raise Stale(f"{opened.path}: has changed since it was opened")
-        return node
 
     def flush(self, raw: bytes | None, info: Any) -> int:
         """A descriptor of an open file is closed. Not asked for again where it says that it is not
