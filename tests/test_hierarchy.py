@@ -375,6 +375,25 @@ def test_consolidated_metadata_saves_requests_and_is_not_believed_over_the_store
         a.block((1,))
 
 
+def test_what_consolidated_metadata_said_goes_with_it():
+    """A missing chunk has its document read before the others' time is over."""
+    def root(shape: int) -> bytes:
+        below = {"a": json.loads(array_v3(shape=(shape,))), "b": json.loads(array_v3())}
+        return group_v3(consolidated_metadata={"metadata": below})
+
+    store = MemoryStore({"zarr.json": root(4), "b/zarr.json": array_v3(), "b/c/0": b"\1\2"})
+    h = hierarchy(store, ttl=3600)
+    assert h.node("a").meta.shape == (4,)
+    b = h.node("b")
+    store.put("zarr.json", root(6))
+    store.put("b/zarr.json", array_v3(shape=(5,)))
+    for path in ("", "b"):
+        h._seen[path].checked = time.monotonic() - 2  # too long ago to confirm by
+    with pytest.raises(Stale):
+        b.block((1,))
+    assert h.node("a").meta.shape == (6,)
+
+
 def told_axes(given, **array):
     """Names and sizes of the axes of an array of three dimensions below an image of these axes."""
     step = {"type": "scale", "scale": [float(k + 1) for k in range(len(given))]}
@@ -561,6 +580,35 @@ def test_a_shard_rewritten_after_its_index_was_read():
     store.put("c/0", write(half)["c/0"])
     assert node.block((3,)).tolist() == [106, 107]  # of the new shard, by the new index
     assert store.gets["c/0"] == 5  # index, chunk; chunk refused, index, chunk
+
+
+def test_a_shard_that_is_packed_as_a_whole_is_of_one_version_with_the_indexes_inside():
+    zarr = pytest.importorskip("zarr")
+    from zarr.codecs import BytesCodec, GzipCodec, ShardingCodec
+    from zarr.storage import MemoryStore as ZarrMemoryStore
+
+    def write(data: np.ndarray) -> dict[str, bytes]:
+        backing: dict = {}
+        inner = ShardingCodec(chunk_shape=(2,), codecs=[BytesCodec()])
+        outer = [ShardingCodec(chunk_shape=(6,), codecs=[inner]), GzipCodec()]
+        a = zarr.create(
+            (12,), chunks=(12,), dtype="u1", store=ZarrMemoryStore(backing), zarr_format=3,
+            codecs=outer,
+        )  # fmt: skip
+        a[:] = data
+        return {k: v.to_bytes() for k, v in backing.items()}
+
+    store = MemoryStore(write(np.arange(1, 13)))
+    node = hierarchy(store).node("")
+    assert node.block((0,)).tolist() == [1, 2]
+    after = np.arange(101, 113)
+    after[:2] = 0  # a chunk fewer: offsets move
+    store.put("c/0", write(after)["c/0"])
+    for key in list(node.cache._lru):
+        if key[1] == "index" and key[0][1] == 0:  # of the outer shard
+            node.cache.forget(key)
+    assert node.block((1,)).tolist() == [103, 104]
+    assert node.block((2,)).tolist() == [105, 106]
 
 
 @pytest.fixture

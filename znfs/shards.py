@@ -129,6 +129,8 @@ class Sharded:
             lo = offset + (max(0, nbytes + start) if start < 0 else min(start, nbytes))
             hi = offset + (nbytes if stop is None else min(stop, nbytes))
             if found.whole is not None:
+                if if_match not in (None, found.version):
+                    raise Stale(f"{self.key(index)}: has changed")
                 blob: Blob | None = Blob(found.whole[lo:hi], found.version, 0.0)
             else:
                 try:

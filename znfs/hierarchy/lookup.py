@@ -317,7 +317,15 @@ class Hierarchy:
         if since is not None:
             return seen.checked >= since
         now = time.monotonic()
-        return now < seen.until or now < seen.excused
+        return (now < seen.until or now < seen.excused) and self._scope_stands(seen)
+
+    def _scope_stands(self, seen: _Seen) -> bool:
+        scope = seen.scope
+        if scope is None or scope is seen.node:
+            return True
+        with self._lock:
+            top = self._seen.get(scope.path)
+        return top is None or top.node is scope
 
     def _read(self, path: str, parent: _Seen | None, old: _Seen | None, began: float) -> _Seen:
         if parent is not None and self._cannot_be(path, parent):
