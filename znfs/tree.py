@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BufferedReader
 from math import inf
 from pathlib import Path
@@ -31,7 +31,7 @@ from znfs.meta import ArrayMeta, GroupMeta
 from znfs.node import File, Kind, Node
 from znfs.options import Options
 from znfs.provenance import attributes
-from znfs.reader import open_file
+from znfs.reader import looker, open_file
 from znfs.stores import open_store
 from znfs.stores.watched import WatchedStore
 from znfs.views import check
@@ -115,6 +115,7 @@ class Tree:
         )
         self._shown = Shown(self._hierarchy, options)
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
+        self._remembered: dict[str, _Resolved] = {}  # files that remember, which are few
         self._lock = threading.Lock()
         self._started = time.time()
         self._began = _awake_or_not()
@@ -187,7 +188,7 @@ class Tree:
     def _look_up(self, path: str, parent: _Resolved | None) -> _Resolved:
         """What the path is, in the directory `parent`; None above the root."""
         with self._lock:
-            known = self._files.get(path)
+            known = self._files.get(path) or self._remembered.get(path)
         began = time.monotonic()
         if parent is None:
             root = self._hierarchy.node("")
@@ -209,6 +210,8 @@ class Tree:
         resolved = _Resolved(owner, node, until)
         with self._lock:
             self._files[path] = resolved
+            if isinstance(node, File) and node.remembers:
+                self._remembered[path] = resolved
         return resolved
 
     def open(self, path: str) -> BufferedReader:
@@ -219,7 +222,7 @@ class Tree:
         node = self.resolve(path)
         if not isinstance(node, File):
             raise IsADirectoryError(path)
-        return open_file(node, path)
+        return open_file(node, path, looker(self.resolve, path, node))
 
     def refresh(self, also: Callable[[], None] = lambda: None) -> None:
         """Forget all metadata and blocks, and read credentials anew. It counts as done once `also`
@@ -229,11 +232,7 @@ class Tree:
         self._hierarchy.refresh()
         self._cache.clear()
         with self._lock:
-            for path, known in list(self._files.items()):
-                if isinstance(known.node, File) and known.node.remembers:
-                    self._files[path] = replace(known, until=-inf)
-                else:
-                    del self._files[path]
+            self._files.clear()
         also()
         with self._lock:
             self._ask_control = 0.0

@@ -177,6 +177,23 @@ def test_changes_of_children_that_were_read_are_seen(store: Path) -> None:
         assert resolve(opened, "s.h5").size == 1 << 62
 
 
+def test_changes_are_seen_though_the_file_was_forgotten_by_the_tree(store: Path) -> None:
+    """`find` over many files drives it out of what the tree knows."""
+    with tree(store, ttl=0.0) as opened:
+        before = resolve(opened, "s.h5")
+        with h5py.File(Seekable(before)) as h5:
+            assert (h5["a5"][()] == 5).all()
+        version = before.version
+        opened._files.clear()
+        assert resolve(opened, "s.h5").version == version
+        _reshape(store / "a5", [2, 2])
+        opened._files.clear()
+        after = resolve(opened, "s.h5")
+        assert after.version != version
+        with h5py.File(Seekable(after)) as h5:
+            assert h5["a5"].shape == (2, 2)
+
+
 def test_a_refresh_is_a_look_at_the_children_that_were_read(store: Path) -> None:
     with tree(store, ttl=1000.0) as opened:
         file = resolve(opened, "s.h5")

@@ -325,6 +325,20 @@ def test_a_thousand_million_chunks(tmp_path: Path) -> None:
         assert sum(n for _, n in file.reads) < 128 << 10
 
 
+def test_a_chunk_that_is_rewritten_while_its_long_elements_are_read(tmp_path: Path) -> None:
+    """That is for a refresh; until then it reads as one of them, or both, but it does end."""
+    written = zarr.create_array(tmp_path / "a.zarr", shape=(1,), chunks=(1,), dtype=str)
+    written[:] = ["x" * (3 << 20)]
+    with tree(tmp_path / "a.zarr", string_bytes=8 << 20) as opened:
+        file, array = resolve(opened, "a.h5"), _array(opened)
+        file.read(0, file.size)
+        written[:] = ["y" * (6 << 20)]
+        array.cache.forget(array.key((0,)))
+        again = file.read(0, file.size)
+        assert len(again) == file.size
+        assert again.count(b"y") == 6 << 20
+
+
 def test_long_elements_are_laid_out_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

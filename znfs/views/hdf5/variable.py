@@ -95,7 +95,7 @@ class Heap:
         if size <= _LARGE:
             return encode()
         # Long elements. Who reads them in pieces would have all made anew for each.
-        key = self._array.key("collection", index, i)
+        key = self._array.key("collection", index, i, size)
         found: Bytes = self._array.cache.get(key, size, encode)
         return found
 
