@@ -75,6 +75,6 @@ def looker(resolve: Resolve, path: str, file: File) -> Callable[[], File] | None
 def open_file(
     file: File, name: str = "", look: Callable[[], File] | None = None
 ) -> io.BufferedReader:
-    """A seekable binary file object that reads `file`. Reads raise ZnfsError; with a `looker`, Stale
-    once it has changed."""
+    """A seekable binary file object that reads `file`. Reads raise ZnfsError; with a `looker`,
+    Stale, too, once it has changed."""
     return RawReader(file, name, look).buffered()
