@@ -147,7 +147,9 @@ class Array:
             for index, block in self._load_batch(batch, turn):
                 put(index, block)
 
-        self.cache.spread([partial(load, batch) for batch in self._batches(missing)])
+        batches = list(self._batches(missing))
+        nbytes = self._nbytes * max(map(len, batches), default=0)
+        self.cache.spread([partial(load, batch) for batch in batches], nbytes)
 
     def prefetch(self, indexes: Iterable[Index]) -> bool:
         """Begin loading blocks the cache lacks; a hint. False if there was no room for all."""
