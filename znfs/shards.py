@@ -47,7 +47,8 @@ def stack(
     Array's.
     """
     shape = meta.outer_chunks if meta.is_assembled else meta.chunks
-    most = [2 * encoded_limit(meta.codecs, meta.dtype, shape, meta.most_of_chunk) + _GROWTH]
+    limit = encoded_limit(meta.codecs, meta.dtype, shape, meta.fill, meta.most_of_chunk)
+    most = [2 * limit + _GROWTH]
     for shard in reversed(meta.shards):
         most.append(_index_nbytes(shard) + prod(shard.grid) * most[-1])
     chunks: Chunks = Keyed(store, path, meta.keys, most.pop() + _SLACK, missing_403)

@@ -215,11 +215,11 @@ def encoded_size(specs: Sequence[CodecSpec], dtype: np.dtype[Any], shape: Shape)
 
 
 def encoded_limit(
-    specs: Sequence[CodecSpec], dtype: np.dtype[Any], shape: Shape, most: int
+    specs: Sequence[CodecSpec], dtype: np.dtype[Any], shape: Shape, fill: bytes, most: int
 ) -> int:
-    """Bytes that an array may have at the most after `specs`; `most` is Decoder's. Raises
+    """Bytes that an array may have at the most after `specs`; the arguments are Decoder's. Raises
     Unsupported."""
-    _, form = _chain(specs, ArrayForm(dtype, shape, most=most))
+    _, form = _chain(specs, ArrayForm(dtype, shape, fill, most))
     return form.limit if isinstance(form, BytesForm) else form.nbytes
 
 
