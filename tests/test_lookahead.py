@@ -15,7 +15,7 @@ from tests.memory_store import MemoryStore
 from tests.test_extents import make_array
 from tests.waiting import Clock
 from znfs.array import Array
-from znfs.bands import Bands
+from znfs.bands import Bands, BandSets
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
 from znfs.hierarchy import Hierarchy
@@ -46,9 +46,10 @@ def read_as_the_kernel_does(file: File) -> bytes:
 
 
 def whole_bands(array: Array) -> Bands:
-    bands, _ = Bands.of(array, tuple(range(array.meta.ndim)))
-    assert bands is not None
-    return bands
+    sets = BandSets.of(array, tuple(range(array.meta.ndim)))
+    assert sets is not None
+    assert sets._deep is not None
+    return sets._deep
 
 
 def settle(cache: BlockCache) -> None:

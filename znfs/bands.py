@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from znfs import memory
-from znfs.array import AT_ONCE, Array, Block, flat_bytes
+from znfs.array import AT_ONCE, Array, Block, Turn, flat_bytes
 from znfs.lookahead import PlaneReads, Stream
 from znfs.meta import Index, Shape
 from znfs.spill import Spill
@@ -123,12 +123,14 @@ class Bands:
     but the last two: those of a chunk, or fewer. Indexes count slabs along these axes, and chunks
     along the last but one."""
 
-    _turn = AT_ONCE
-
-    def __init__(self, array: Array, order: tuple[int, ...], depths: Shape) -> None:
+    def __init__(
+        self, array: Array, order: tuple[int, ...], depths: Shape, turn: Turn = AT_ONCE
+    ) -> None:
+        """Chunks are decoded within `turn`."""
         meta = array.meta
         self._array = array
         self._order = order
+        self._turn = turn
         self._shape: Shape = tuple(meta.shape[d] for d in order)
         self._chunks: Shape = tuple(meta.chunks[d] for d in order)
         self._back = tuple(int(i) for i in np.argsort(order))
@@ -161,29 +163,9 @@ class Bands:
         most = array.most_together // grid[-1] if array.cache.far else 1
         return grid[-2], max(1, min(most, grid[-2]))
 
-    @classmethod
-    def of(cls, array: Array, order: tuple[int, ...]) -> tuple[Bands | None, ThinBands | None]:
-        """The bands of `array` in `order`, and those of thin slabs, for who reads whole planes.
-
-        None where there are none: for one-dimensional arrays, and bands too large for the cache,
-        where blocks serve better; and of thin slabs, where the cache can hold others.
-        """
-        if array.meta.ndim < 2 or not array.meta.size:
-            return None, None
-        if order not in array.shared:
-            whole = cls(array, order, _chunk_depths(array, order))
-            depths = _thin_depths(array, order)
-            thin = None if depths is None else ThinBands(array, order, depths, whole.room)
-            if whole._fits and order == tuple(range(array.meta.ndim)):
-                array.in_band = whole.block
-            array.shared[order] = (
-                whole if whole._fits else None, thin if thin and thin._fits else None
-            )  # fmt: skip
-        found: tuple[Bands | None, ThinBands | None] = array.shared[order]
-        return found
-
     @property
-    def _fits(self) -> bool:
+    def fits(self) -> bool:
+        """Whether they are not too large for the cache, where blocks serve better."""
         return self._most <= _most_of_band(self._array)
 
     def copy(self, lo: int, hi: int, out: Block, wanted: int = 0) -> None:
@@ -461,16 +443,52 @@ class Bands:
         return (i - z + min(n, end)) * plane
 
 
-class ThinBands(Bands):
-    """Bands of fewer planes than chunks have.
+class BandSets:
+    """The bands of an array whose axes run in one order: as deep as chunks, and those of thin
+    slabs, for who reads whole planes."""
+
+    def __init__(self, array: Array, order: tuple[int, ...]) -> None:
+        deep = Bands(array, order, _chunk_depths(array, order))
+        if deep.fits and order == tuple(range(array.meta.ndim)):
+            array.in_band = deep.block
+        depths = _thin_depths(array, order)
+        thin = None if depths is None else Bands(array, order, depths, _thin_turn(array))
+        self._deep = deep if deep.fits else None
+        self._thin = thin if thin and thin.fits else None
+        rows, row = (array.meta.shape[d] for d in order[-2:])
+        self._reads = PlaneReads(rows * row, row, deep.room)
+
+    @classmethod
+    def of(cls, array: Array, order: tuple[int, ...]) -> BandSets | None:
+        """Those that all views of `array` have in common; None if it has no rows."""
+        if array.meta.ndim < 2 or not array.meta.size:
+            return None
+        if order not in array.shared:
+            array.shared[order] = cls(array, order)
+        found: BandSets = array.shared[order]
+        return found
+
+    def choose(self, lo: int, hi: int, planes: int, *, reading: bool) -> Bands | None:
+        """The bands for elements [lo, hi) of a file of `planes` whole planes; None where blocks
+        serve better. What a reader takes is noted; else it is only asked what one will.
+
+        A file of one plane is read as a whole. One that has only some rows of planes (0) leaves
+        room for the others.
+        """
+        if self._thin is None or not planes:
+            return self._deep
+        if planes > 1:
+            reads_all = self._reads.note(lo, hi) if reading else self._reads.expect(lo)
+            if not reads_all:
+                return self._deep
+        return self._thin
+
+
+def _thin_turn(array: Array) -> Turn:
+    """What bounds decoding for thin bands.
 
     The cache counts what they take, and not the whole chunks that are decoded for them, which
     therefore take turns. (For all bands of distant stores, that took 1.1 of the time.)
     """
-
-    def __init__(self, array: Array, order: tuple[int, ...], depths: Shape, room: int) -> None:
-        """There is room for `room` elements of a plane in bands as deep as chunks."""
-        super().__init__(array, order, depths)
-        self.reads = PlaneReads(self._rows * self._row, self._row, room)
-        at_once = _DECODED_AT_ONCE // max(1, array.meta.chunk_nbytes)
-        self._turn = threading.Semaphore(max(1, min(at_once, os.cpu_count() or 1)))
+    at_once = _DECODED_AT_ONCE // max(1, array.meta.chunk_nbytes)
+    return threading.Semaphore(max(1, min(at_once, os.cpu_count() or 1)))

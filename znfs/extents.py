@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, Block, flat_bytes
-from znfs.bands import Bands, ThinBands
+from znfs.bands import Bands, BandSets
 from znfs.cache import BlockCache
 from znfs.errors import Stale, StoreError, ZnfsError
 from znfs.lookahead import Boxes, ChunkWalk, Walk
@@ -244,15 +244,13 @@ class Slab:
         self._itemsize = self._dtype.itemsize
         self.size = prod(self._shape) * self._itemsize
         run = tuple(meta.shape[d] for d in self._order)
-        self._bands: Bands | None = None
-        self._thin: ThinBands | None = None
-        if _is_run(self._shape, run):
-            self._bands, thin = Bands.of(array, self._order)
-            if self._shape[-2:] == run[-2:]:  # of some rows, there is room for the others
-                self._thin = thin
+        self._bands = BandSets.of(array, self._order) if _is_run(self._shape, run) else None
+        # Whole planes; none if it has some rows of them.
+        self._planes = prod(self._shape[:-2]) if self._shape[-2:] == run[-2:] else 0
         self._base = ravel(self._start, run)
-        self._is_plane = self._shape != run
-        self._is_one_plane = prod(self._shape[:-2]) == 1
+        self._is_part = self._shape != run
+        # Who reads of a plane reads the rest of it.
+        self._wanted = self._base + prod(self._shape) if self._is_part else 0
 
     def read_into(self, start: int, out: memoryview) -> None:
         size = self._itemsize
@@ -266,37 +264,41 @@ class Slab:
 
     def prefetch(self, start: int, stop: int) -> None:
         lo, hi = start // self._itemsize, -(-stop // self._itemsize)
-        bands, thin = self._bands, self._thin
-        if thin is not None and (self._is_one_plane or thin.reads.expect(self._base + lo)):
-            bands = thin
+        bands = self._choose(lo, hi, reading=False)
         if bands is not None:
             bands.prefetch(self._base + lo, self._base + hi)
         else:
             self._array.prefetch(self._indexes(lo, hi))
 
+    def _choose(self, lo: int, hi: int, *, reading: bool) -> Bands | None:
+        """The bands that serve elements [lo, hi) of the run, if any do."""
+        if self._bands is None:
+            return None
+        return self._bands.choose(self._base + lo, self._base + hi, self._planes, reading=reading)
+
     def _fill(self, lo: int, hi: int, out: Block) -> None:
         """Elements [lo, hi) of the run into `out`."""
-        first, last = self._base + lo, self._base + hi
-        bands, thin = self._bands, self._thin
-        if thin is not None and (self._is_one_plane or thin.reads.note(first, last)):
-            bands = thin
-        if bands is None:
+        bands = self._choose(lo, hi, reading=True)
+        if bands is None or not self._copy(bands, lo, hi, out):
             self._gather(lo, hi, out)
-            return
-        if hi - lo < self._shape[-1] and not (self._is_plane or bands.follows(first)):
-            # Less than a row, of somebody who jumps about, is no reason to load a band.
-            if not bands.copy_cached(first, last, out):
-                self._gather(lo, hi, out)
-            return
-        # Who reads of a plane reads the rest of it.
-        wanted = self._base + prod(self._shape) if self._is_plane else 0
+
+    def _copy(self, bands: Bands, lo: int, hi: int, out: Block) -> bool:
+        """As `_fill`, from bands; False if that is left to blocks."""
+        first, last = self._base + lo, self._base + hi
+        if self._is_look(bands, lo, hi):
+            return bands.copy_cached(first, last, out)
         try:
-            bands.copy(first, last, out, wanted)
+            bands.copy(first, last, out, self._wanted)
         except Stale:
             raise
         except ZnfsError:
-            # A band needs all its chunks; this read may do without the one that failed.
-            self._gather(lo, hi, out)
+            return False  # a band needs all its chunks; a read may do without the one that failed
+        return True
+
+    def _is_look(self, bands: Bands, lo: int, hi: int) -> bool:
+        """Whether it is less than a row, of somebody who jumps about: no reason to load a band."""
+        is_short = hi - lo < self._shape[-1]
+        return is_short and not self._is_part and not bands.follows(self._base + lo)
 
     def _gather(self, lo: int, hi: int, out: Block) -> None:
         """As `_fill`, block by block (never row by row: with 64-pixel
