@@ -38,6 +38,17 @@ def as_bytes(out: memoryview) -> Bytes:
     return np.frombuffer(out, np.uint8)
 
 
+def by_stride(start: int, stop: int, stride: int) -> Iterator[tuple[int, int, int, int]]:
+    """[start, stop) cut by a stride: which piece, from and to where in it, and where in the whole
+    that is."""
+    at = start
+    while at < stop:
+        i, skip = divmod(at, stride)
+        n = min(stride - skip, stop - at)
+        yield i, skip, skip + n, at - start
+        at += n
+
+
 class Literal:
     """Bytes known in full: a header."""
 
@@ -77,13 +88,9 @@ class Records:
         self.size = count * stride
 
     def read_into(self, start: int, out: memoryview) -> None:
-        at = 0
-        while at < len(out):
-            i, skip = divmod(start + at, self._stride)
+        for i, lo, hi, at in by_stride(start, start + len(out), self._stride):
             record = self._make(i).ljust(self._stride, b"\0")
-            piece = record[skip : skip + len(out) - at]
-            out[at : at + len(piece)] = piece
-            at += len(piece)
+            out[at : at + hi - lo] = record[lo:hi]
 
     def prefetch(self, start: int, stop: int) -> None:
         pass
@@ -107,20 +114,17 @@ class Object:
         if self._store.local:
             out[:] = self._fetch(start, start + len(out))
             return
-        at = 0
-        while at < len(out):
-            i, skip = divmod(start + at, self._PIECE)
-            lo = i * self._PIECE
-            hi = min(lo + self._PIECE, self.size)
-            piece = self._cache.get(
-                ("object", self._key, self._version, i), hi - lo, partial(self._fetch, lo, hi)
-            )
-            part = piece[skip : skip + len(out) - at]
-            out[at : at + len(part)] = part
-            at += len(part)
+        for i, lo, hi, at in by_stride(start, start + len(out), self._PIECE):
+            out[at : at + hi - lo] = self._piece(i)[lo:hi]
 
     def prefetch(self, start: int, stop: int) -> None:
         pass
+
+    def _piece(self, i: int) -> bytes | memoryview:
+        lo = i * self._PIECE
+        hi = min(lo + self._PIECE, self.size)
+        key = ("object", self._key, self._version, i)
+        return self._cache.get(key, hi - lo, partial(self._fetch, lo, hi))  # type: ignore[no-any-return]
 
     def _fetch(self, start: int, stop: int) -> bytes | memoryview:
         blob = self._store.get(self._key, start, stop, if_match=self._version)
@@ -150,17 +154,13 @@ class Blocks:
 
     def read_into(self, start: int, out: memoryview) -> None:
         target = as_bytes(out)
-        at = 0
-        while at < len(out):
-            i, skip = divmod(start + at, self._stride)
-            n = min(self._stride - skip, len(out) - at)
-            data = max(0, min(self._nbytes - skip, n))
+        for i, lo, hi, at in by_stride(start, start + len(out), self._stride):
+            data = max(0, min(hi, self._nbytes) - lo)
             if data:
                 self._walk.follow(self._first + i)
-                if self._copy(self._index(i), skip, target[at : at + data]):
+                if self._copy(self._index(i), lo, target[at : at + data]):
                     self._walk.late()
-            target[at + data : at + n] = 0
-            at += n
+            target[at + data : at + hi - lo] = 0
 
     def prefetch(self, start: int, stop: int) -> None:
         slots = range(start // self._stride, -(-stop // self._stride))
