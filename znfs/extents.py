@@ -49,6 +49,13 @@ def by_stride(start: int, stop: int, stride: int) -> Iterator[tuple[int, int, in
         at += n
 
 
+def touched(start: int, stop: int, size: int) -> tuple[int, int, slice]:
+    """The units [lo, hi) of `size` bytes that [start, stop) has part in, and where in these it
+    lies."""
+    lo, hi = start // size, -(-stop // size)
+    return lo, hi, slice(start - lo * size, stop - lo * size)
+
+
 class Literal:
     """Bytes known in full: a header."""
 
@@ -253,17 +260,16 @@ class Slab:
         self._wanted = self._base + prod(self._shape) if self._is_part else 0
 
     def read_into(self, start: int, out: memoryview) -> None:
-        size = self._itemsize
-        lo, hi = start // size, -(-(start + len(out)) // size)
-        if lo * size == start and (hi - lo) * size == len(out):
+        lo, hi, where = touched(start, start + len(out), self._itemsize)
+        if (hi - lo) * self._itemsize == len(out):
             self._fill(lo, hi, np.frombuffer(out, self._dtype))
             return
         whole = np.empty(hi - lo, self._dtype)  # a range that cuts an element
         self._fill(lo, hi, whole)
-        as_bytes(out)[:] = flat_bytes(whole)[start - lo * size :][: len(out)]
+        as_bytes(out)[:] = flat_bytes(whole)[where]
 
     def prefetch(self, start: int, stop: int) -> None:
-        lo, hi = start // self._itemsize, -(-stop // self._itemsize)
+        lo, hi, _ = touched(start, stop, self._itemsize)
         bands = self._choose(lo, hi, reading=False)
         if bands is not None:
             bands.prefetch(self._base + lo, self._base + hi)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array
-from znfs.extents import Bytes, boxes, by_stride, chunk_walk, chunks_ahead
+from znfs.array import Array, flat_bytes
+from znfs.extents import Bytes, boxes, by_stride, chunk_walk, chunks_ahead, touched
 from znfs.meta import Index, Shape, ravel, unravel
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.structures import MAX_CHUNK
@@ -133,11 +133,10 @@ class ConvertedBlocks(PieceBlocks):
         self._dtype = dtype
 
     def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
-        size = self._dtype.itemsize
-        lo, hi = start // size, -(-(start + len(target)) // size)
+        lo, hi, where = touched(start, start + len(target), self._dtype.itemsize)
         view = clipped(self._array, self._index(number, part))
         values = conversion.convert(elements(view, lo, hi), self._dtype)
-        target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]
+        target[:] = flat_bytes(values)[where]
 
 
 def clipped(array: Array, index: Index | None) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, flat_bytes
-from znfs.extents import Slab, as_bytes, by_stride
+from znfs.extents import Slab, as_bytes, by_stride, touched
 from znfs.lookahead import Walk
 from znfs.meta import Index, unravel
 
@@ -126,11 +126,11 @@ class Tiles:
             as_bytes(out[inside:])[:] = 0
             return
         row = self._columns * self._pixel
-        first, last = skip // row, -(-(skip + len(out)) // row)
+        first, last, where = touched(skip, skip + len(out), row)
         padded = np.zeros((last - first, row), np.uint8)
         there = min(last, height) - first
         if there > 0:
             part = np.empty((there, width * self._pixel), np.uint8)
             slab.read_into(first * part.shape[1], part.data.cast("B"))
             padded[:there, : part.shape[1]] = part
-        as_bytes(out)[:] = padded.reshape(-1)[skip - first * row :][: len(out)]
+        as_bytes(out)[:] = flat_bytes(padded)[where]
