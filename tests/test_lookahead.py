@@ -15,7 +15,8 @@ from tests.memory_store import MemoryStore
 from tests.test_extents import make_array
 from tests.waiting import Clock
 from znfs.array import Array
-from znfs.bands import Bands
+from znfs.bandgrid import BandGrid
+from znfs.bands import Bands, BandSets
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
 from znfs.hierarchy import Hierarchy
@@ -46,9 +47,10 @@ def read_as_the_kernel_does(file: File) -> bytes:
 
 
 def whole_bands(array: Array) -> Bands:
-    bands, _ = Bands.of(array, tuple(range(array.meta.ndim)))
-    assert bands is not None
-    return bands
+    sets = BandSets.of(array, tuple(range(array.meta.ndim)))
+    assert sets is not None
+    assert sets._deep is not None
+    return sets._deep
 
 
 def settle(cache: BlockCache) -> None:
@@ -255,7 +257,7 @@ def test_as_many_slabs_are_begun_as_what_was_read_lets_expect(planes, slabs):
 
 def test_how_fast_a_reader_goes_is_told_by_all_that_it_read(monkeypatch):
     """Also if the kernel sends small pieces and large ones, some of them out of order."""
-    stream, clock = Stream(), Clock()
+    stream, clock = Stream(BandGrid((200, 1, 1000), (1, 1, 8), (1,)), 0, far=False), Clock()
     monkeypatch.setattr("znfs.lookahead.time", clock)
     stream.note(0, 1000, True)
     for plane in range(1, 200):
@@ -264,6 +266,19 @@ def test_how_fast_a_reader_goes_is_told_by_all_that_it_read(monkeypatch):
             stream.note(1000 * plane + lo, 1000 * plane + hi, False)
     assert stream.soon(0.003) == pytest.approx(1000, rel=0.1)  # three requests a plane
     assert stream.soon(1e6) == 8 * 200_000
+
+
+def test_a_band_that_found_no_room_is_asked_for_again():
+    grid = BandGrid((8, 40, 10), (4, 8, 10), (4,))
+    stream = Stream(grid, 5, far=False)
+    for i in range(3):
+        stream.note(40 * i, 40 * i + 40, False)
+    assert stream.come_to((0, 0), 120) is None
+    bands = stream.next((0, 0), 120, 0.0)
+    assert [next(bands), next(bands)] == [(0, 0), (0, 1)]
+    bands.close()
+    assert list(stream.next((0, 0), 120, 0.0)) == [(0, 1), (0, 2)]
+    assert list(stream.next((0, 0), 120, 0.0)) == []
 
 
 _FAR_APART = [(5, 1, 4), (0, 6, 1), (3, 3, 6), (6, 0, 2), (1, 4, 5), (4, 6, 0)]

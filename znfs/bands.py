@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from znfs import memory
-from znfs.array import AT_ONCE, Array, Block, flat_bytes
+from znfs.array import AT_ONCE, Array, Block, Turn, flat_bytes
+from znfs.bandgrid import BandGrid
 from znfs.lookahead import PlaneReads, Stream
 from znfs.meta import Index, Shape
 from znfs.spill import Spill
@@ -119,37 +120,28 @@ def _thin_depths(array: Array, order: tuple[int, ...]) -> Shape | None:
 
 
 class Bands:
-    """The bands of an array whose axes run in `order`, in slabs of `depths` planes along all axes
-    but the last two: those of a chunk, or fewer. Indexes count slabs along these axes, and chunks
-    along the last but one."""
+    """The bands of an array whose axes run in `order`, in slabs of `depths` planes (see
+    BandGrid)."""
 
-    _turn = AT_ONCE
-
-    def __init__(self, array: Array, order: tuple[int, ...], depths: Shape) -> None:
-        meta = array.meta
+    def __init__(
+        self, array: Array, order: tuple[int, ...], depths: Shape, turn: Turn = AT_ONCE
+    ) -> None:
+        """Chunks are decoded within `turn`."""
+        meta, cache = array.meta, array.cache
         self._array = array
         self._order = order
-        self._shape: Shape = tuple(meta.shape[d] for d in order)
-        self._chunks: Shape = tuple(meta.chunks[d] for d in order)
+        self._turn = turn
         self._back = tuple(int(i) for i in np.argsort(order))
-        self._row = self._shape[-1]  # elements of a row
-        self._rows = self._shape[-2]  # rows of a plane
-        self._height = self._chunks[-2]  # rows of a band in one plane
-        self._bands_a_plane = -(-self._rows // self._height)
-        self._total = prod(self._shape)
-        # Of each axis but the last two: planes of the array, a chunk and a slab; slabs of a chunk.
-        self._axes = tuple(
-            (n, chunk, depth, -(-min(chunk, n) // depth))
-            for n, chunk, depth in zip(self._shape, self._chunks, depths, strict=False)
-        )
+        shape, chunks = (tuple(axes[d] for d in order) for axes in (meta.shape, meta.chunks))
+        self._grid = grid = BandGrid(shape, chunks, depths)
         # Bytes of a band, and how many of them there is room for.
-        self._most = prod(depths) * self._height * self._row * meta.dtype.itemsize
-        room = int(_SHARE_AHEAD * array.cache.limit) // max(1, self._most)
-        self._spare = max(0, room - self._bands_a_plane)  # bands begun besides those of a slab
-        self.room = room * self._height * self._row  # elements of a plane that they hold
+        self._most = prod(depths) * grid.height * grid.row * meta.dtype.itemsize
+        room = int(_SHARE_AHEAD * cache.limit) // max(1, self._most)
+        self.room = room * grid.height * grid.row  # elements of a plane that they hold
         self._shard_rows, self._rows_at_once = self._rows_of_requests()
-        self._stream = Stream()
+        self._stream = Stream(grid, max(0, room - grid.count), far=cache.far)
         self._lead_time = 0.0  # seconds that a band takes to load, of late
+        self._rounds = -(-grid.count // max(1, cache.workers))  # of loading a slab, side by side
 
     def _rows_of_requests(self) -> tuple[int, int]:
         """How many bands a shard has part in, and how many of them come in one request: of distant
@@ -161,29 +153,9 @@ class Bands:
         most = array.most_together // grid[-1] if array.cache.far else 1
         return grid[-2], max(1, min(most, grid[-2]))
 
-    @classmethod
-    def of(cls, array: Array, order: tuple[int, ...]) -> tuple[Bands | None, ThinBands | None]:
-        """The bands of `array` in `order`, and those of thin slabs, for who reads whole planes.
-
-        None where there are none: for one-dimensional arrays, and bands too large for the cache,
-        where blocks serve better; and of thin slabs, where the cache can hold others.
-        """
-        if array.meta.ndim < 2 or not array.meta.size:
-            return None, None
-        if order not in array.shared:
-            whole = cls(array, order, _chunk_depths(array, order))
-            depths = _thin_depths(array, order)
-            thin = None if depths is None else ThinBands(array, order, depths, whole.room)
-            if whole._fits and order == tuple(range(array.meta.ndim)):
-                array.in_band = whole.block
-            array.shared[order] = (
-                whole if whole._fits else None, thin if thin and thin._fits else None
-            )  # fmt: skip
-        found: tuple[Bands | None, ThinBands | None] = array.shared[order]
-        return found
-
     @property
-    def _fits(self) -> bool:
+    def fits(self) -> bool:
+        """Whether they are not too large for the cache, where blocks serve better."""
         return self._most <= _most_of_band(self._array)
 
     def copy(self, lo: int, hi: int, out: Block, wanted: int = 0) -> None:
@@ -192,7 +164,7 @@ class Bands:
         waited = False
         goes_round = self._stream.is_steady(lo)
         index: Index = ()
-        for index, offset, n, is_end in self._segments(lo, hi):
+        for index, offset, n, is_end in self._grid.segments(lo, hi):
             target = out[at : at + n]
             at += n
             # Who goes round comes back to a band that was passed after all others.
@@ -213,7 +185,7 @@ class Bands:
     def copy_cached(self, lo: int, hi: int, out: Block) -> bool:
         """As `copy`, if all of it is in the cache; else False."""
         at = 0
-        for index, offset, n, _ in self._segments(lo, hi):
+        for index, offset, n, _ in self._grid.segments(lo, hi):
             band = self._peek(index)
             if band is None:
                 return False
@@ -234,70 +206,15 @@ class Bands:
 
     def prefetch(self, lo: int, hi: int) -> None:
         """Begin loading the bands of elements [lo, hi)."""
-        for index in self._indexes(lo, hi):
+        for index in self._grid.indexes(lo, hi):
             if not self._begin(index):
                 return
-
-    def _segments(self, lo: int, hi: int) -> Iterator[tuple[Index, int, int, bool]]:
-        """Elements [lo, hi) cut by bands: the band, where in it, how many elements follow each
-        other there, and whether they are the last of the band's in that plane."""
-        at = lo
-        while at < hi:
-            row, x = divmod(at, self._row)
-            plane, y = divmod(row, self._rows)
-            slab, inside = self._slab(plane)
-            while at < hi and y < self._rows:
-                i_y, above = divmod(y, self._height)
-                rows = min(self._height, self._rows - i_y * self._height)
-                left = (rows - above) * self._row - x
-                n = min(hi - at, left)
-                yield (*slab, i_y), (inside * rows + above) * self._row + x, n, n == left
-                at += n
-                y += rows - above
-                x = 0
-
-    def _slab(self, plane: int) -> tuple[Index, int]:
-        """The slab that has the plane, and which of the slab's planes it is."""
-        index: list[int] = []
-        inside, planes = 0, 1
-        for n, chunk, depth, slabs in reversed(self._axes):
-            plane, z = divmod(plane, n)
-            i_z, in_chunk = divmod(z, chunk)
-            part, in_slab = divmod(in_chunk, depth)
-            index.append(i_z * slabs + part)
-            inside += in_slab * planes
-            planes *= min(depth, chunk - part * depth, n - z + in_slab)
-        return tuple(reversed(index)), inside
-
-    def _planes(self, slab: Index) -> tuple[slice, ...]:
-        """Which planes of its chunks, along each axis, a slab has."""
-        parts = []
-        for i, (n, chunk, depth, slabs) in zip(slab, self._axes, strict=True):
-            i_z, part = divmod(i, slabs)
-            first = part * depth
-            parts.append(slice(first, min(first + depth, chunk, n - i_z * chunk)))
-        return tuple(parts)
-
-    def _indexes(self, lo: int, hi: int) -> Iterator[Index]:
-        """The bands of elements [lo, hi) as they are needed, each once."""
-        seen: set[Index] = set()
-        for index, *_ in self._segments(lo, hi):
-            if index not in seen:
-                seen.add(index)
-                yield index
 
     def _key(self, index: Index) -> Any:
         return self._array.key(self._order, self._most, index)
 
-    def _box(self, index: Index) -> Shape:
-        """The shape of a band: that of its part of its chunks, cut at the array's edge, rows in
-        full."""
-        *slab, i_y = index
-        planes = (part.stop - part.start for part in self._planes(tuple(slab)))
-        return *planes, min(self._height, self._rows - i_y * self._height), self._row
-
     def _nbytes(self, index: Index) -> int:
-        return prod(self._box(index)) * self._array.meta.dtype.itemsize
+        return prod(self._grid.box(index)) * self._array.meta.dtype.itemsize
 
     def block(self, index: Index) -> Block | None:
         """The chunk at `index` of the array, cut out of its band if the cache has that; bands must
@@ -305,9 +222,9 @@ class Bands:
         band = self._peek(index[:-1])
         if band is None:
             return None
-        array, width = self._array, self._chunks[-1]
+        array, width = self._array, self._grid.chunks[-1]
         x = index[-1] * width
-        part = band.data.reshape(self._box(index[:-1]))[..., x : x + width]
+        part = band.data.reshape(self._grid.box(index[:-1]))[..., x : x + width]
         block = np.full(array.meta.chunks, array.fill, array.meta.dtype)
         block[tuple(slice(0, n) for n in part.shape)] = part
         block.setflags(write=False)
@@ -360,16 +277,17 @@ class Bands:
         *slab, i_y = index
         shard, inside = divmod(i_y, self._shard_rows)
         first = i_y - inside % self._rows_at_once
-        last = min(first + self._rows_at_once, (shard + 1) * self._shard_rows, self._bands_a_plane)
+        last = min(first + self._rows_at_once, (shard + 1) * self._shard_rows, self._grid.count)
         return [(*slab, i) for i in range(first, last)]
 
     def _assemble(self, indexes: Sequence[Index]) -> Iterator[tuple[Index, Band]]:
         """The bands at `indexes`, of one slab, put together."""
         began = time.monotonic()
-        array, width = self._array, self._chunks[-1]
-        bands = {index: memory.array(self._box(index), array.meta.dtype) for index in indexes}
+        array, grid = self._array, self._grid
+        width = grid.chunks[-1]
+        bands = {index: memory.array(grid.box(index), array.meta.dtype) for index in indexes}
         slab = indexes[0][:-1]
-        planes = self._planes(slab)
+        lead, planes = grid.in_chunks(slab)
 
         def put(at: Index, block: Block | None) -> None:
             i_y, i_x = at[self._order[-2]], at[self._order[-1]]
@@ -380,97 +298,81 @@ class Bands:
                 rows, columns = part.shape[-2:]
                 part[...] = block.transpose(self._order)[*planes, :rows, :columns]
 
-        # The slab's place in the grid of chunks.
-        lead = tuple(i // slabs for i, (*_, slabs) in zip(slab, self._axes, strict=True))
-        wanted = product((i_y for *_, i_y in indexes), range(-(-self._row // width)))
+        wanted = product((i_y for *_, i_y in indexes), range(-(-grid.row // width)))
         array.load_many(
             [tuple((*lead, *index)[d] for d in self._back) for index in wanted], put, self._turn
         )
         self._lead_time += (time.monotonic() - began - self._lead_time) / 4
         return ((index, Band(band.reshape(-1))) for index, band in bands.items())
 
-    # Looking ahead.
-
     def _ahead(self, lo: int, hi: int, now: Index) -> None:
         """Before waiting for the band `now`: have the others that [lo, hi) needs come as well."""
         alone = self._rows_at_once == 1  # else it comes with others, whoever loads them
-        for index in self._indexes(lo, hi):
+        for index in self._grid.indexes(lo, hi):
             if not (alone and index == now) and not self._begin(index):
                 return
 
     def _follow(self, lo: int, hi: int, index: Index, waited: bool) -> None:
         """After a read that ended in the band `index`: if it continues one before it, begin what
-        the reader will want next. For every read, so it does no more than it must.
-
-        First the other bands of this slab: the rest of the plane, then those of the planes after
-        it; then the slabs after this one.
-        """
-        stream, slab, i_y = self._stream, index[:-1], index[-1]
+        the reader will want next. For every read, so it does no more than it must."""
+        stream = self._stream
         if not stream.note(lo, hi, waited):
             return
-        count = self._bands_a_plane
-        if stream.slab != slab:
-            left = stream.slab
-            stream.enter(slab, i_y, self._slab_after(hi - 1), count)
-            if left is not None:
-                for i in range(count):
-                    self._array.cache.retire(self._key((*left, i)))
-        wanted = min(count, (i_y - stream.first) % count + 1 + stream.depth)
-        while stream.begun < wanted:
-            i = (stream.first + stream.begun) % count
-            # Those behind the reader may have been read through, and be gone.
-            if (i > i_y or not self._is_last(hi)) and not self._begin((*slab, i)):
+        left = stream.come_to(index, hi)
+        if left is not None:
+            for i in range(self._grid.count):
+                self._array.cache.retire(self._key((*left, i)))
+        for wanted in stream.next(index, hi, self._lead_time * self._rounds):
+            if not self._begin(wanted):
                 return
-            stream.begun += 1
-        if stream.begun == count and (stream.crossed or not self._array.cache.far):
-            self._go_on(hi)
 
-    def _go_on(self, hi: int) -> None:
-        """Begin the bands of the slabs after this one, so that they are there just in time, and as
-        far as they drive out only what was read through.
 
-        A distant store is not asked for another slab before the reader has gone from one to the
-        next: many look at the planes of one and stop.
+class BandSets:
+    """The bands of an array whose axes run in one order: as deep as chunks, and those of thin
+    slabs, for who reads whole planes."""
+
+    def __init__(self, array: Array, order: tuple[int, ...]) -> None:
+        deep = Bands(array, order, _chunk_depths(array, order))
+        if deep.fits and order == tuple(range(array.meta.ndim)):
+            array.in_band = deep.block
+        depths = _thin_depths(array, order)
+        thin = None if depths is None else Bands(array, order, depths, _thin_turn(array))
+        self._deep = deep if deep.fits else None
+        self._thin = thin if thin and thin.fits else None
+        rows, row = (array.meta.shape[d] for d in order[-2:])
+        self._reads = PlaneReads(rows * row, row, deep.room)
+
+    @classmethod
+    def of(cls, array: Array, order: tuple[int, ...]) -> BandSets | None:
+        """Those that all views of `array` have in common; None if it has no rows."""
+        if array.meta.ndim < 2 or not array.meta.size:
+            return None
+        if order not in array.shared:
+            array.shared[order] = cls(array, order)
+        found: BandSets = array.shared[order]
+        return found
+
+    def choose(self, lo: int, hi: int, planes: int, *, reading: bool) -> Bands | None:
+        """The bands for elements [lo, hi) of a file of `planes` whole planes; None where blocks
+        serve better. What a reader takes is noted; else it is only asked what one will.
+
+        A file of one plane is read as a whole. One that has only some rows of planes (0) leaves
+        room for the others.
         """
-        stream, cache, count = self._stream, self._array.cache, self._bands_a_plane
-        slab_time = self._lead_time * -(-count // max(1, cache.workers))
-        near = max(self._rows * self._row, stream.soon(2 * slab_time))
-        room = self._spare + stream.passed
-        while stream.after < self._total and stream.after - hi <= near and stream.ahead < room:
-            following, _ = self._slab(stream.after // (self._rows * self._row))
-            if not self._begin((*following, stream.ahead % count)):
-                return
-            stream.ahead += 1
-            if stream.ahead % count == 0:
-                stream.after = self._slab_after(stream.after)
-
-    def _is_last(self, hi: int) -> bool:
-        """Whether the plane that ends at element `hi` or later is the last of its slab."""
-        return self._slab_after(hi - 1) - hi < self._rows * self._row
-
-    def _slab_after(self, at: int) -> int:
-        """Where the first plane after that of element `at` begins that needs other bands."""
-        plane = self._rows * self._row
-        i = at // plane
-        if not self._axes:
-            return i * plane + plane
-        n, chunk, depth, _ = self._axes[-1]
-        z = i % n
-        in_chunk = z % chunk
-        end = z - in_chunk + min(chunk, in_chunk - in_chunk % depth + depth)
-        return (i - z + min(n, end)) * plane
+        if self._thin is None or not planes:
+            return self._deep
+        if planes > 1:
+            reads_all = self._reads.note(lo, hi) if reading else self._reads.expect(lo)
+            if not reads_all:
+                return self._deep
+        return self._thin
 
 
-class ThinBands(Bands):
-    """Bands of fewer planes than chunks have.
+def _thin_turn(array: Array) -> Turn:
+    """What bounds decoding for thin bands.
 
     The cache counts what they take, and not the whole chunks that are decoded for them, which
     therefore take turns. (For all bands of distant stores, that took 1.1 of the time.)
     """
-
-    def __init__(self, array: Array, order: tuple[int, ...], depths: Shape, room: int) -> None:
-        """There is room for `room` elements of a plane in bands as deep as chunks."""
-        super().__init__(array, order, depths)
-        self.reads = PlaneReads(self._rows * self._row, self._row, room)
-        at_once = _DECODED_AT_ONCE // max(1, array.meta.chunk_nbytes)
-        self._turn = threading.Semaphore(max(1, min(at_once, os.cpu_count() or 1)))
+    at_once = _DECODED_AT_ONCE // max(1, array.meta.chunk_nbytes)
+    return threading.Semaphore(max(1, min(at_once, os.cpu_count() or 1)))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, Block, flat_bytes
-from znfs.bands import Bands, ThinBands
+from znfs.bands import Bands, BandSets
 from znfs.cache import BlockCache
 from znfs.errors import Stale, StoreError, ZnfsError
 from znfs.lookahead import Boxes, ChunkWalk, Walk
@@ -36,6 +36,24 @@ _Cut = tuple[int, slice, slice]
 def as_bytes(out: memoryview) -> Bytes:
     """`out` as a writable array of bytes. numpy copies without the GIL; a memoryview does not."""
     return np.frombuffer(out, np.uint8)
+
+
+def by_stride(start: int, stop: int, stride: int) -> Iterator[tuple[int, int, int, int]]:
+    """[start, stop) cut by a stride: which piece, from and to where in it, and where in the whole
+    that is."""
+    at = start
+    while at < stop:
+        i, skip = divmod(at, stride)
+        n = min(stride - skip, stop - at)
+        yield i, skip, skip + n, at - start
+        at += n
+
+
+def touched(start: int, stop: int, size: int) -> tuple[int, int, slice]:
+    """The units [lo, hi) of `size` bytes that [start, stop) has part in, and where in these it
+    lies."""
+    lo, hi = start // size, -(-stop // size)
+    return lo, hi, slice(start - lo * size, stop - lo * size)
 
 
 class Literal:
@@ -77,13 +95,9 @@ class Records:
         self.size = count * stride
 
     def read_into(self, start: int, out: memoryview) -> None:
-        at = 0
-        while at < len(out):
-            i, skip = divmod(start + at, self._stride)
+        for i, lo, hi, at in by_stride(start, start + len(out), self._stride):
             record = self._make(i).ljust(self._stride, b"\0")
-            piece = record[skip : skip + len(out) - at]
-            out[at : at + len(piece)] = piece
-            at += len(piece)
+            out[at : at + hi - lo] = record[lo:hi]
 
     def prefetch(self, start: int, stop: int) -> None:
         pass
@@ -107,20 +121,17 @@ class Object:
         if self._store.local:
             out[:] = self._fetch(start, start + len(out))
             return
-        at = 0
-        while at < len(out):
-            i, skip = divmod(start + at, self._PIECE)
-            lo = i * self._PIECE
-            hi = min(lo + self._PIECE, self.size)
-            piece = self._cache.get(
-                ("object", self._key, self._version, i), hi - lo, partial(self._fetch, lo, hi)
-            )
-            part = piece[skip : skip + len(out) - at]
-            out[at : at + len(part)] = part
-            at += len(part)
+        for i, lo, hi, at in by_stride(start, start + len(out), self._PIECE):
+            out[at : at + hi - lo] = self._piece(i)[lo:hi]
 
     def prefetch(self, start: int, stop: int) -> None:
         pass
+
+    def _piece(self, i: int) -> bytes | memoryview:
+        lo = i * self._PIECE
+        hi = min(lo + self._PIECE, self.size)
+        key = ("object", self._key, self._version, i)
+        return self._cache.get(key, hi - lo, partial(self._fetch, lo, hi))  # type: ignore[no-any-return]
 
     def _fetch(self, start: int, stop: int) -> bytes | memoryview:
         blob = self._store.get(self._key, start, stop, if_match=self._version)
@@ -150,17 +161,13 @@ class Blocks:
 
     def read_into(self, start: int, out: memoryview) -> None:
         target = as_bytes(out)
-        at = 0
-        while at < len(out):
-            i, skip = divmod(start + at, self._stride)
-            n = min(self._stride - skip, len(out) - at)
-            data = max(0, min(self._nbytes - skip, n))
+        for i, lo, hi, at in by_stride(start, start + len(out), self._stride):
+            data = max(0, min(hi, self._nbytes) - lo)
             if data:
                 self._walk.follow(self._first + i)
-                if self._copy(self._index(i), skip, target[at : at + data]):
+                if self._copy(self._index(i), lo, target[at : at + data]):
                     self._walk.late()
-            target[at + data : at + n] = 0
-            at += n
+            target[at + data : at + hi - lo] = 0
 
     def prefetch(self, start: int, stop: int) -> None:
         slots = range(start // self._stride, -(-stop // self._stride))
@@ -244,59 +251,60 @@ class Slab:
         self._itemsize = self._dtype.itemsize
         self.size = prod(self._shape) * self._itemsize
         run = tuple(meta.shape[d] for d in self._order)
-        self._bands: Bands | None = None
-        self._thin: ThinBands | None = None
-        if _is_run(self._shape, run):
-            self._bands, thin = Bands.of(array, self._order)
-            if self._shape[-2:] == run[-2:]:  # of some rows, there is room for the others
-                self._thin = thin
+        self._bands = BandSets.of(array, self._order) if _is_run(self._shape, run) else None
+        # Whole planes; none if it has some rows of them.
+        self._planes = prod(self._shape[:-2]) if self._shape[-2:] == run[-2:] else 0
         self._base = ravel(self._start, run)
-        self._is_plane = self._shape != run
-        self._is_one_plane = prod(self._shape[:-2]) == 1
+        self._is_part = self._shape != run
+        # Who reads of a plane reads the rest of it.
+        self._wanted = self._base + prod(self._shape) if self._is_part else 0
 
     def read_into(self, start: int, out: memoryview) -> None:
-        size = self._itemsize
-        lo, hi = start // size, -(-(start + len(out)) // size)
-        if lo * size == start and (hi - lo) * size == len(out):
+        lo, hi, where = touched(start, start + len(out), self._itemsize)
+        if (hi - lo) * self._itemsize == len(out):
             self._fill(lo, hi, np.frombuffer(out, self._dtype))
             return
         whole = np.empty(hi - lo, self._dtype)  # a range that cuts an element
         self._fill(lo, hi, whole)
-        as_bytes(out)[:] = flat_bytes(whole)[start - lo * size :][: len(out)]
+        as_bytes(out)[:] = flat_bytes(whole)[where]
 
     def prefetch(self, start: int, stop: int) -> None:
-        lo, hi = start // self._itemsize, -(-stop // self._itemsize)
-        bands, thin = self._bands, self._thin
-        if thin is not None and (self._is_one_plane or thin.reads.expect(self._base + lo)):
-            bands = thin
+        lo, hi, _ = touched(start, stop, self._itemsize)
+        bands = self._choose(lo, hi, reading=False)
         if bands is not None:
             bands.prefetch(self._base + lo, self._base + hi)
         else:
             self._array.prefetch(self._indexes(lo, hi))
 
+    def _choose(self, lo: int, hi: int, *, reading: bool) -> Bands | None:
+        """The bands that serve elements [lo, hi) of the run, if any do."""
+        if self._bands is None:
+            return None
+        return self._bands.choose(self._base + lo, self._base + hi, self._planes, reading=reading)
+
     def _fill(self, lo: int, hi: int, out: Block) -> None:
         """Elements [lo, hi) of the run into `out`."""
-        first, last = self._base + lo, self._base + hi
-        bands, thin = self._bands, self._thin
-        if thin is not None and (self._is_one_plane or thin.reads.note(first, last)):
-            bands = thin
-        if bands is None:
+        bands = self._choose(lo, hi, reading=True)
+        if bands is None or not self._copy(bands, lo, hi, out):
             self._gather(lo, hi, out)
-            return
-        if hi - lo < self._shape[-1] and not (self._is_plane or bands.follows(first)):
-            # Less than a row, of somebody who jumps about, is no reason to load a band.
-            if not bands.copy_cached(first, last, out):
-                self._gather(lo, hi, out)
-            return
-        # Who reads of a plane reads the rest of it.
-        wanted = self._base + prod(self._shape) if self._is_plane else 0
+
+    def _copy(self, bands: Bands, lo: int, hi: int, out: Block) -> bool:
+        """As `_fill`, from bands; False if that is left to blocks."""
+        first, last = self._base + lo, self._base + hi
+        if self._is_look(bands, lo, hi):
+            return bands.copy_cached(first, last, out)
         try:
-            bands.copy(first, last, out, wanted)
+            bands.copy(first, last, out, self._wanted)
         except Stale:
             raise
         except ZnfsError:
-            # A band needs all its chunks; this read may do without the one that failed.
-            self._gather(lo, hi, out)
+            return False  # a band needs all its chunks; a read may do without the one that failed
+        return True
+
+    def _is_look(self, bands: Bands, lo: int, hi: int) -> bool:
+        """Whether it is less than a row, of somebody who jumps about: no reason to load a band."""
+        is_short = hi - lo < self._shape[-1]
+        return is_short and not self._is_part and not bands.follows(self._base + lo)
 
     def _gather(self, lo: int, hi: int, out: Block) -> None:
         """As `_fill`, block by block (never row by row: with 64-pixel

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, product
 from math import prod
 
+from znfs.bandgrid import BandGrid
 from znfs.meta import Index, Shape, ravel, unravel
 
 
@@ -24,8 +25,12 @@ class Stream:
     _MOST_DEPTH = 64  # bands
     _REACH = 8  # times what was read
 
-    def __init__(self) -> None:
-        self.depth = 2
+    def __init__(self, grid: BandGrid, spare: int, *, far: bool) -> None:
+        """There is room for `spare` bands besides those of a slab; the store may be `far`."""
+        self._grid = grid
+        self._spare = spare
+        self._far = far
+        self._depth = 2
         # What the last reads that had to wait for nothing took, and how far they went: together, as
         # of what the kernel sends out of order some go a few elements on and others a megabyte.
         self._seconds, self._elements = 1e-9, 1.0
@@ -37,27 +42,61 @@ class Stream:
 
     def _forget(self) -> None:
         """The reader has begun anew, elsewhere."""
-        self.slab: Index | None = None
-        self.first = 0  # the band of the slab it came to first
-        self.begun = 0  # bands of the slab begun, counted from `first` round
-        self.passed = 0  # bands of the slab that were read through
-        self.crossed = False  # whether it has gone from one slab to the next
-        self.after = 0  # the element that is first of the slab to be begun next
-        self.ahead = 0  # bands begun of slabs after this one
+        self._slab: Index | None = None
+        self._first = 0  # the band of the slab it came to first
+        self._begun = 0  # bands of the slab begun, counted from `_first` round
+        self._passed = 0  # bands of the slab that were read through
+        self._crossed = False  # whether it has gone from one slab to the next
+        self._after = 0  # the element that is first of the slab to be begun next
+        self._ahead = 0  # bands begun of slabs after this one
 
-    def enter(self, slab: Index, i_y: int, after: int, count: int) -> None:
-        """The reader has come to another slab of `count` bands, at its band `i_y`; the one after
-        it begins at element `after`."""
-        self.crossed = self.slab is not None
-        self.slab, self.first = slab, i_y
-        self.begun = self.passed = 0
-        self.ahead -= count
-        if self.after <= after or self.ahead < 0:
-            self.after, self.ahead = after, 0
+    def come_to(self, index: Index, hi: int) -> Index | None:
+        """The reader has come to element `hi`, in the band `index`. Returns the slab it has left
+        thereby, if any."""
+        left, slab = self._slab, index[:-1]
+        if left == slab:
+            return None
+        self._crossed = left is not None
+        self._slab, self._first = slab, index[-1]
+        self._begun = self._passed = 0
+        self._ahead -= self._grid.count
+        after = self._grid.slab_after(hi - 1)
+        if self._after <= after or self._ahead < 0:
+            self._after, self._ahead = after, 0
+        return left
+
+    def next(self, index: Index, hi: int, slab_time: float) -> Iterator[Index]:
+        """The bands to begin for a reader who has come to element `hi`, in the band `index`; to
+        load a slab takes `slab_time`. Each counts as begun once the one after it is asked for.
+
+        First the other bands of this slab: the rest of the plane, then those of the planes after
+        it. Then the slabs after this one, so that they are there just in time, and as far as they
+        drive out only what was read through.
+        """
+        grid, (*slab, i_y) = self._grid, index
+        wanted = min(grid.count, (i_y - self._first) % grid.count + 1 + self._depth)
+        while self._begun < wanted:
+            i = (self._first + self._begun) % grid.count
+            # Those behind the reader may have been read through, and be gone.
+            if i > i_y or not grid.is_last(hi):
+                yield (*slab, i)
+            self._begun += 1
+        # A distant store is not asked for another slab before the reader has gone from one to the
+        # next: many look at the planes of one and stop.
+        if self._begun < grid.count or (self._far and not self._crossed):
+            return
+        near = max(grid.plane, self.soon(2 * slab_time))
+        room = self._spare + self._passed
+        while self._after < grid.size and self._after - hi <= near and self._ahead < room:
+            following, _ = grid.slab(self._after // grid.plane)
+            yield (*following, self._ahead % grid.count)
+            self._ahead += 1
+            if self._ahead % grid.count == 0:
+                self._after = grid.slab_after(self._after)
 
     def pass_by(self, index: Index) -> None:
         """A band was read through."""
-        self.passed += index[:-1] == self.slab
+        self._passed += index[:-1] == self._slab
 
     def soon(self, seconds: float) -> int:
         """How many elements a reader goes on in that time, while nothing has to be waited for; no
@@ -77,14 +116,14 @@ class Stream:
         """Take note of a read; returns whether it takes a sequential reader further."""
         now = time.monotonic()
         if not self.is_near(lo):
-            self._position, self._streak, self.depth = hi, 0, 2
+            self._position, self._streak, self._depth = hi, 0, 2
             self._forget()
             self._start, self._time = lo, now
             return False
         ahead = hi - self._position
         self._streak += 1
         if waited and self._streak >= self._STREAK:
-            self.depth = min(self._MOST_DEPTH, 2 * self.depth)
+            self._depth = min(self._MOST_DEPTH, 2 * self._depth)
         if ahead <= 0:
             return False  # it was overtaken
         if not waited:

@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from znfs.array import Array, flat_bytes
-from znfs.extents import Blocks
+from znfs.extents import Blocks, touched
 from znfs.meta import Index, ravel, unravel
 from znfs.node import File, Kind
 from znfs.views import MOST_NAME_BYTES
@@ -127,11 +127,10 @@ class _StoredChunk:
         self.size = prod(array.meta.stored_shape(index)) * array.meta.dtype.itemsize
 
     def read_into(self, start: int, out: memoryview) -> None:
-        itemsize = self._array.meta.dtype.itemsize
-        lo, hi = start // itemsize, -(-(start + len(out)) // itemsize)
+        lo, hi, where = touched(start, start + len(out), self._array.meta.dtype.itemsize)
         block = self._array.stored_chunk(self._index)
         part = np.full(hi - lo, self._array.fill) if block is None else block.reshape(-1)[lo:hi]
-        out[:] = flat_bytes(part)[start - lo * itemsize :][: len(out)].data
+        out[:] = flat_bytes(part)[where].data
 
     def prefetch(self, start: int, stop: int) -> None:
         """Nothing lies ahead of one chunk."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array
-from znfs.extents import Bytes, boxes, chunk_walk, chunks_ahead
+from znfs.array import Array, flat_bytes
+from znfs.extents import Bytes, boxes, by_stride, chunk_walk, chunks_ahead, touched
 from znfs.meta import Index, Shape, ravel, unravel
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.structures import MAX_CHUNK
@@ -77,15 +77,11 @@ class PieceBlocks(ABC):
 
     def read_into(self, start: int, out: memoryview) -> None:
         target = np.frombuffer(out, np.uint8)
-        at = 0
-        while at < len(out):
-            number, skip = divmod(start + at, self.stride)
-            n = min(self.stride - skip, len(out) - at)
-            data = max(0, min(self._nbytes - skip, n))
+        for number, lo, hi, at in by_stride(start, start + len(out), self.stride):
+            data = max(0, min(hi, self._nbytes) - lo)
             if data:
-                self._read_piece(number, skip, target[at : at + data])
-            target[at + data : at + n] = 0
-            at += n
+                self._read_piece(number, lo, target[at : at + data])
+            target[at + data : at + hi - lo] = 0
 
     def prefetch(self, start: int, stop: int) -> None:
         indexes = []
@@ -104,15 +100,11 @@ class PieceBlocks(ABC):
         return chunks_ahead(self._array, 0, start, self._pieces.count, self.stride, self._nbytes)
 
     def _read_piece(self, number: int, start: int, target: Bytes) -> None:
-        at = 0
-        while at < len(target):
-            part, skip = divmod(start + at, self._part_nbytes)
-            n = min(self._part_nbytes - skip, len(target) - at)
+        for part, lo, hi, at in by_stride(start, start + len(target), self._part_nbytes):
             waited = self._look_ahead(self._index(number, part))
-            self._copy(number, part, skip, target[at : at + n])
+            self._copy(number, part, lo, target[at : at + hi - lo])
             if waited:
                 self._walk.late()
-            at += n
 
     def _look_ahead(self, index: Index | None) -> bool:
         """The reader has come to a chunk of the store: whether it has to wait for it."""
@@ -141,11 +133,10 @@ class ConvertedBlocks(PieceBlocks):
         self._dtype = dtype
 
     def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
-        size = self._dtype.itemsize
-        lo, hi = start // size, -(-(start + len(target)) // size)
+        lo, hi, where = touched(start, start + len(target), self._dtype.itemsize)
         view = clipped(self._array, self._index(number, part))
         values = conversion.convert(elements(view, lo, hi), self._dtype)
-        target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]
+        target[:] = flat_bytes(values)[where]
 
 
 def clipped(array: Array, index: Index | None) -> np.ndarray[Any, Any]:

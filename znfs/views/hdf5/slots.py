@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
-import numpy as np
 from cachetools import LRUCache
 
 from znfs import deadline
 from znfs.array import Array, Group
 from znfs.errors import Denied, Stale, StoreError, Unsupported
-from znfs.extents import Literal, Zeros
+from znfs.extents import Literal, Zeros, as_bytes, by_stride
 from znfs.node import Extent, File
 from znfs.views.hdf5.objects import Dataset, GroupObject, dataset, link_name
 from znfs.views.hdf5.plan import Placement
@@ -195,14 +194,10 @@ class _Slots:
         self.size = len(names) << bits
 
     def read_into(self, start: int, out: memoryview) -> None:
-        at = 0
-        while at < len(out):
-            k, skip = divmod(start + at, 1 << self._bits)
-            n = min((1 << self._bits) - skip, len(out) - at)
-            got = self._open(k, self._file.changes).read_into(skip, out[at : at + n])
-            if got < n:
-                np.frombuffer(out, np.uint8)[at + got : at + n] = 0
-            at += n
+        for k, lo, hi, at in by_stride(start, start + len(out), 1 << self._bits):
+            end = at + hi - lo
+            got = self._open(k, self._file.changes).read_into(lo, out[at:end])
+            as_bytes(out)[at + got : end] = 0
 
     def prefetch(self, start: int, stop: int) -> None:
         """Only within one slot, whose child a read has made before."""

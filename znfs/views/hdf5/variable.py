@@ -16,8 +16,8 @@ from math import prod
 
 import numpy as np
 
-from znfs.array import Array
-from znfs.extents import Bytes
+from znfs.array import Array, flat_bytes
+from znfs.extents import Bytes, touched
 from znfs.meta import Index
 from znfs.node import Extent
 from znfs.views.hdf5.heap import ELEMENT, WORD, Collection, encode_collection
@@ -117,11 +117,10 @@ class References(PieceBlocks):
         self._window = window
 
     def _copy(self, number: int, part: int, start: int, target: Bytes) -> None:
-        size = ELEMENT.itemsize
-        lo, hi = start // size, -(-(start + len(target)) // size)
+        lo, hi, where = touched(start, start + len(target), ELEMENT.itemsize)
         chunk = self._heap.items(self._index(number, part))
         values = self._heap.references(chunk, lo, hi, self._window(number, part))
-        target[:] = values.view(np.uint8)[start - lo * size :][: len(target)]
+        target[:] = flat_bytes(values)[where]
 
 
 class Windows(PieceBlocks):

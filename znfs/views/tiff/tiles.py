@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from znfs.array import Array, flat_bytes
-from znfs.extents import Slab, as_bytes
+from znfs.extents import Slab, as_bytes, by_stride, touched
 from znfs.lookahead import Walk
 from znfs.meta import Index, unravel
 
@@ -62,7 +61,7 @@ class Tiles:
     def read_into(self, start: int, out: memoryview) -> None:
         if start // self.nbytes != (start + len(out) - 1) // self.nbytes:
             self.prefetch(start, start + len(out))  # let the tiles' loads overlap
-        for i, lo, hi, at in self._pieces(start, start + len(out)):
+        for i, lo, hi, at in by_stride(start, start + len(out), self.nbytes):
             part = out[at : at + hi - lo]
             if not (self._are_chunks and self._copy_chunk(i, lo, part)):
                 self._read_tile(i, lo, part)
@@ -73,7 +72,7 @@ class Tiles:
             tiles = range(start // self.nbytes, -(-stop // self.nbytes))
             self._array.prefetch(self._chunk(i) for i in tiles)
             return
-        for i, lo, hi, _ in self._pieces(start, stop):
+        for i, lo, hi, _ in by_stride(start, stop, self.nbytes):
             slab, height, width = self._tile(i)
             row = self._columns * self._pixel
             first, last = lo // row, min(height, -(-hi // row))
@@ -101,15 +100,6 @@ class Tiles:
         as_bytes(out)[:] = flat_bytes(block)[skip : skip + len(out)]
         return True
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-        """Which bytes of which tiles [start, stop) are: tile, from, to, and where in the whole."""
-        at = start
-        while at < stop:
-            i, skip = divmod(at, self.nbytes)
-            n = min(self.nbytes - skip, stop - at)
-            yield i, skip, skip + n, at - start
-            at += n
-
     def _tile(self, i: int) -> tuple[Slab, int, int]:
         """What tile `i` has of the image, and how many rows and columns that is."""
         *rest, tile_row, tile_column = unravel(i, self._grid)
@@ -136,11 +126,11 @@ class Tiles:
             as_bytes(out[inside:])[:] = 0
             return
         row = self._columns * self._pixel
-        first, last = skip // row, -(-(skip + len(out)) // row)
+        first, last, where = touched(skip, skip + len(out), row)
         padded = np.zeros((last - first, row), np.uint8)
         there = min(last, height) - first
         if there > 0:
             part = np.empty((there, width * self._pixel), np.uint8)
             slab.read_into(first * part.shape[1], part.data.cast("B"))
             padded[:there, : part.shape[1]] = part
-        as_bytes(out)[:] = padded.reshape(-1)[skip - first * row :][: len(out)]
+        as_bytes(out)[:] = flat_bytes(padded)[where]
