@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 
+from znfs.forks import cached_property
 from znfs.meta import Index, Shape
 
 
