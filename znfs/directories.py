@@ -1,9 +1,9 @@
 """Directories: what a node of the hierarchy holds as files.
 
 A name is looked for in this order: the node's metadata documents, encoded chunks at the store's
-keys, nodes below, the store's other objects, then views. A child of the store that has a view's name
-therefore wins over the view. One exception spares requests: where a distant store was asked for all
-names of an array's folder, a view that none of them hides is opened at once.
+keys, nodes below, the store's other objects, then views. A child of the store that has a view's
+name therefore wins over the view. One exception spares requests: where a distant store was asked
+for all names of an array's folder, a view that none of them hides is opened at once.
 """
 
 from __future__ import annotations
