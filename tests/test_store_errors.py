@@ -88,7 +88,7 @@ def test_wrong_keys(s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_keys(s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend)
+    store = opened("s3://data/x", endpoint_url=s3.url, backend=backend, deadline=20.0)  # to import
     with pytest.raises(Denied) as caught:
         store.get("obj")
     assert "--anon" in checked(caught) or "403" in checked(caught)

@@ -129,7 +129,7 @@ def _file_layers(
         raise UsageError(
             f"{path}: [source] {wrong[0]} is not a table; a section is [source.\"PREFIX\"]"
         )
-    parts = [source, *re.split(r"::|\|", source), *filter(None, [urls.parse(source).file])]
+    parts = [source, *re.split(r"::|\|", source), *_local(source)]
     if matching := [p for p in sections if any(_is_below(part, p) for part in parts)]:
         longest = max(matching, key=len)
         tables[f'[source."{longest}"]'] = sections[longest]
@@ -139,6 +139,15 @@ def _file_layers(
             raise UsageError(f"{path}: {title} is not a table")
         layers.append((f"{path}: {title} {{}}".format, table))
     return layers
+
+
+def _local(source: str) -> list[str]:
+    """The file that is read, if it is one of this machine."""
+    try:
+        path = urls.parse(source).file
+    except UsageError:  # none is named, or by an option; what cannot be parsed is told later
+        return []
+    return [] if path is None else [path]
 
 
 def _is_below(source: str, prefix: str) -> bool:
