@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import socketserver
 import threading
 import time
 from base64 import b64encode
@@ -704,6 +705,41 @@ def test_odd_answers_that_are_wrong(odd: Odd, key: str) -> None:
         store.get(key, 2, 5)
     assert time.monotonic() - begun < DEADLINE + GRACE
     assert key in checked(caught)
+
+
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x"),
+        (b"", b"HTTP/1.1 302 Found\r\nLocation: /more\r\nContent-Length: 0\r\n\r\n"),
+    ],
+    ids=["headers", "continue", "body", "redirects"],
+)
+def test_a_server_that_trickles(first: bytes, again: bytes) -> None:
+    """Each byte is in time; their sum is not."""
+
+    class Trickle(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):  # the client has enough
+                self.request.recv(4096)
+                self.request.sendall(first)
+                for _ in range(100):
+                    time.sleep(0.1)
+                    self.request.sendall(again)
+                    if b" 302 " in again:
+                        self.request.recv(4096)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Trickle) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = opened(f"http://127.0.0.1:{server.server_address[1]}", deadline=1.0)
+        begun = time.monotonic()
+        with pytest.raises(StoreError, match="in time"):
+            store.get("x")
+        assert time.monotonic() - begun < 1.0 + GRACE
+        server.shutdown()
 
 
 def test_a_body_shorter_than_promised(odd: Odd) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 _REDIRECTS = 10
-_PIECE = 1 << 20  # bytes read between two looks at the clock
+_PIECE = 1 << 20  # bytes read at once
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,16 @@ class HttpClient:
         """
         from urllib3.exceptions import HTTPError
 
+        from znfs.stores.connections import until
+
         begun = time.monotonic()
         budget = min(self._budget, Budget.of(deadline.left()), key=lambda b: b.total)
         pause = 0.1
         while True:
             wait = pause * random.uniform(0.5, 1.0)
             try:
-                answer = self._attempt(key, url, method, start, stop, budget)
+                with until(time.monotonic() + budget.attempt):
+                    answer = self._attempt(key, url, method, start, stop, budget)
                 if answer.status not in _RETRIED:
                     return answer
                 cause, failure = answer.cause, None
@@ -119,14 +122,13 @@ class HttpClient:
     ) -> Answer:
         from urllib3 import Retry, Timeout
 
-        over = time.monotonic() + budget.attempt
         range_ = _range(start, stop)
         headers = {**self._headers, "Range": range_} if range_ else self._headers
         response = self._pool.request(
             method,
             url,
             headers=headers,
-            # The read timeout is for each wait on the socket: `_body` minds the sum.
+            # For each wait on the socket; `until` is for their sum.
             timeout=Timeout(connect=budget.connect, read=budget.attempt),
             retries=Retry(total=_REDIRECTS, connect=0, read=0, status=0, other=0,
                           redirect=_REDIRECTS, raise_on_redirect=True,
@@ -141,7 +143,7 @@ class HttpClient:
                 # Only an answer that ignored the range begins at 0, and may be cut.
                 cut = stop if response.status == 200 and start >= 0 else None
                 most = max(MOST_WHOLE, -start if stop is None else stop - start)
-                data, size = _body(key, response, over, cut, most)
+                data, size = _body(key, response, cut, most)
         except BaseException:
             response.close()  # what is left of the body must not be the next answer
             raise
@@ -164,7 +166,7 @@ def _range(start: int, stop: int | None) -> str:
 
 
 def _body(
-    key: str, response: BaseHTTPResponse, over: float, cut: int | None, most: int
+    key: str, response: BaseHTTPResponse, cut: int | None, most: int
 ) -> tuple[bytes, int]:
     """The body, whole or its first `cut` bytes and some, and its size.
 
@@ -184,8 +186,6 @@ def _body(
         if cut is not None and promised is not None and have >= cut:
             response.close()
             return b"".join(pieces), promised
-        if time.monotonic() > over:
-            raise TimeoutError("the answer took too long")
     if promised is not None and promised != have:
         raise ConnectionError(f"the answer broke off after {have} of {promised} bytes")
     return b"".join(pieces), have
