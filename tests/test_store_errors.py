@@ -12,6 +12,7 @@ import socket
 import socketserver
 import threading
 import time
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -554,6 +555,7 @@ class Odd:
 
     BODY = b"0123456789"
     LONG = BODY * 100_000
+    PACKED = gzip.compress(LONG * 5)
 
     def __init__(self) -> None:
         self.seen: list[dict[str, str]] = []
@@ -573,6 +575,8 @@ class Odd:
                 odd.seen[-1]["path"] = self.path
                 name = self.path.partition("?")[0].rpartition("/")[2]
                 status, headers, body = odd.answer(name, self.headers.get("Range"))
+                if self.command == "HEAD" and name in ("empty-head", "never"):
+                    status, body = 200, b""
                 self.send_response(status)
                 for header, value in headers.items():
                     self.send_header(header, value)
@@ -607,6 +611,7 @@ class Odd:
         answers: dict[str, tuple[int, dict[str, str], bytes]] = {
             "plain": (206, part, body[2:5]) if wanted == "bytes=2-4" else (200, tag, body),
             "no-tag": (200, {}, body),
+            "very-old": (200, {"Last-Modified": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"}, body),
             "old": (200, {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}, body),
             "chunked": (200, {**tag, "Transfer-Encoding": "chunked"}, body),
             "ignores-range": (200, tag, body),
@@ -625,6 +630,9 @@ class Odd:
             "short-of-unknown": (206, {**tag, "Content-Range": "bytes 2-3/*"}, body[2:4]),
             "weak": (206, {**part, "ETag": 'W/"a"'}, body[2:5]),
             "cut": (200, {**tag, "X-Length": "20"}, body),
+            "empty-head": (200, tag, body),
+            "empty": (200, tag, b""),
+            "never": (416, {}, b""),
             "elsewhere": (301, {"x-amz-bucket-region": "eu-elsewhere-1"}, b""),
             "gone": (410, {}, b""),
             "method": (405, {}, b""),
@@ -633,6 +641,7 @@ class Odd:
             "packed": (200, packed, gzip.compress(body)),
             "badly-packed": (200, packed, gzip.compress(body)[:-3]),
             "brotli": (200, {**tag, "Content-Encoding": "br"}, b"\x0b\x02"),
+            "packed-long": (200, packed, self.PACKED),
             "packed-part": (206, {**packed, "Content-Range": "bytes 2-4/30"}, b"abc"),
             "refuses-range": (416, {"Content-Range": "bytes */10"}, b"") if wanted else
                              (200, tag, body),
@@ -668,7 +677,9 @@ def test_who_a_proxy_is_told(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["plain", "no-tag", "old", "chunked", "ignores-range", "size-unknown", "weak", "packed"]
+    "key",
+    ["plain", "no-tag", "old", "very-old", "chunked", "ignores-range", "size-unknown", "weak",
+     "packed", "empty-head"],
 )
 def test_odd_answers_that_are_right(odd: Odd, key: str) -> None:
     store = opened(odd.url(""))
@@ -681,7 +692,10 @@ def test_odd_answers_that_are_right(odd: Odd, key: str) -> None:
         store.get(key, 2, 5, if_match='"b"')
 
 
-@pytest.mark.parametrize("key", ["plain", "no-tag", "old", "chunked", "ignores-range", "packed"])
+@pytest.mark.parametrize(
+    "key",
+    ["plain", "no-tag", "old", "very-old", "chunked", "ignores-range", "packed", "empty-head"],
+)
 def test_odd_answers_stat(odd: Odd, key: str) -> None:
     store = opened(odd.url(""))
     found, whole = store.stat(key), store.get(key)
@@ -779,6 +793,41 @@ def test_of_a_long_body_no_more_is_kept_than_asked_for(
     found = store.stat("long-chunked")
     assert found is not None
     assert (found.size, found.version) == (5_000_000, "-5000000")
+
+
+def test_of_a_packed_body_no_more_is_unpacked_than_so_far(
+    odd: Odd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And of what is unpacked no more is kept than asked for."""
+    store = opened(odd.url(""))
+    tracemalloc.start()
+    blob = store.get("packed-long", 2_000_002, 2_000_005)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert blob is not None
+    assert bytes(blob.data) == b"234"
+    assert most < 8_000_000
+    whole = store.get("packed-long")
+    assert whole is not None
+    assert bytes(whole.data) == odd.LONG * 5
+    monkeypatch.setattr("znfs.stores.http._DECODED_PAST", 3_000_000)
+    with pytest.raises(StoreError, match="too much, more than 3000005 bytes"):
+        store.get("packed-long", 2, 5)
+    assert store.get("packed-long", 2_000_000, 2_000_005)
+
+
+def test_a_head_that_tells_nothing_of_the_size(odd: Odd) -> None:
+    store = opened(odd.url(""))
+    for key, size in (("empty", 0), ("empty-head", 10), ("empty", 0)):
+        found = store.stat(key)
+        assert found is not None
+        assert (found.size, found.version) == (size, '"a"')
+    blob = store.get("empty", 0, 5)
+    assert blob is not None
+    assert not blob.data
+    for call in (store.get, store.stat):
+        with pytest.raises(StoreError, match="416"):
+            call("never")
 
 
 @pytest.mark.parametrize("key", ["odd-length", "long-length"])

@@ -25,6 +25,8 @@ _ABSENT = frozenset({404, 410})
 _DENIED = frozenset({401, 403})
 _NO_LISTING = frozenset({400, 401, 403, 405, 406, 501})
 _DECODED_LIMIT = 1 << 31
+_DECODED_PAST = 1 << 28  # of which this much may follow a range
+_PIECE = 1 << 20
 _OPTIONS = ("username", "password", "token", "cookie")
 
 
@@ -56,6 +58,8 @@ class HttpStore:
         if self._absent(key, answer):
             return None
         if answer.status == 416:
+            if not start and stop is None:
+                raise StoreError(f"{key}: {answer.cause}")
             return empty(key, self.stat(key), start, stop, if_match)
         if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
             return self._decoded(key, start, stop, if_match)
@@ -84,7 +88,8 @@ class HttpStore:
         if self._heads:
             answer = self._fetch(key, "HEAD")
             plain = "Content-Encoding" not in answer.headers
-            if answer.status == 200 and answer.size is not None and plain:
+            # To HEAD some tell 0 of what they make as they send it.
+            if answer.status == 200 and answer.size and plain:
                 if self._absent(key, answer):
                     return None
                 return Stat(answer.size, _version(answer, answer.size), _mtime(answer))
@@ -129,7 +134,8 @@ class HttpStore:
             # Only the whole object tells; a 416 (of an empty one) need not name its version.
             blob = self.get(key)
             return None if blob is None else Stat(len(blob.data), blob.version, blob.mtime)
-        self._heads = False
+        if size:
+            self._heads = False
         return Stat(size, _version(answer, size), _mtime(answer))
 
     def _decoded(
@@ -140,19 +146,17 @@ class HttpStore:
         if self._absent(key, answer):
             return None
         encoding = answer.headers.get("Content-Encoding", "identity").lower()
-        data = answer.data
+        data: bytes | bytearray = answer.data
+        size = len(data)
         if encoding in ("gzip", "x-gzip", "deflate"):
             try:
-                inflate = zlib.decompressobj(wbits=47)
-                data = inflate.decompress(data, _DECODED_LIMIT)
+                data, size = _inflated(key, answer.data, stop)
             except zlib.error as error:
                 raise StoreError(f"{key}: damaged Content-Encoding {encoding}") from error
-            if not inflate.eof or inflate.unused_data:
-                raise StoreError(f"{key}: damaged Content-Encoding {encoding}")
         elif encoding != "identity":
             raise StoreError(f"{key}: cannot read Content-Encoding {encoding}")
-        lo, hi = resolve(start, stop, len(data))
-        blob = Blob(data[lo:hi], _version(answer, len(data)), _mtime(answer))
+        lo, hi = resolve(start, stop, size)
+        blob = Blob(bytes(memoryview(data)[lo:hi]), _version(answer, size), _mtime(answer))
         return matching(key, blob, if_match)
 
     def _root_lists(self) -> bool:
@@ -197,6 +201,27 @@ class HttpStore:
         return client.fetch(key or self.url, url + self._query, method, start, stop)
 
 
+def _inflated(key: str, packed: bytes, stop: int | None) -> tuple[bytearray, int]:
+    """The bytes up to `stop` or some more, and how many there are in all.
+
+    Raises zlib.error; StoreError where there are so many that it is no object but an attack.
+    """
+    most = _DECODED_LIMIT if stop is None else min(_DECODED_LIMIT, stop + _DECODED_PAST)
+    inflate = zlib.decompressobj(wbits=47)
+    kept = bytearray()
+    size = 0
+    while piece := inflate.decompress(packed, _PIECE):
+        packed = inflate.unconsumed_tail
+        size += len(piece)
+        if size > most:
+            raise StoreError(f"{key}: the server sends too much, more than {most} bytes unpacked")
+        if stop is None or len(kept) < stop:
+            kept += piece
+    if not inflate.eof or inflate.unused_data:
+        raise zlib.error("broken off, or more behind the end")
+    return kept, size
+
+
 def _headers(location: Location, options: Options) -> dict[str, str]:
     """What the storage options say of who we are. Raises UsageError for others."""
     given = options.storage_option
@@ -223,5 +248,5 @@ def _version(answer: Answer, size: int) -> str:
 def _mtime(answer: Answer) -> float:
     try:
         return max(0.0, parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp())
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return 0.0
