@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from urllib3.exceptions import LocationParseError
 
+from znfs.config import load
 from znfs.daemon import MountRequest
 from znfs.errors import SourceError, UsageError
 from znfs.options import Options
+from znfs.provenance import _join
 from znfs.redaction import redact
 from znfs.stores import local_path, open_store
 from znfs.stores.arguments import typed
@@ -62,6 +68,13 @@ SOURCES: list[tuple[str, str, str, str, tuple[str, ...], str | None, str]] = [
     ("tar://in/x.zarr::s3://b/a.tar", "chain", "", "in/x.zarr", (), None, "x"),
     ("zip://q.n5::tar://a.zip::s3://b/a.tar", "chain", "", "a.zip", ("q.n5",), None, "q"),
     ("simplecache::s3://b/x.zarr", "chain", "", "x.zarr", (), None, "x"),
+    ("http://[::1]:8000/x", "http", "[::1]:8000", "x", (), None, "x"),
+    ("http://[fe80::1%25eth0]/x", "http", "[fe80::1%25eth0]", "x", (), None, "x"),
+    ("s3+http://[::1]:9000/b/x", "s3", "b", "x", (), None, "x"),
+    ("zip://::http://[::1]/a.zip", "http", "[::1]", "a.zip", ("",), None, "a"),
+    ("zip://x::zip://b.zip::http://[::]/a", "http", "[::]", "a", ("b.zip", "x"), None, "x"),
+    ("zip::http://[1::]:80/a|zip:b", "http", "[1::]:80", "a", ("", "b"), None, "b"),
+    ("simplecache::http://[::1]/x", "chain", "", "x", (), None, "x"),
 ]
 
 
@@ -88,6 +101,38 @@ def test_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     assert parse("zip://x::a.zip").path == str(tmp_path / "a.zip")
 
 
+def test_addresses_in_brackets(tmp_path: Path) -> None:
+    assert parse("simplecache::http://[::1]:80/x").server == "::1"
+    assert parse("s3+http://[::1]:9000/b/x").endpoint == "http://[::1]:9000"
+    assert _join("zip://a::http://[::1]/x", "c/0") == "zip://a/c/0::http://[::1]/x"
+    assert _join("http://[::1]/x", "c/0") == "http://[::1]/x/c/0"
+    config = tmp_path / "config.toml"
+    config.write_text('[source."http://[::1]:80"]\ndeadline = 3\n')
+    for source in ("http://[::1]:80/x", "zip://x::http://[::1]:80/a", "http://[::1]:80/a|zip:"):
+        found = load(source, {"config": str(config)}, {})
+        assert found.deadline == 3, source
+
+
+class _SixServer(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+def test_a_server_with_an_address_in_brackets(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"data")
+    try:
+        server = _SixServer(("::1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path))
+    except OSError as error:
+        pytest.skip(f"no IPv6: {error}")
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store, _ = open_store(f"http://[::1]:{server.server_port}", Options(deadline=5.0))
+        blob = store.get("x")
+        assert blob is not None
+        assert bytes(blob.data) == b"data"
+        assert [e.name for e in store.list("")] == ["x"]
+        server.shutdown()
+
+
 def test_endpoints() -> None:
     assert parse("s3+https://host:9000/b/k").endpoint == "https://host:9000"
     assert parse("s3+http://host/b").endpoint == "http://host"
@@ -100,7 +145,7 @@ def test_endpoints() -> None:
     "source",
     ["", "a\0b", "s3://", "https:///x", "s3+https://host", "s3+https://host/", "x|gzip:",
      "s3://b/x|zarr3:|zip:y", "s3://b|zarr3:|zarr2:", "https://h/x#frag", "foo bar::baz",
-     "s3+https://h/b/k?x=1"],
+     "s3+https://h/b/k?x=1", "http://[zz]/x", "s3+http://[zz]/b/x"],
 )
 def test_refused(source: str) -> None:
     with pytest.raises(UsageError) as caught:

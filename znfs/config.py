@@ -129,7 +129,8 @@ def _file_layers(
         raise UsageError(
             f"{path}: [source] {wrong[0]} is not a table; a section is [source.\"PREFIX\"]"
         )
-    parts = [source, *re.split(r"::|\|", source), *_local(source)]
+    links = [link for part in source.split("|") for link in urls.split_chain(part)]
+    parts = [source, *links, *_local(source)]
     if matching := [p for p in sections if any(_is_below(part, p) for part in parts)]:
         longest = max(matching, key=len)
         tables[f'[source."{longest}"]'] = sections[longest]

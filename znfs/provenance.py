@@ -5,6 +5,7 @@ from __future__ import annotations
 from znfs.array import Array
 from znfs.hierarchy import HierarchyNode, Unreadable
 from znfs.node import File, Node
+from znfs.stores.urls import split_chain
 
 _CHUNKS = "chunks/"
 
@@ -52,8 +53,8 @@ def _of_chunk(url: str, array: Array, key: str) -> dict[str, str]:
 
 def _join(url: str, path: str) -> str:
     """`path` below `url`; of a chained URL (`zip://a::s3://b/c.zip`) it is the first link's."""
-    first, chain, rest = url.partition("::")
-    return f"{first.rstrip('/')}/{path}{chain}{rest}" if path else url
+    first, *rest = split_chain(url)
+    return "::".join((f"{first.rstrip('/')}/{path}", *rest)) if path else url
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -23,7 +23,7 @@ from znfs.stores.base import NOBODY_THERE, Blob, Entry, Stat
 from znfs.stores.calls import Threads, run_async
 from znfs.stores.keys import has_dots
 from znfs.stores.ranges import check, matching, resolve
-from znfs.stores.urls import Location
+from znfs.stores.urls import Location, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -201,7 +201,7 @@ def _require(text: str) -> None:
     """That fsspec knows every protocol of the URL and has the libraries for it."""
     from fsspec.registry import get_filesystem_class, known_implementations
 
-    *links, base = text.split("::")
+    *links, base = split_chain(text)
     protocols = [link.partition("://")[0] for link in links]
     if "://" in base:
         protocols.append(base.partition("://")[0])

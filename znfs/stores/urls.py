@@ -43,6 +43,8 @@ _FORMAT_SEGMENTS = {"zarr3": "zarr3", "zarr2": "zarr2", "zarr": None, "n5": "n5"
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://(.*)", re.DOTALL)
 _LINK = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)(?:://(.*))?", re.DOTALL)
+# Not the `::` of an IPv6 address in brackets.
+_CHAIN = re.compile(r"::(?![0-9A-Fa-f:.]*(?:%[^\[\]/]*)?\])")
 _PIPE = re.compile(r"\|(?=[A-Za-z][A-Za-z0-9+.\-]*:|$)")
 
 _JSON_NAME = re.compile(r'"([^"]+)"\s*:')
@@ -94,7 +96,7 @@ class Location:
     def server(self) -> str | None:
         """The host that SOURCE names; None where it names none, but a bucket or a file."""
         if self.scheme == "chain":
-            return parse(self.text.rpartition("::")[2]).server
+            return parse(split_chain(self.text)[-1]).server
         if self.scheme == "s3":
             return urlsplit(self.endpoint or "").hostname
         return urlsplit(f"//{self.host}").hostname if self.scheme in ("http", "https") else None
@@ -104,7 +106,7 @@ class Location:
         """The file or folder of this machine that is read, through whatever chain; None if it is
         elsewhere."""
         if self.scheme == "chain":
-            return parse(self.text.rpartition("::")[2]).file
+            return parse(split_chain(self.text)[-1]).file
         return self.path if self.scheme == "file" else None
 
 
@@ -116,6 +118,11 @@ def node_name(path: str) -> str:
         if last.endswith(suffix):
             return last.removesuffix(suffix) or ROOT_NAME
     return last or ROOT_NAME
+
+
+def split_chain(text: str) -> list[str]:
+    """The links of a chain `A::B::C`."""
+    return _CHAIN.split(text)
 
 
 def parse(source: str) -> Location:
@@ -132,9 +139,9 @@ def parse(source: str) -> Location:
 def _parse_chain(text: str, quoted: bool) -> Location:
     if text.lower().startswith("reference://"):
         return _parse_references(text, quoted)
-    if text.startswith(("/", ".", "~")) or "::" not in text:
+    links = split_chain(text)
+    if text.startswith(("/", ".", "~")) or len(links) == 1:
         return _parse_base(text, quoted)
-    links = text.split("::")
     zips: list[str] = []
     while len(links) > 1:
         found = _LINK.fullmatch(links[0])
@@ -183,6 +190,7 @@ def _parse_base(text: str, quoted: bool) -> Location:
             raise UsageError(f"{redact(text)!r} names no bucket: s3+https://HOST/BUCKET/KEY")
         if query:
             raise UsageError(f"{redact(text)!r}: an S3 URL takes no '?'")
+        _require(host, text)
         endpoint = f"{_S3_ENDPOINTS[scheme]}://{host}"
         return Location("s3", bucket, key, f"s3://{bucket}/{key}", endpoint, unquote(user))
     if kind in ("http", "https"):
@@ -212,6 +220,10 @@ def _file(path: str) -> Location:
 def _require(host: str, text: str) -> None:
     if not host:
         raise UsageError(f"{redact(text)!r} names no host or bucket")
+    try:
+        urlsplit(f"//{host}")
+    except ValueError as error:  # brackets around what is no address
+        raise UsageError(f"{redact(text)!r}: {error}") from None
 
 
 def _authority(rest: str) -> tuple[str, str, str, str]:
