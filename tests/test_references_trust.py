@@ -102,6 +102,25 @@ def test_what_a_document_may_name() -> None:
             opened("/data/refs.json", target)
 
 
+def test_a_target_keeps_its_name() -> None:
+    """`%2F` is no `/`, `%2B` may be no `+`, and not every `%` is UTF-8."""
+    paths = ["/a%2Fb", "/c%2B/d", "/%FF", "/e%20f", "/g+h", "/i%7C|zip:x", "/j%2F"]
+    with web({path.replace("|", "%7C"): path.encode() for path in paths}, []) as url:
+        for path in (*paths, "/k|zip:x"):
+            store = ReferenceStore(
+                Document("/refs.json", url + path), "", lambda url: open_store(url, Options())[0]
+            )
+            if path in paths:
+                blob = store.get("a")
+                assert blob is not None, path
+                assert bytes(blob.data) == path.encode()
+            else:
+                with pytest.raises(StoreError):
+                    store.get("a")
+    assert opened(REMOTE, "http://h/x%2Fy") == ["http://h/x%2Fy"]
+    assert opened(REMOTE, "http://[2001:db8::1]/b/x") == ["http://[2001:db8::1]"]
+
+
 @contextmanager
 def web(objects: dict[str, bytes], seen: list[str | None]) -> Iterator[str]:
     """A web server that notes what it is told of who asks."""

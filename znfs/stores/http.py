@@ -173,9 +173,11 @@ class HttpStore:
             return True
         # A folder redirects to its own name with a slash, whatever is answered there. Other places
         # are no objects, but they do not say that there is none: a page to log in.
-        path = unquote(urlsplit(answer.url).path, errors="surrogateescape")
+        path = urlsplit(answer.url).path
         is_folder = path.endswith("/")
-        if is_folder and (not key or path.endswith(f"/{key}/")):
+        if is_folder and (
+            not key or unquote(path, errors="surrogateescape").endswith(f"/{key}/")
+        ):
             return True
         if answer.status in _DENIED:
             raise Denied(f"{key}: {answer.cause}")

@@ -27,6 +27,7 @@ from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 from znfs.stores.keys import joined
 from znfs.stores.ranges import matching, resolve
 from znfs.stores.reftable import Range, Reference, Table, load
+from znfs.stores.urls import quote_path, split_chain
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ class ReferenceStore:
             path = url if not colon else url[len(scheme) + 3 :]
             beside = os.path.dirname(self._document.url.rpartition("::")[2])
             return self._store("/"), os.path.abspath(os.path.join(beside, path)).lstrip("/")
-        if scheme not in _SCHEMES or "::" in url:
+        if scheme not in _SCHEMES or len(split_chain(url)) > 1:
             raise Denied(f"{key}: references may not name {redact(url)[:80]!r}")
         try:
             parts = urlsplit(url)
@@ -209,9 +210,12 @@ class ReferenceStore:
             raise Denied(f"{key}: references of another machine may not name this one's servers")
         if scheme not in _BUCKETS or parts.query or parts.fragment:
             return self._store(url), ""
-        path = parts.path.lstrip("/")
-        web = scheme.startswith("http")
-        return self._store(f"{scheme}://{parts.netloc}"), unquote(path) if web else path
+        path = there = parts.path.lstrip("/")
+        if scheme.startswith("http") and "%" in path:
+            there = unquote(path, errors="surrogateescape")
+            if quote_path(there) != path:  # `%2F` is no `/`: it is asked for as it is written
+                return self._store(url.replace("|", "%7C")), ""
+        return self._store(f"{scheme}://{parts.netloc}"), there
 
     def _store(self, url: str) -> Store:
         with self._lock:
