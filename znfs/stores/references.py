@@ -7,10 +7,8 @@ and credentials. fsspec's own ReferenceFileSystem tells no version of a target.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 from znfs.stores.keys import joined
 from znfs.stores.ranges import matching, resolve
 from znfs.stores.reftable import Range, Reference, Table, load
+from znfs.stores.urls import is_here
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +204,7 @@ class ReferenceStore:
             parts = urlsplit(url)
         except ValueError as error:
             raise StoreError(f"{key}: refers to no URL: {error}") from None
-        if not self._document.local and _is_here(parts.hostname) and not _is_here(self._server):
+        if not self._document.local and is_here(parts.hostname) and not is_here(self._server):
             raise Denied(f"{key}: references of another machine may not name this one's servers")
         if scheme not in _BUCKETS or parts.query or parts.fragment:
             return self._store(url), ""
@@ -219,23 +218,6 @@ class ReferenceStore:
             if store is None:
                 store = self._targets[url] = self._open(url)
             return store
-
-
-def _is_here(host: str | None) -> bool:
-    """Whether the name of a host says this machine, or one that answers on its link alone, as the
-    clouds' metadata services do. What a name server says is not looked at."""
-    if not host:
-        return False
-    name = host.rstrip(".").lower()
-    try:
-        address = ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        try:
-            address = ipaddress.ip_address(socket.inet_aton(name))  # 127.1, 0x7f000001
-        except (OSError, ValueError):
-            return name == "localhost" or name.endswith(".localhost")
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified
 
 
 def _inline_version(table: Table, data: bytes) -> str:
