@@ -75,6 +75,7 @@ def test_what_a_remote_document_may_not_name(target: str) -> None:
         ("https://u:p@b.example:8443/localhost", "b.example"), ("/localhost/refs.json", None),
         ("simplecache::https://c.example/refs.json", "c.example"),
         ("s3+http://localhost:9000/b/refs.json", "localhost"),
+        ("ftp://me@localhost/refs.json", "localhost"), ("sftp://d.example/refs.json", "d.example"),
     ],
 )  # fmt: skip
 def test_the_host_that_a_document_is_from(document: str, server: str | None) -> None:

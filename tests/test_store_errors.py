@@ -659,11 +659,11 @@ def odd() -> Iterator[Odd]:
 
 def test_who_a_proxy_is_told(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
     """User info in a proxy's URL, as curl and others take it."""
-    monkeypatch.setenv("http_proxy", odd.url("").replace("//", "//me:p%40w@"))
+    monkeypatch.setenv("http_proxy", odd.url("").replace("//", "//me:p%40w%E2%82%AC@"))
     monkeypatch.setenv("no_proxy", "")
     store = opened("http://elsewhere.example/x")
     assert bytes(store.get("plain").data) == Odd.BODY
-    assert odd.seen[-1]["proxy-authorization"] == "Basic " + b64encode(b"me:p@w").decode()
+    assert odd.seen[-1]["proxy-authorization"] == "Basic " + b64encode("me:p@w€".encode()).decode()
     assert odd.seen[-1]["path"] == "http://elsewhere.example/x/plain"
 
 

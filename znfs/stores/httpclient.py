@@ -10,10 +10,11 @@ import random
 import ssl
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from znfs import deadline
 from znfs.errors import Denied, StoreError, Unanswered, UsageError
@@ -75,7 +76,8 @@ class HttpClient:
         proxy = urllib.request.getproxies().get(urlsplit(self._url).scheme)
         if proxy and not urllib.request.proxy_bypass(host):
             user = urllib3.util.parse_url(proxy).auth
-            headers = urllib3.make_headers(proxy_basic_auth=unquote(user) if user else None)
+            told = b64encode(unquote_to_bytes(user or "")).decode("ascii")
+            headers = {"proxy-authorization": f"Basic {told}"} if user else {}
             pool = urllib3.ProxyManager(
                 proxy, proxy_headers=headers, maxsize=CONNECTIONS, ssl_context=context
             )

@@ -100,7 +100,9 @@ class Location:
             return parse(self.text.rpartition("::")[2]).server
         if self.scheme == "s3":
             return urlsplit(self.endpoint or "").hostname
-        return urlsplit(f"//{self.host}").hostname if self.scheme in ("http", "https") else None
+        if self.scheme in ("gs", "az") or self.scheme in AT_IS_NO_USER:
+            return None
+        return urlsplit(self.text).hostname
 
     @property
     def authority(self) -> tuple[str, str]:
