@@ -63,6 +63,7 @@ class ReferenceStore:
         self._loaded: Table | None = None
         self._checked = -inf  # when that was what the document says
         self._excused = -inf  # until when it is not looked at, for that failed just now
+        self._outdated = False  # to be loaded though its version stands: records have none
         self._lock = threading.Lock()  # of the targets; never held while a store is asked
         self._targets: LRUCache[str, Store] = LRUCache(_TARGETS)
 
@@ -106,6 +107,7 @@ class ReferenceStore:
             yield from table.list(joined(self._path, prefix))
 
     def renew(self) -> None:
+        self._outdated = True
         self._checked = self._excused = -inf
         with self._lock:
             stores = [self._document, *self._targets.values()]
@@ -181,8 +183,13 @@ class ReferenceStore:
         table = self._loaded
         for _ in range(_ATTEMPTS):
             now = self._document.stat("") or self._document.stat(".zmetadata")
-            if (now.version if now else None) != (table.version if table else None):
-                table = load(self._document)
+            anew, self._outdated = self._outdated, False
+            if anew or (now.version if now else None) != (table.version if table else None):
+                try:
+                    table = load(self._document)
+                except BaseException:
+                    self._outdated |= anew
+                    raise
             if (now.version if now else None) == (table.version if table else None):
                 self._loaded = table  # before it is said to be checked
                 self._checked = time.monotonic()
