@@ -253,22 +253,6 @@ def test_parts_of_parts_do_not_wait_for_one_another():
     assert len(done) == 18
 
 
-@pytest.mark.parametrize(("nbytes", "together"), [(0, 4), (100, 4), (500, 2), (1000, 1), (9000, 1)])
-def test_as_many_parts_run_at_once_as_take_an_eighth_of_the_cache(nbytes: int, together: int):
-    cache = BlockCache(8000, workers=3, far=True)
-    running, most, all_there = [0], [0], threading.Barrier(together)
-
-    def part() -> None:
-        running[0] += 1
-        most[0] = max(most[0], running[0])
-        all_there.wait(20)  # until as many as may be are
-        running[0] -= 1
-
-    cache.spread([part] * together * 2, nbytes)
-    assert most == [together]
-    cache.close()
-
-
 def test_parts_for_which_there_is_no_thread(monkeypatch: pytest.MonkeyPatch):
     cache = BlockCache(2000, workers=4, far=True)
     begun = []

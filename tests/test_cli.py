@@ -365,7 +365,10 @@ def test_sections_of_hosts_and_folders(tmp_path: Path, monkeypatch: pytest.Monke
     """What is told to one host is told to no other; a folder is the same, however it is spelt."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    sections = ("https://data.example", "s3://bucket", str(tmp_path))
+    sections = (
+        "https://data.example", "s3://bucket", str(tmp_path), "s3+https://minio.example/lab",
+        "reference://::https://a.example",
+    )  # fmt: skip
     file = write(tmp_path, "".join(f'[source."{p}"]\nprofile = "{p}"\n' for p in sections))
     for source, section in (
         ("https://data.example/x.zarr", sections[0]), ("https://data.example", sections[0]),
@@ -373,6 +376,10 @@ def test_sections_of_hosts_and_folders(tmp_path: Path, monkeypatch: pytest.Monke
         ("https://data.example.net/x.zarr", None), ("https://data.example@evil.example/x", None),
         ("https://data.example:80@evil.example/x", None),
         ("s3://bucket/x", sections[1]), ("s3://bucket-of-others/x", None),
+        ("s3+https://minio.example/lab/x", sections[3]),
+        ("s3+https://minio.example/lab-private/x", None),
+        ("reference://::https://a.example/r.json", sections[4]),
+        ("reference://::https://a.example.net/r.json", None),
         ("http://elsewhere.example/x", None), ("s3://b/x", None),
         ("x.zarr", sections[2]), ("~/x.zarr", sections[2]), (f"file://{tmp_path}/x", sections[2]),
         (f"zip::{tmp_path}/x.zip", sections[2]), ("reference://?fo=refs.json", sections[2]),
@@ -384,6 +391,8 @@ def test_none_is_what_else_is_told() -> None:
     given = {"profile": None, "disk_cache": None, "views": None, "cache_size": None}
     assert load(given=given) == Options()
     assert load(given={"region": None}, ZNFS_REGION="variable").region == "variable"
+    with pytest.raises(UsageError, match="no such option"):
+        load(given={"colour": None})
 
 
 def test_where_the_file_is(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_brief_questions():
 
 def test_a_store_that_hangs_keeps_its_own_control_folder(monkeypatch):
     store = MemoryStore({"zarr.json": b'{"zarr_format": 3, "node_type": "group"}', ".znfs": b"own"})
-    opened = store, SourceInfo("m", None, "memory:")
+    opened = store, SourceInfo("m", None, "memory:", "memory:")
     monkeypatch.setattr("znfs.tree.open_store", lambda *_: opened)
     tree = open_tree("memory:")
     up = threading.Event()

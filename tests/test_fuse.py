@@ -22,12 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from tests.faketree import Blocked, Bytes, Counted, Failing, FakeTree, Folder, text
 from znfs import fuse, mounts
-from znfs.errors import ChunkError, Denied, MountError, Stale, StoreError
+from znfs.errors import ChunkError, Denied, MountError, NotFound, Stale, StoreError
 from znfs.fuse.handles import OpenDir, Seen
 from znfs.fuse.operations import MUTATING, version_ns
 from znfs.fuse.session import FIRST_THREADS
@@ -404,6 +405,17 @@ def test_store_down_and_up(tree: FakeTree, tmp_path: Path, monkeypatch: pytest.M
             assert caught.value.errno == errno.EIO
         tree.down = False
         assert (m / "a.bin").read_bytes() == DATA
+
+
+def test_a_store_that_is_gone_is_no_empty_folder(
+    tree: FakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the C library ENOENT is the end of a listing: cp, tar and rsync would copy nothing."""
+    with mounted(tree, tmp_path / "m") as m:
+        monkeypatch.setattr(tree, "resolve", mock.Mock(side_effect=NotFound("gone")))
+        with pytest.raises(OSError) as caught:
+            os.listdir(m)
+        assert caught.value.errno == errno.ESTALE
 
 
 def write_calls(m: Path) -> dict[str, Callable[[], Any]]:

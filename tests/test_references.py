@@ -108,3 +108,27 @@ def test_references_that_cannot_be_checked_stay(
     document.fail = lambda key: None
     clock.now += 20
     assert read(store, "a/0") == b"new"
+
+
+def test_after_renew_records_are_read_anew() -> None:
+    """Parquet's have no version: that of `.zmetadata` stands."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def record(target: str) -> bytes:
+        out = pyarrow.BufferOutputStream()
+        columns = {"path": [target], "offset": [0], "size": [0], "raw": [None]}
+        parquet.write_table(pyarrow.table(columns), out)
+        return out.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+    grid = {"shape": [1], "chunks": [1]}
+    metadata = {"metadata": {"a/.zarray": grid}, "record_size": 1}
+    document = MemoryStore(
+        {".zmetadata": json.dumps(metadata).encode(), "a/refs.0.parq": record("s3://b/x")}
+    )
+    store = ReferenceStore(document, "", lambda url: MemoryStore({"x": b"old", "y": b"new"}))
+    assert read(store, "a/0") == b"old"
+    document.put("a/refs.0.parq", record("s3://b/y"))
+    assert read(store, "a/0") == b"old"
+    store.renew()
+    assert read(store, "a/0") == b"new"

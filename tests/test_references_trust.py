@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.memory_store import MemoryStore
+from znfs import stores
 from znfs.errors import Denied, StoreError
 from znfs.options import Options
 from znfs.stores import open_store
@@ -55,7 +57,8 @@ REMOTE = "https://data.example/refs.json"
         "http://127.0.0.1/x", "http://127.1:8080/x", "http://localhost/x", "http://a.localhost./x",
         "http://[::1]/x", "http://[::ffff:127.0.0.1]/x", "http://0.0.0.0/x", "http://2130706433/x",
         "http://169.254.169.254/latest/meta-data", "http://[fe80::1%25eth0]/x",
-        "http://0x7f.1/x",
+        "http://0x7f.1/x", "http://\uff4c\uff4f\uff43\uff41\uff4c\uff48\uff4f\uff53\uff54/x",
+        "ftp://127\u30020\uff0e0.1/x", "http://[fd00:ec2::254]/x", "http://metadata.google.internal/x",
     ],
 )  # fmt: skip
 def test_what_a_remote_document_may_not_name(target: str) -> None:
@@ -72,6 +75,7 @@ def test_what_a_remote_document_may_not_name(target: str) -> None:
         ("https://u:p@b.example:8443/localhost", "b.example"), ("/localhost/refs.json", None),
         ("simplecache::https://c.example/refs.json", "c.example"),
         ("s3+http://localhost:9000/b/refs.json", "localhost"),
+        ("ftp://me@localhost/refs.json", "localhost"), ("sftp://d.example/refs.json", "d.example"),
     ],
 )  # fmt: skip
 def test_the_host_that_a_document_is_from(document: str, server: str | None) -> None:
@@ -171,3 +175,53 @@ def test_a_token_is_told_to_its_own_server_only(tmp_path: Path) -> None:
         assert set(theirs) == {None}
         store.close()
         local.close()
+
+
+@pytest.mark.parametrize(
+    ("document", "target", "told"),
+    [
+        ("ftp://good.example/refs.json", "ftp://good.example/x", True),
+        ("ftp://me@good.example/refs.json", "ftp://good.example/x", True),
+        ("ftp://good.example/refs.json", "ftp://evil.example/x", False),
+        ("ftp://good.example/refs.json", "ftp://good.example:2121/x", False),
+        ("sftp://good.example/refs.json", "ftp://good.example/x", False),
+        ("hf://datasets/me/refs.json", "pelican://evil.example/x", False),
+        ("https://good.example/refs.json", "https://evil.example/x", False),
+        ("https://good.example/refs.json", "s3://bucket/x", False),
+        ("s3://bucket/refs.json", "https://evil.example/x", False),
+        ("s3://bucket/refs.json", "s3://other/x", True),
+        ("s3://bucket/refs.json", "gs://other/x", False),
+        ("/data/refs.json", "s3://bucket/x", True),
+        ("/data/refs.json", "https://good.example/x", False),
+        ("simplecache::ftp://good.example/refs.json", "ftp://good.example/x", True),
+    ],
+)
+def test_whom_storage_options_are_told(document: str, target: str, told: bool) -> None:
+    options = Options(storage_option={"password": "word"})
+    found = stores._for_target(parse(document), target, options)
+    assert (found.storage_option == {"password": "word"}) is told
+
+
+def test_stores_of_two_users_are_not_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a disk cache tells them by."""
+    (tmp_path / "config").write_text(
+        "[profile one]\nendpoint_url = https://one.example\n"
+        "[profile two]\nendpoint_url = https://two.example\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+    def identity(source: str, **options: Any) -> str:
+        store, info = open_store(source, Options(**options))
+        store.close()
+        return info.identity
+
+    found = [
+        identity("http://alice:pw@h.example/x"), identity("http://bob:pw@h.example/x"),
+        identity("http://h.example/x"), identity("s3://b/x", profile="one"),
+        identity("s3://b/x", profile="two"), identity("s3+https://one.example/b/x"),
+        identity("s3://b/x"),
+    ]  # fmt: skip
+    assert len(set(found)) == len(found)
+    monkeypatch.setenv("AWS_PROFILE", "one")
+    assert identity("s3://b/x") == found[3]
+    assert identity("http://alice:new@h.example/x") == found[0]  # of one user, still

@@ -647,6 +647,7 @@ class Odd:
                              (200, tag, body),
             "loop": (302, {"Location": "loop"}, b""),
             "folder": (302, {"Location": "/folder/"}, b""),
+            "home": (302, {"Location": self.url("/plain")}, b""),
         }
         return answers.get(name, (404, {}, b""))
 
@@ -668,12 +669,25 @@ def odd() -> Iterator[Odd]:
 
 def test_who_a_proxy_is_told(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
     """User info in a proxy's URL, as curl and others take it."""
-    monkeypatch.setenv("http_proxy", odd.url("").replace("//", "//me:p%40w@"))
+    monkeypatch.setenv("http_proxy", odd.url("").replace("//", "//me:p%40w%E2%82%AC@"))
     monkeypatch.setenv("no_proxy", "")
     store = opened("http://elsewhere.example/x")
     assert bytes(store.get("plain").data) == Odd.BODY
-    assert odd.seen[-1]["proxy-authorization"] == "Basic " + b64encode(b"me:p@w").decode()
+    assert odd.seen[-1]["proxy-authorization"] == "Basic " + b64encode("me:p@w€".encode()).decode()
     assert odd.seen[-1]["path"] == "http://elsewhere.example/x/plain"
+
+
+def test_no_server_elsewhere_sends_to_this_machines(
+    odd: Odd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy stands in for a server elsewhere."""
+    assert bytes(opened(odd.url("/x")).get("home").data) == Odd.BODY
+    monkeypatch.setenv("http_proxy", odd.url(""))
+    monkeypatch.setenv("no_proxy", "")
+    odd.seen.clear()
+    with pytest.raises(Denied, match="this machine's own"):
+        opened("http://elsewhere.example/x").get("home")
+    assert [seen["path"] for seen in odd.seen] == ["http://elsewhere.example/x/home"]
 
 
 @pytest.mark.parametrize(

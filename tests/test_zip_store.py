@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,3 +205,48 @@ def test_a_zip_file_that_comes_later(tmp_path: Path) -> None:
     assert store.get("x") is not None
     os.unlink(tmp_path / "a.zip")
     assert store.get("x") is None
+
+
+def test_renew_reads_the_directory_anew() -> None:
+    """A server that tells nothing that changes with the file."""
+    base = Remote(packed({"x": b"old", "y": b"1"}))
+    store = ZipStore(base)
+    assert store.get("x")
+    base.data = packed({"x": b"new", "y": b"2"})
+    with pytest.raises(StoreError, match="damaged"):
+        store.get("x")
+    store.renew()
+    blob = store.get("x")
+    assert blob is not None
+    assert bytes(blob.data) == b"new"
+
+
+class Sparse(Remote):
+    """A file of 8 TiB, which ends with `data`."""
+
+    size = 8 << 40
+
+    def get(
+        self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
+    ) -> Blob | None:
+        assert stop is not None
+        begin = self.size - len(self.data)
+        assert stop - start <= 2 << 20
+        zeros = bytes(max(0, min(stop, begin) - start))
+        data = self.data[max(0, start - begin) : max(0, stop - begin)]
+        return Blob(zeros + data, self.version, 7.0)
+
+    def stat(self, key: str) -> Stat | None:
+        return Stat(self.size, self.version, 7.0)
+
+
+def test_a_directory_beyond_all_memory_is_refused() -> None:
+    claimed = 4 << 40
+    end64 = struct.pack(
+        "<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, claimed, Sparse.size - claimed - 98
+    )
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, Sparse.size - 98, 1)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, 2**32 - 1, 2**32 - 1, 0)
+    for store in (ZipStore(Sparse(end64 + locator + end)), ZipStore(Remote(end64 + locator + end))):
+        with pytest.raises(StoreError, match=r"remote://a.zip: not a zip file"):
+            store.stat("x")

@@ -147,9 +147,7 @@ class Array:
             for index, block in self._load_batch(batch, turn):
                 put(index, block)
 
-        batches = list(self._batches(missing))
-        nbytes = self._nbytes * max(map(len, batches), default=0)
-        self.cache.spread([partial(load, batch) for batch in batches], nbytes)
+        self.cache.spread([partial(load, batch) for batch in self._batches(missing)])
 
     def prefetch(self, indexes: Iterable[Index]) -> bool:
         """Begin loading blocks the cache lacks; a hint. False if there was no room for all."""

@@ -250,13 +250,11 @@ class BlockCache:
             self._add_runner()
         return room
 
-    def spread(self, tasks: Sequence[Callable[[], None]], nbytes: int = 0) -> None:
-        """Run `tasks`, parts of one load, and wait for them; side by side if the store is far, as
-        many as take an eighth of the cache with `nbytes` each beside what they bring.
+    def spread(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Run `tasks`, parts of one load, and wait for them; side by side if the store is far.
 
         The first error is raised once all have ended.
         """
-        together = min(len(tasks), self.limit // 8 // max(1, nbytes))
         left = deque(tasks)
         errors: list[BaseException] = []
 
@@ -271,7 +269,7 @@ class BlockCache:
                 except BaseException as error:
                     errors.append(error)
 
-        helpers = self._begin_parts(run, together - 1) if self.far else []
+        helpers = self._begin_parts(run, len(tasks) - 1) if self.far else []
         run()
         for helper in helpers:
             if not helper.cancel():

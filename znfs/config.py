@@ -99,11 +99,11 @@ def load(
         (_flag, given),
     ):
         for name, raw in layer.items():
-            if raw is None:  # a keyword argument that says: what else is told
-                continue
             field = FIELDS.get(name.replace("-", "_"))
             if field is None:
                 raise UsageError(f"{spell(name)}: no such option")
+            if raw is None:  # a keyword argument that says: what else is told
+                continue
             value = _parsed(field, raw, spell(name))
             if field.metadata.get("repeat"):
                 value = {**values.get(field.name, {}), **value}
@@ -154,8 +154,9 @@ def _local(source: str) -> list[str]:
 def _is_below(source: str, prefix: str) -> bool:
     """Whether a section of that prefix is about `source`. The name of a host or bucket is not cut:
     what is told to `https://a.org` is not for `https://a.org.example.net`."""
-    _, separator, rest = prefix.partition("://")
-    whole = not separator or not rest or "/" in rest
+    head, separator, rest = prefix.rpartition("://")
+    names = 2 if head.lower().endswith(("s3+http", "s3+https")) else 1  # with the bucket's
+    whole = not separator or not rest or rest.count("/") >= names
     return source.startswith(prefix) and (whole or source[len(prefix) :][:1] in ("", "/", "?"))
 
 

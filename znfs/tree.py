@@ -111,7 +111,7 @@ class Tree:
             formats=formats,
             manifest=manifest,
             disk=self._disk,
-            identity=_identity(self._store.url, options),
+            identity=info.identity,
         )
         self._shown = Shown(self._hierarchy, options)
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
@@ -434,13 +434,6 @@ def open_tree(source: str, options: Options | None = None, **overrides: Any) -> 
 def _awake_or_not() -> float:
     """Seconds of a clock that nobody sets, and that goes on while the machine is suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _identity(url: str, options: Options) -> str:
-    """What tells a store from others of its URL: the endpoint, and what the library is told."""
-    endpoints = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
-    told = sorted(options.storage_option.items())
-    return repr((url, options.endpoint_url, options.profile, endpoints, told))
 
 
 def _read_manifest(path: str | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import gcd
 from typing import Any, Literal
 
 import numpy as np
@@ -77,20 +78,26 @@ def filled(data: np.ndarray[Any, Any], inside: Shape, fill: bytes) -> np.ndarray
     """`data`, which is contiguous, with the element `fill` beyond the shape `inside`. Most writers
     store it there, and nothing is copied then."""
     size = data.dtype.itemsize
-    beyond: list[Any] = [
-        (..., slice(n, None), *[slice(None)] * (data.ndim - 1 - d))
-        for d, n in enumerate(inside) if n < data.shape[d]
-    ]  # fmt: skip
-    if not beyond or not size:
+    if not size or all(n >= m for n, m in zip(inside, data.shape, strict=False)):
         return data
-    raw = np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")  # NaN is itself
-    elements, element = data.view(raw), np.frombuffer(fill, raw)[0]
-    if all((elements[part] == element).all() for part in beyond):
+    # As rows of words: NaN is then itself, and NumPy compares elements of other sizes slowly.
+    word = np.dtype(f"u{gcd(size, 8)}")
+    *lead, width = data.shape
+    row = np.tile(np.frombuffer(fill, word), width)
+    beyond: list[tuple[Any, Any]] = [
+        ((*[slice(None)] * d, slice(n, None)), row)
+        for d, n in enumerate(inside[:-1]) if n < data.shape[d]
+    ]  # fmt: skip
+    rest = slice(inside[-1] * len(row) // width, None)
+    beyond.append(((..., rest), row[rest]))
+    words = data.reshape(-1).view(word).reshape(*lead, len(row))
+    if all((words[part] == values).all() for part, values in beyond):
         return data
     out = memory.array(data.shape, data.dtype)
     out[...] = data
-    for part in beyond:
-        out.view(raw)[part] = element
+    words = out.reshape(-1).view(word).reshape(*lead, len(row))
+    for part, values in beyond:
+        words[part] = values
     return out
 
 

@@ -294,7 +294,10 @@ class Operations:
         return 0
 
     def _root_entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
-        node = self._tree.resolve("")
+        try:
+            node = self._tree.resolve("")
+        except NotFound as exc:  # in the midst of a listing ENOENT is its end, to the C library
+            raise Stale(f"the store is gone: {exc}") from exc
         assert not isinstance(node, File)
         return node.entries(start)
 

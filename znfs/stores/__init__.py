@@ -26,6 +26,7 @@ class SourceInfo:
     name: str  # NAME of the root (docs/SEMANTICS.md, "Names")
     format: str | None  # the format a URL pipeline forces
     url: str  # without secrets
+    identity: str  # what tells the store from others of its URL; may hold secrets
 
 
 def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
@@ -53,7 +54,21 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
             ),
             location.server,
         )
-    return store, SourceInfo(location.name, location.format, redact(source))
+    identity = repr((store.url, location.user.partition(":")[0], *_whose(location, options)))
+    return store, SourceInfo(location.name, location.format, redact(source), identity)
+
+
+def _whose(location: Location, options: Options) -> list[object]:
+    """What else says whose store it is: profiles, endpoints, accounts, storage options."""
+    told: list[object] = [sorted(options.storage_option.items())]
+    if location.scheme == "s3":
+        from znfs.stores import cloud
+
+        profile = options.profile or os.environ.get("AWS_PROFILE")
+        told += [cloud.endpoint_of(location, options), profile]
+    if location.scheme == "az":
+        told += [os.environ.get(f"AZURE_STORAGE_{name}") for name in ("ACCOUNT_NAME", "ENDPOINT")]
+    return told
 
 
 def local_path(source: str, options: Options) -> str | None:
@@ -72,14 +87,14 @@ def _with_document(source: str, options: Options) -> tuple[str, Options]:
 
 
 def _for_target(document: Location, url: str, options: Options) -> Options:
-    """What a target of references is opened with: credentials for a web server are told to no
-    other one, whatever the document says."""
+    """What a target of references is opened with: credentials are told to no other server than
+    they are for, whatever the document says. One of this machine's own may be about a cloud's."""
     target = parse(url)
-    web = {"http", "https"}
-    same = (document.scheme, document.host) == (target.scheme, target.host)
-    if not same and {document.scheme, target.scheme} & web:
-        return replace(options, storage_option={})
-    return options
+    same_cloud = document.scheme == target.scheme and target.scheme in _CLOUDS
+    own = document.file is not None and target.scheme not in ("http", "https")
+    if same_cloud or own or document.authority == target.authority:
+        return options
+    return replace(options, storage_option={})
 
 
 def _open_local(location: Location, options: Options) -> Store:
@@ -132,6 +147,7 @@ def _open_fsspec(location: Location, options: Options) -> Store:
     return FsspecStore(location, options)
 
 
+_CLOUDS = frozenset({"s3", "gs", "az"})
 _OPENERS: dict[str, Callable[[Location, Options], Store]] = {
     "file": _open_local,
     "s3": _open_s3,

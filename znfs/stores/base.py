@@ -43,7 +43,7 @@ class Entry:
 
 @runtime_checkable
 class Renewable(Protocol):
-    """A store that keeps credentials, or is over one that does."""
+    """A store that keeps credentials, or what else may be out of date, or is over one that does."""
 
     def renew(self) -> None:
         """Read them anew at the next request. Never waits."""

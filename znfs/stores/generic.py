@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from znfs import deadline
 from znfs.errors import (
     Denied,
     NotListable,
@@ -27,6 +30,7 @@ from znfs.stores.urls import Location, split_chain
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+    from fsspec.core import OpenFile
 
 T = TypeVar("T")
 _CONCURRENCY = 16
@@ -34,17 +38,35 @@ _ATTEMPTS = 3  # at an object that changes while it is read
 # What file systems call the things that change with an object.
 _VERSION_FIELDS = (
     "ETag", "etag", "e_tag", "md5Hash", "crc32c", "generation", "checksum", "sha", "hash",
-    "LastModified", "Last-Modified", "last_modified", "mtime", "modified", "updated", "created",
+    "blob_id", "xet_hash", "LastModified", "Last-Modified", "last_modified", "mtime", "modified",
+    "modify", "updated", "created",
 )
 _TIME_FIELDS = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_LOOKED_UP = (*_ABSENT, KeyError, StopIteration)  # also: in a table or listing that lacks it
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file system, and the root's path in it."""
+
+    fs: AbstractFileSystem
+    root: str
+    lock: threading.Lock | None  # held by each call, unless many at once are known to be right
+    archive: OpenFile | None  # what it shows the members of
+    version: str  # the archive's, once it was opened
+
+
+class _Replaced(Exception):
+    """The archive is another than the one that was opened."""
 
 
 class FsspecStore:
     """A folder of any fsspec file system.
 
     A get asks for the object's info before and after its bytes: fsspec has no conditional reads.
-    What the file system tells of an object (see _VERSION_FIELDS) and its size are its version.
+    What the file system tells of an object (see _VERSION_FIELDS) and its size are its version,
+    and that of the archive it is in. A file system that fails is opened anew.
     """
 
     concurrency = _CONCURRENCY
@@ -57,7 +79,8 @@ class FsspecStore:
         self._deadline = options.deadline
         self._threads = Threads(2 * _CONCURRENCY)
         self._lock = threading.Lock()
-        self._opened: tuple[AbstractFileSystem, str] | None = None
+        self._opened: _Opened | None = None
+        self._era = object()  # another one after renew()
         _require(location.text)
 
     def get(
@@ -83,8 +106,11 @@ class FsspecStore:
     def stat(self, key: str) -> Stat | None:
         if has_dots(key):
             return None
-        info = self._call(key, "info", None)
-        if info is None or info.get("type") == "directory":
+        found = self._call(key, "info", None)
+        if found is None:
+            return None
+        opened, info = found
+        if info.get("type") == "directory":
             return None
         size = info.get("size")
         if size is None:
@@ -93,17 +119,20 @@ class FsspecStore:
             if data is None:
                 return None
             size = len(data)
-        return Stat(int(size), _version(info, int(size)), _mtime(info))
+        version = _version(info, int(size))
+        if opened.archive is not None:
+            version = f"{opened.version}/{version}"
+        return Stat(int(size), version, _mtime(info))
 
     def list(self, prefix: str) -> Iterator[Entry]:
         if has_dots(prefix):
             return
-        found = self._call(prefix, "ls", [], NotListable, detail=True)
-        if not found:  # perhaps it cannot even be opened
+        found = self._call(prefix, "ls", None, NotListable, detail=True)
+        if found is None:
             return
-        _, root = self._open()
-        here = f"{root}/{prefix}".strip("/")
-        for info in found:
+        opened, infos = found
+        here = f"{opened.root}/{prefix}".strip("/")
+        for info in infos:
             path = info["name"].strip("/")
             # `ls` of an object names the object itself; some name the folder, too.
             if path == here:
@@ -111,54 +140,153 @@ class FsspecStore:
             is_prefix = info.get("type") == "directory"
             yield Entry(path.rpartition("/")[2], is_prefix, 0 if is_prefix else info["size"] or 0)
 
+    def renew(self) -> None:
+        self._era = object()
+        self._opened = None
+
     def close(self) -> None:
-        with self._lock:
-            self._opened = None
+        self.renew()
 
     def _cat(self, key: str, start: int | None, stop: int | None) -> bytes | None:
-        data: bytes | None = self._call(key, "cat_file", None, start=start, end=stop)
-        return data
+        found = self._call(key, "cat_file", None, start=start, end=stop)
+        return None if found is None else found[1]
 
-    def _open(self) -> tuple[AbstractFileSystem, str]:
-        """The file system and the root's path in it; some connect at once, so not before use."""
-        with self._lock:
-            if self._opened is None:
-                from fsspec.core import url_to_fs
+    def _open(self, what: str) -> _Opened:
+        """Some file systems connect at once, so not before use, and in a thread aside."""
+        with self._held(self._lock, what):
+            if (opened := self._opened) is not None:
+                return opened
+            from fsspec.core import url_to_fs
 
-                try:
-                    fs, root = url_to_fs(self._text, **self._arguments)
-                except (AttributeError, TypeError, ValueError) as error:  # options amiss
-                    line = redact(str(error).partition("\n")[0])[:200]
-                    raise SourceError(f"{self.url}: {line}") from None
-                self._opened = fs, root.rstrip("/")
-            return self._opened
+            era = self._era
+            try:
+                fs, root = url_to_fs(self._text, **_uncached(self._text, self._arguments))
+            except (AttributeError, TypeError, ValueError) as error:  # options amiss
+                line = redact(str(error).partition("\n")[0])[:200]
+                raise SourceError(f"{self.url}: {line}") from None
+            archive = _archive(fs)
+            version = "" if archive is None else _look(archive)
+            lock = None if _is_parallel(fs) else threading.Lock()
+            opened = _Opened(fs, root.rstrip("/"), lock, archive, version)
+            if self._era is era:
+                self._opened = opened
+            return opened
+
+    @contextmanager
+    def _held(self, lock: threading.Lock | None, what: str) -> Iterator[None]:
+        if lock is None:
+            yield
+            return
+        if not lock.acquire(timeout=min(self._deadline, deadline.left())):
+            raise Unanswered(f"{what}: other calls did not end in time")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _drop(self, opened: _Opened | None) -> None:
+        """Have the next call open the file system anew, unless that was done meanwhile."""
+        if self._opened is opened:
+            self._opened = None
 
     def _call(
         self, key: str, method: str, absent: T, refused: type[ZnfsError] = Denied, **more: Any
-    ) -> Any:
-        """`method` of the file system at the key; `absent` where there is nothing."""
+    ) -> tuple[_Opened, Any] | T:
+        """The file system, and what its `method` says of the key; `absent` where nothing is."""
         what = key or self.url
-        try:
-            fs, root = self._opened or self._threads.run(self._open, self._deadline, what)
-            path = f"{root}/{key}" if key else root or fs.root_marker
-            fs.invalidate_cache(path)
-            inner = getattr(fs, "fs", fs)  # dir:// says that it is what may be over what is not
-            is_async = fs.async_impl and inner.async_impl and not fs.asynchronous
-            if is_async and hasattr(fs, f"_{method}"):
-                coroutine = getattr(fs, f"_{method}")(path, **more)
-                return run_async(fs.loop, coroutine, self._deadline, what)
-            call: Callable[[], Any] = lambda: getattr(fs, method)(path, **more)  # noqa: E731
-            return self._threads.run(call, self._deadline, what)
-        except ZnfsError:
-            raise
-        # Whatever library is behind it: no exception of it may pass for an absent object, unless
-        # it says so.
-        except Exception as error:
-            return _absent(what, error, absent, refused)
+        opened: _Opened | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                opened = self._opened or self._threads.run(
+                    lambda: self._open(what), self._deadline, what
+                )
+                return opened, self._ask(opened, key, method, what, more)
+            except _Replaced:
+                self._drop(opened)
+            # Whatever library is behind it: no exception of it may pass for an absent object,
+            # unless it says so.
+            except Exception as error:
+                try:
+                    return _absent(what, error, absent, refused)
+                except StoreError:
+                    self._drop(opened)
+                    raise
+        raise StoreError(f"{what}: {self.url} changes while it is read")
+
+    def _ask(
+        self, opened: _Opened, key: str, method: str, what: str, more: Mapping[str, Any]
+    ) -> Any:
+        fs = opened.fs
+        path = f"{opened.root}/{key}" if key else opened.root or fs.root_marker
+        inner = getattr(fs, "fs", fs)  # dir:// says that it is what may be over what is not
+        is_async = fs.async_impl and inner.async_impl and not fs.asynchronous
+        if is_async and hasattr(fs, f"_{method}"):
+            _forget(fs, path, method)
+            coroutine = getattr(fs, f"_{method}")(path, **more)
+            return run_async(fs.loop, coroutine, self._deadline, what)
+
+        def call() -> Any:
+            with self._held(opened.lock, what):
+                archive = None if method == "cat_file" else opened.archive
+                if archive is not None and _look(archive) != opened.version:
+                    raise _Replaced
+                _forget(fs, path, method)
+                return getattr(fs, method)(path, **more)
+
+        return self._threads.run(call, self._deadline, what)
+
+
+def _forget(fs: AbstractFileSystem, path: str, method: str) -> None:
+    """Have the file system ask anew."""
+    fs.invalidate_cache(path)
+    if method == "info":  # some look it up in the folder's listing
+        fs.invalidate_cache(fs._parent(path))
+
+
+def _is_parallel(fs: AbstractFileSystem) -> bool:
+    """Whether calls of many threads at once are known to be right. Others may share a connection,
+    an open file, or a copy that is being made."""
+    from fsspec.implementations.dirfs import DirFileSystem
+    from fsspec.implementations.local import LocalFileSystem
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    kind = type(fs)  # caches say `async_impl` of what they cache
+    if kind is DirFileSystem:
+        return _is_parallel(fs.fs)
+    return kind in (LocalFileSystem, MemoryFileSystem) or kind.async_impl
+
+
+def _archive(fs: AbstractFileSystem) -> OpenFile | None:
+    """The archive whose members the file system shows, if it is one that keeps it open."""
+    from fsspec.core import OpenFile
+
+    while (opened := getattr(fs, "of", None)) is None and "fs" in vars(fs):
+        fs = fs.fs
+    return opened if isinstance(opened, OpenFile) else None
+
+
+def _look(archive: OpenFile) -> str:
+    """The archive's version now."""
+    _forget(archive.fs, archive.path, "info")
+    info = archive.fs.info(archive.path)
+    return _version(info, int(info.get("size") or 0))
+
+
+def _uncached(text: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, and for each link of the chain that it be opened anew: fsspec keeps what it
+    opened, and another store's calls would not be kept out of it."""
+    links = [part.partition("://") for part in split_chain(text)]
+    inner = {scheme if sep or scheme != links[-1][0] else "file" for scheme, sep, _ in links[1:]}
+    told: dict[str, Any] = {**arguments, "skip_instance_cache": True}
+    for scheme in inner:
+        told[scheme] = {**told.get(scheme, {}), "skip_instance_cache": True}
+    return told
 
 
 def _absent(what: str, error: Exception, absent: T, refused: type[ZnfsError]) -> T:
     """`absent` if the error means that there is nothing; else raises what it means."""
+    if isinstance(error, ZnfsError):
+        raise error
     chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__:
         chain.append(cause)
@@ -169,7 +297,7 @@ def _absent(what: str, error: Exception, absent: T, refused: type[ZnfsError]) ->
     if refused is NotListable and isinstance(error, NotImplementedError):
         raise NotListable(f"{what}: {line}") from None
     # fsspec's http says FileNotFoundError for every failure, and gives the failure as cause.
-    told = isinstance(error, _ABSENT) and isinstance(chain[-1], (*_ABSENT, KeyError))
+    told = isinstance(error, _ABSENT) and isinstance(chain[-1], _LOOKED_UP)
     if status in (404, 410) or (told and not status):
         return absent
     silent = status in NOBODY_THERE or (not status and isinstance(chain[-1], OSError))

@@ -10,18 +10,20 @@ import random
 import ssl
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urljoin, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 from znfs import deadline
-from znfs.errors import StoreError, Unanswered, UsageError
+from znfs.errors import Denied, StoreError, Unanswered, UsageError
 from znfs.redaction import redact
 from znfs.stores.base import NOBODY_THERE
 from znfs.stores.calls import Budget
 from znfs.stores.certificates import ca_file
 from znfs.stores.ranges import MOST_WHOLE, content_length
+from znfs.stores.urls import is_here
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
@@ -70,16 +72,16 @@ class HttpClient:
                 except OSError as error:
                     raise UsageError(f"{path} (certificate authorities): {error}") from error
         host = urlsplit(self._url).hostname or ""
+        pool = urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context)
         proxy = urllib.request.getproxies().get(urlsplit(self._url).scheme)
         if proxy and not urllib.request.proxy_bypass(host):
             user = urllib3.util.parse_url(proxy).auth
-            headers = urllib3.make_headers(proxy_basic_auth=unquote(user) if user else None)
-            return bounded(
-                urllib3.ProxyManager(
-                    proxy, proxy_headers=headers, maxsize=CONNECTIONS, ssl_context=context
-                )
+            told = b64encode(unquote_to_bytes(user or "")).decode("ascii")
+            headers = {"proxy-authorization": f"Basic {told}"} if user else {}
+            pool = urllib3.ProxyManager(
+                proxy, proxy_headers=headers, maxsize=CONNECTIONS, ssl_context=context
             )
-        return bounded(urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context))
+        return bounded(pool if is_here(host) else _outside(pool))
 
     def fetch(
         self, key: str, url: str, method: str = "GET", start: int = 0, stop: int | None = None
@@ -155,6 +157,19 @@ class HttpClient:
 
     def close(self) -> None:
         self._pool.clear()
+
+
+def _outside(pool: PoolManager) -> PoolManager:
+    """`pool`, which follows no redirect to this machine's own servers."""
+    ask = pool.urlopen
+
+    def urlopen(method: str, url: str, redirect: bool = True, **more: Any) -> Any:
+        if is_here(urlsplit(url).hostname):
+            raise Denied("the server sends to one of this machine's own")
+        return ask(method, url, redirect, **more)
+
+    pool.urlopen = urlopen  # type: ignore[method-assign]
+    return pool
 
 
 def _range(start: int, stop: int | None) -> str:

@@ -7,10 +7,8 @@ and credentials. fsspec's own ReferenceFileSystem tells no version of a target.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +25,7 @@ from znfs.stores.base import Blob, Entry, Renewable, Stat, Store
 from znfs.stores.keys import joined
 from znfs.stores.ranges import matching, resolve
 from znfs.stores.reftable import Range, Reference, Table, load
-from znfs.stores.urls import quote_path, split_chain
+from znfs.stores.urls import is_here, quote_path, split_chain
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +63,7 @@ class ReferenceStore:
         self._loaded: Table | None = None
         self._checked = -inf  # when that was what the document says
         self._excused = -inf  # until when it is not looked at, for that failed just now
+        self._outdated = False  # to be loaded though its version stands: records have none
         self._lock = threading.Lock()  # of the targets; never held while a store is asked
         self._targets: LRUCache[str, Store] = LRUCache(_TARGETS)
 
@@ -108,6 +107,7 @@ class ReferenceStore:
             yield from table.list(joined(self._path, prefix))
 
     def renew(self) -> None:
+        self._outdated = True
         self._checked = self._excused = -inf
         with self._lock:
             stores = [self._document, *self._targets.values()]
@@ -183,8 +183,13 @@ class ReferenceStore:
         table = self._loaded
         for _ in range(_ATTEMPTS):
             now = self._document.stat("") or self._document.stat(".zmetadata")
-            if (now.version if now else None) != (table.version if table else None):
-                table = load(self._document)
+            anew, self._outdated = self._outdated, False
+            if anew or (now.version if now else None) != (table.version if table else None):
+                try:
+                    table = load(self._document)
+                except BaseException:
+                    self._outdated |= anew
+                    raise
             if (now.version if now else None) == (table.version if table else None):
                 self._loaded = table  # before it is said to be checked
                 self._checked = time.monotonic()
@@ -206,7 +211,7 @@ class ReferenceStore:
             parts = urlsplit(url)
         except ValueError as error:
             raise StoreError(f"{key}: refers to no URL: {error}") from None
-        if not self._document.local and _is_here(parts.hostname) and not _is_here(self._server):
+        if not self._document.local and is_here(parts.hostname) and not is_here(self._server):
             raise Denied(f"{key}: references of another machine may not name this one's servers")
         if scheme not in _BUCKETS or parts.query or parts.fragment:
             return self._store(url), ""
@@ -223,23 +228,6 @@ class ReferenceStore:
             if store is None:
                 store = self._targets[url] = self._open(url)
             return store
-
-
-def _is_here(host: str | None) -> bool:
-    """Whether the name of a host says this machine, or one that answers on its link alone, as the
-    clouds' metadata services do. What a name server says is not looked at."""
-    if not host:
-        return False
-    name = host.rstrip(".").lower()
-    try:
-        address = ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        try:
-            address = ipaddress.ip_address(socket.inet_aton(name))  # 127.1, 0x7f000001
-        except (OSError, ValueError):
-            return name == "localhost" or name.endswith(".localhost")
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    return mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified
 
 
 def _inline_version(table: Table, data: bytes) -> str:

@@ -17,8 +17,11 @@ percent-encoding applies, as in RFC 3986, and to user info everywhere.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
+import socket
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote, urlsplit
@@ -99,7 +102,16 @@ class Location:
             return parse(split_chain(self.text)[-1]).server
         if self.scheme == "s3":
             return urlsplit(self.endpoint or "").hostname
-        return urlsplit(f"//{self.host}").hostname if self.scheme in ("http", "https") else None
+        if self.scheme in ("gs", "az") or self.scheme in AT_IS_NO_USER:
+            return None
+        return urlsplit(self.text).hostname
+
+    @property
+    def authority(self) -> tuple[str, str]:
+        """Scheme, and host with its port, of the server that is told credentials."""
+        if self.scheme == "chain":
+            return parse(split_chain(self.text)[-1]).authority
+        return self.scheme, self.host or _authority(self.text.partition("://")[2])[1]
 
     @property
     def file(self) -> str | None:
@@ -270,6 +282,33 @@ def _below(location: Location, path: str) -> Location:
 def quote_path(path: str) -> str:
     """A path as URLs spell it (RFC 3986, 3.3); bytes that are no UTF-8 stay themselves."""
     return quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape")
+
+
+# Where clouds tell a machine of itself, credentials among it, if not at link-local addresses.
+_METADATA = frozenset(
+    {"metadata.google.internal", "fd00:ec2::254", "100.100.100.200", "192.0.0.192"}
+)
+
+
+def is_here(host: str | None) -> bool:
+    """Whether the name of a host says this machine, or one that answers to it alone, as the clouds'
+    metadata services do. What a name server says is not looked at."""
+    if not host:
+        return False
+    # As IDNA folds it: full-width letters and dots are others to us, and not to the resolver.
+    name = unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(name))  # 127.1, 0x7f000001
+        except (OSError, ValueError):
+            return name == "localhost" or name.endswith(".localhost") or name in _METADATA
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return (
+        mapped.is_loopback or mapped.is_link_local or mapped.is_unspecified
+        or str(mapped) in _METADATA
+    )  # fmt: skip
 
 
 def refuse_secrets(

@@ -27,6 +27,7 @@ _TRUST = 1.0  # seconds between two looks whether a remote zip file has changed
 _TAIL = 64 << 10  # read at once: where the directory of a small zip file is
 _CHECKED = 256 << 20  # packed members up to this are unpacked whole, and their CRC-32 checked
 _MOST_UNPACKED = 4 << 30
+_MOST_DIRECTORY = 1 << 30  # of ten million members
 _NEAR = 64 << 10  # a range that begins so near its header is read together with it
 # APPNOTE.TXT 4.3.7: the local header's fixed part, and where its two lengths are.
 _HEADER = 30
@@ -90,6 +91,7 @@ class ZipStore:
         self._lock = threading.Lock()
         self._loaded: Index | None = None
         self._checked = 0.0
+        self._era = object()  # another one after renew()
 
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
@@ -139,6 +141,9 @@ class ZipStore:
         )
 
     def renew(self) -> None:
+        # Without the lock, which a load holds: one that is under way is of before, and dropped.
+        self._era = object()
+        self._loaded = None
         if isinstance(self._base, Renewable):
             self._base.renew()
 
@@ -221,14 +226,17 @@ class ZipStore:
         """The directory of the zip file, or None if there is no zip file."""
         with self._lock:
             for _ in range(_ATTEMPTS):
-                if self._loaded is not None:
-                    return self._loaded
+                if (known := self._loaded) is not None:
+                    return known
+                era = self._era
                 try:
-                    self._loaded = _load(self._base)
+                    loaded = _load(self._base)
                 except Stale:
                     continue
-                self._checked = time.monotonic()
-                return self._loaded
+                if self._era is era:
+                    self._loaded = loaded
+                    self._checked = time.monotonic()
+                return loaded
         raise StoreError(f"{self._base.url}: changes while it is read")
 
     def _current(self, index: Index | None) -> bool:
@@ -256,7 +264,7 @@ def _load(base: Store) -> Index | None:
     found = base.stat("")
     if found is None:
         return None
-    reader = io.BufferedReader(_Reader(base, found), 1 << 20)
+    reader = _Bounded(_Reader(base, found), 1 << 20)
     try:
         with zipfile.ZipFile(reader) as file:
             infos = file.infolist()
@@ -271,6 +279,15 @@ def _load(base: Store) -> Index | None:
         if i.filename and not i.filename.endswith("/")
     }
     return Index(found.version, found.mtime, members, sorted(members), {})
+
+
+class _Bounded(io.BufferedReader):
+    """Reads no directory for which there is no memory, whatever the end record says of its size."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _MOST_DIRECTORY:
+            raise zipfile.BadZipFile(f"a directory of {size} bytes")
+        return super().read(size)
 
 
 class _Reader(io.RawIOBase):
