@@ -233,6 +233,47 @@ def test_groups_share_dimensions(tmp_path: Path, fmt: int) -> None:
         assert file["other"]["y"].shape == (5,)
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@pytest.mark.parametrize("coordinate", [True, False])
+def test_no_dimension_hides_one_of_a_group_above(
+    tmp_path: Path, order: str, coordinate: bool
+) -> None:
+    """Readers look for dimensions by their names, and took the nearest one's size."""
+    root = zarr.create_group(tmp_path / "g.zarr")
+
+    def add(group: zarr.Group, name: str, *sizes: int, dims: str = "x") -> None:
+        group.create_array(name, shape=sizes, dtype="i4", dimension_names=dims)[...] = 2
+
+    add(root, "x" if coordinate else "top", 5)
+    group = root.create_group("g")
+    for name, size in zip(order, (5, 3), strict=True):
+        add(group, name, size)
+    below = group.create_group("h")  # sees `x` and `x_3` as they are above it
+    for name, size in zip("abc", (3, 5, 4), strict=True):
+        add(below, name, size)
+    add(below, "d", 3, 5, dims="xx")
+    own = root.create_group("own")  # whose own `x` hides the one above, for groups below, too
+    add(own, "x", 3)
+    for name, size in zip("ab", (5, 3), strict=True):
+        add(own, name, size)
+        add(own.require_group("h"), name, size)
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+        said = next(opened.describe()).remarks
+    assert any("g/: dimension 'x' of size 3 is named 'x_3'" in remark for remark in said)
+    with h5py.File(copy) as file, netCDF4.Dataset(copy) as opened_by_c:
+        assert file["g"][order[0]].dims[0][0] == file["x"]
+        assert "x" not in file["g"]
+        for path in ("g", "g/h", "own", "own/h"):
+            for name, array in root[path].arrays():
+                assert opened_by_c[path][name].shape == array.shape, (path, name)
+                for engine in ("netcdf4", "h5netcdf"):
+                    with xr.open_dataset(copy, engine=engine, group=path) as got:
+                        assert got[name].shape == array.shape, (path, name, engine)
+                        assert (got[name] == 2).all()
+    assert subprocess.run(["ncdump", copy], capture_output=True, timeout=60).returncode == 0
+
+
 def test_levels_of_one_image_have_dimensions_of_their_own(tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "i.zarr")
     for level, n in enumerate((8, 4, 2)):

@@ -2,7 +2,7 @@
 
 A dimension is a dataset: the array of its name if that is one-dimensional over it (a coordinate
 variable), else one without values. A group's arrays share its dimensions and those of the groups
-above, by name and size.
+above, by name and size; those of another size are named by it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -86,13 +86,20 @@ def attach(
             own[name] = Scale(scale.shape[0], scale)
             scale.reserve("CLASS", "NAME")
             scale.attributes |= _scale_attributes(name)
+    # Readers look for a dimension by its name: one that is made here would hide the one above.
+    above = {
+        name: inherited[name]
+        for array_name, dims in named.items()
+        for name, size in zip(dims, arrays[array_name].meta.shape, strict=True)
+        if name not in own and name in inherited and inherited[name].size == size
+    }
 
     def find(name: str, size: int) -> Scale:
-        for known in (own.get(name), inherited.get(name) if name not in own else None):
-            if known is not None and known.size == size:
-                return known
+        known = own.get(name) or above.get(name)
+        if known is not None and known.size == size:
+            return known
         if (name, size) not in renamed:
-            free = _free_name(name, size, group, own)
+            free = _free_name(name, size, {*group.children, *own, *above})
             if free != name:
                 remarks.append(f"dimension {name!r} of size {size} is named {free!r}")
             made = dimension(size, _scale_attributes(_NO_VARIABLE.format(size)))
@@ -137,11 +144,11 @@ def _scale_attributes(name: str) -> dict[str, Any]:
     return {"CLASS": FixedText("DIMENSION_SCALE"), "NAME": FixedText(name)}
 
 
-def _free_name(name: str, size: int, group: GroupObject, own: Scales) -> str:
-    if name not in group.children and name not in own:
+def _free_name(name: str, size: int, taken: Set[str]) -> str:
+    if name not in taken:
         return name
     free = f"{name.encode()[: _MOST_NAME_BYTES - 30].decode(errors='ignore')}_{size}"
-    while free in group.children or free in own:
+    while free in taken:
         free += "_"
     return free
 
