@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -397,3 +398,60 @@ def test_strings_of_variable_length(fmt: int, engine: str, tmp_path: Path) -> No
     done = subprocess.run(["ncdump", made], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "string notes(station, k) ;" in done.stdout
+
+
+_READ_ALL = """
+import sys, netCDF4, xarray
+with netCDF4.Dataset(sys.argv[1]) as file:
+    for at in (file, *file.variables.values()):
+        for name in at.ncattrs():
+            at.getncattr(name)
+    for variable in file.variables.values():
+        variable[...]
+for engine in ("netcdf4", "h5netcdf"):
+    with xarray.open_dataset(sys.argv[1], engine=engine) as got:
+        got.load()
+"""
+
+
+def _read_all(path: Path) -> None:
+    """In processes of their own, that may crash."""
+    for command in ([sys.executable, "-c", _READ_ALL, path], ["ncdump", path]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("shape", "names"), [((2,), None), ((), None), ((), [])], ids=str)
+@pytest.mark.parametrize("below", [False, True], ids=["beside", "below"])
+def test_bytes_without_names_beside_arrays_that_have_some(
+    tmp_path: Path, shape: tuple[int, ...], names: list[str] | None, below: bool
+) -> None:
+    """NetCDF-C writes beyond its buffers when it reads strings of fixed length."""
+    group = zarr.create_group(tmp_path / "g.zarr")
+    at = group.create_group("h") if below else group
+    at.create_array("n", shape=(3,), dtype="i4", dimension_names=("x",))[...] = 1
+    array = group.create_array("a", shape=shape, dtype="S3", dimension_names=names)
+    array[...] = b"ab"
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+        alone = materialise(resolve(opened, "a/a.h5"), tmp_path / "a.h5")
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+    assert "a: bytes24 as text of variable length" in said[""]
+    assert "variable length" not in said["a"]
+    _read_all(copy)
+    with h5py.File(copy) as file, h5py.File(alone) as of_array:
+        assert set(np.ravel(file["a"][()])) == set(np.ravel(of_array["a"][()])) == {b"ab"}
+        assert of_array["a"].dtype == "S3"
+
+
+def test_strings_in_structs_are_told(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=2)
+    dtype = np.dtype([("n", "i4"), ("s", [("t", "S3")])])
+    group.create_array("a", shape=(2,), dtype=dtype)
+    group.create_array("b", shape=(2,), dtype=dtype, attributes={"_ARRAY_DIMENSIONS": ["x"]})
+    with tree(tmp_path / "g.zarr") as opened:
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+    told = "strings in structs have a fixed length"
+    assert f"a: {told}" in said[""]
+    assert told in said["b"]
+    assert told not in said["a"]

@@ -92,11 +92,15 @@ def link_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def dataset(array: Array, layout: Layout) -> Dataset:
-    """The dataset of an array. Raises Unsupported if HDF5 cannot hold it."""
+def dataset(array: Array, layout: Layout, *, netcdf: bool | None = None) -> Dataset:
+    """The dataset of an array. Raises Unsupported if HDF5 cannot hold it.
+
+    `netcdf` tells whether its file is NetCDF; None: as far as the array alone can tell.
+    """
     meta = array.meta
-    named = bool(meta.dimension_names)
-    how = conversion.stored(meta.dtype, promote_float16=layout.promote_float16, netcdf=named)
+    if netcdf is None:
+        netcdf = bool(meta.dimension_names)
+    how = conversion.stored(meta.dtype, promote_float16=layout.promote_float16, netcdf=netcdf)
     fill, remarks = _fill(array, how)
     made = Dataset(
         meta.shape,
