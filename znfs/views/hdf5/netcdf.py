@@ -20,6 +20,7 @@ import numpy as np
 from znfs.array import Array
 from znfs.codecs.forms import shown
 from znfs.meta import ArrayMeta
+from znfs.views import MOST_NAME_BYTES
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.attributes import FixedText, ReferenceLists
 from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
@@ -27,7 +28,6 @@ from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
 # netCDF-C knows by this text that a scale has no values; the number is the dimension's size.
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.{:10d}"
 
-_MOST_NAME_BYTES = 255
 _XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
 
 
@@ -64,7 +64,7 @@ def _can_be_name(name: str) -> bool:
         return False
     begins_well = name[0] > " " and name[0] != "\x7f"
     legal = name != "." and "/" not in name and "\0" not in name
-    return legal and begins_well and length <= _MOST_NAME_BYTES
+    return legal and begins_well and length <= MOST_NAME_BYTES
 
 
 def attach(
@@ -147,7 +147,7 @@ def _scale_attributes(name: str) -> dict[str, Any]:
 def _free_name(name: str, size: int, taken: Set[str]) -> str:
     if name not in taken:
         return name
-    free = f"{name.encode()[: _MOST_NAME_BYTES - 30].decode(errors='ignore')}_{size}"
+    free = f"{name.encode()[: MOST_NAME_BYTES - 30].decode(errors='ignore')}_{size}"
     while free in taken:
         free += "_"
     return free
