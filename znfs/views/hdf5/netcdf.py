@@ -156,13 +156,16 @@ def _free_name(name: str, size: int, taken: Set[str]) -> str:
 def _set_fill(dataset: Dataset, meta: ArrayMeta) -> None:
     """`_FillValue` as xarray understands it: of Zarr v2 the array's fill value, of v3 the
     attribute. NetCDF wants it to have the variable's type."""
-    if meta.format == "zarr2" and meta.fill_given and meta.dtype.kind in "biufc":
+    if meta.dtype.kind == "c":
+        # To netCDF-C they are structs. Of a file with such a fill value xarray reads nothing.
+        dataset.reserve("_FillValue")
+        if meta.format == "zarr2" and meta.fill_given:
+            dataset.remarks += ("no _FillValue: xarray reads none of complex numbers",)
+        return
+    if meta.format == "zarr2" and meta.fill_given and meta.dtype.kind in "biuf":
         value: Any = np.frombuffer(meta.fill, meta.dtype)[0]
     else:
-        given = dataset.attributes.get("_FillValue")
-        value = _decoded(given, meta.dtype)
-        if value is None and isinstance(given, list) and len(given) != 1:
-            dataset.reserve("_FillValue")  # netCDF4-python could not read such a variable
+        value = _decoded(dataset.attributes.get("_FillValue"), meta.dtype)
     if value is not None:
         typed = np.array([value], meta.dtype)
         dataset.attributes["_FillValue"] = conversion.convert(typed, dataset.stored.dtype)[0]
@@ -172,9 +175,6 @@ def _decoded(value: Any, dtype: np.dtype[Any]) -> Any:
     """xarray's encoding of fill values in attributes of Zarr v3; None if it is not that."""
     if dtype.kind == "f" and isinstance(value, str):
         return _decoded_float(value)
-    if dtype.kind == "c" and isinstance(value, list) and len(value) == 2:
-        parts = [_decoded_float(v) if isinstance(v, str) else None for v in value]
-        return None if None in parts else complex(*parts)  # type: ignore[arg-type]
     if isinstance(value, bool):
         return value if dtype.kind == "b" else None
     if dtype.kind in "iu" and isinstance(value, int):
