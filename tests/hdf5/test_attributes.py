@@ -9,8 +9,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 
 from tests.hdf5.support import Seekable, resolve, tree
+from znfs.views.hdf5.attributes import names
 
 _TEXTS = ["", "plain", "é日本", "x" * 100_000, "a\nb"]
 
@@ -50,7 +52,8 @@ _CASES: dict[str, tuple[Any, Any]] = {
     "é/name.": (1, np.int64(1)),
     "a/b": (2, np.int64(2)),
     ".": (3, np.int64(3)),
-    "n" * 3000: (4, np.int64(4)),
+    "n" * 255: (4, np.int64(4)),
+    "é" * 127: (5, np.int64(5)),
 }  # fmt: skip
 
 
@@ -116,6 +119,44 @@ def test_more_attributes_than_a_header_holds(tmp_path: Path) -> None:
             assert len(at.attrs) - 1 + len(rest) == 70_000
             assert rest["n69999"] == 69_999
             assert at.attrs["n65000"] == 65_000
+        told = "too many attributes: the last ones are JSON text in 'znfs_further_attributes'"
+        assert all(told in "\n".join(node.remarks) for node in opened.describe())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_name_like_that_of_further_attributes(tmp_path: Path, first: bool) -> None:
+    """Also of an array that has dimensions: what these need is no JSON."""
+    mine = {"znfs_further_attributes": 5}
+    more: dict[str, Any] = {f"n{i}": i for i in range(66_000)}
+    given = {"_ARRAY_DIMENSIONS": ["x"], **(mine | more if first else more | mine)}
+    path = _store(tmp_path / "s", given)
+    with tree(path) as opened, h5py.File(Seekable(resolve(opened, "s.h5"))) as file:
+        for at in (file, file["a"]):
+            rest = json.loads(at.attrs["znfs_further_attributes_"])
+            assert (at.attrs if first else rest)["znfs_further_attributes"] == 5
+            assert ("znfs_further_attributes" in at.attrs) == first
+            assert len({*at.attrs}) == len(at.attrs)
+        assert file["a"].dims[0][0] == file["x"]
+
+
+def test_names_longer_than_netcdf_has_room_for(tmp_path: Path) -> None:
+    given = {"n" * 256: 1, "n" * 300: 2, "é" * 128: 3, "n" * 255: 4}
+    path = _store(tmp_path / "s", given)
+    for got in _read(path):
+        assert sorted(got.values()) == [1, 2, 3, 4]
+        assert got["n" * 255] == 4
+        assert max(len(name.encode()) for name in got) == 255
+    with tree(path) as opened:
+        for node in opened.describe():
+            assert sum("is named" in remark for remark in node.remarks) == 3
+
+
+def test_a_name_that_others_take_is_not_too_long_either() -> None:
+    given = ["n" * 249 + "\0", "n" * 249 + "\\u0000"]
+    made = names(given)
+    assert made[1] == given[1]
+    assert len(set(made)) == 2
+    assert max(map(len, made)) <= 255
 
 
 def test_user_attributes_survive_dimension_scales(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +236,47 @@ def test_groups_share_dimensions(tmp_path: Path, fmt: int) -> None:
         assert file["other"]["y"].shape == (5,)
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+@pytest.mark.parametrize("coordinate", [True, False])
+def test_no_dimension_hides_one_of_a_group_above(
+    tmp_path: Path, order: str, coordinate: bool
+) -> None:
+    """Readers look for dimensions by their names, and took the nearest one's size."""
+    root = zarr.create_group(tmp_path / "g.zarr")
+
+    def add(group: zarr.Group, name: str, *sizes: int, dims: str = "x") -> None:
+        group.create_array(name, shape=sizes, dtype="i4", dimension_names=dims)[...] = 2
+
+    add(root, "x" if coordinate else "top", 5)
+    group = root.create_group("g")
+    for name, size in zip(order, (5, 3), strict=True):
+        add(group, name, size)
+    below = group.create_group("h")  # sees `x` and `x_3` as they are above it
+    for name, size in zip("abc", (3, 5, 4), strict=True):
+        add(below, name, size)
+    add(below, "d", 3, 5, dims="xx")
+    own = root.create_group("own")  # whose own `x` hides the one above, for groups below, too
+    add(own, "x", 3)
+    for name, size in zip("ab", (5, 3), strict=True):
+        add(own, name, size)
+        add(own.require_group("h"), name, size)
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+        said = next(opened.describe()).remarks
+    assert any("g/: dimension 'x' of size 3 is named 'x_3'" in remark for remark in said)
+    with h5py.File(copy) as file, netCDF4.Dataset(copy) as opened_by_c:
+        assert file["g"][order[0]].dims[0][0] == file["x"]
+        assert "x" not in file["g"]
+        for path in ("g", "g/h", "own", "own/h"):
+            for name, array in root[path].arrays():
+                assert opened_by_c[path][name].shape == array.shape, (path, name)
+                for engine in ("netcdf4", "h5netcdf"):
+                    with xr.open_dataset(copy, engine=engine, group=path) as got:
+                        assert got[name].shape == array.shape, (path, name, engine)
+                        assert (got[name] == 2).all()
+    assert subprocess.run(["ncdump", copy], capture_output=True, timeout=60).returncode == 0
+
+
 def test_levels_of_one_image_have_dimensions_of_their_own(tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "i.zarr")
     for level, n in enumerate((8, 4, 2)):
@@ -356,3 +400,162 @@ def test_strings_of_variable_length(fmt: int, engine: str, tmp_path: Path) -> No
     done = subprocess.run(["ncdump", made], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "string notes(station, k) ;" in done.stdout
+
+
+_READ_ALL = """
+import sys, netCDF4, xarray
+with netCDF4.Dataset(sys.argv[1]) as file:
+    for at in (file, *file.variables.values()):
+        for name in at.ncattrs():
+            at.getncattr(name)
+    for variable in file.variables.values():
+        variable[...]
+for engine in ("netcdf4", "h5netcdf"):
+    with xarray.open_dataset(sys.argv[1], engine=engine) as got:
+        got.load()
+"""
+
+
+def _read_all(path: Path) -> None:
+    """In processes of their own, that may crash."""
+    for command in ([sys.executable, "-c", _READ_ALL, path], ["ncdump", path]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("shape", "names"), [((2,), None), ((), None), ((), [])], ids=str)
+@pytest.mark.parametrize("below", [False, True], ids=["beside", "below"])
+def test_bytes_without_names_beside_arrays_that_have_some(
+    tmp_path: Path, shape: tuple[int, ...], names: list[str] | None, below: bool
+) -> None:
+    """NetCDF-C writes beyond its buffers when it reads strings of fixed length."""
+    group = zarr.create_group(tmp_path / "g.zarr")
+    at = group.create_group("h") if below else group
+    at.create_array("n", shape=(3,), dtype="i4", dimension_names=("x",))[...] = 1
+    array = group.create_array("a", shape=shape, dtype="S3", dimension_names=names)
+    array[...] = b"ab"
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+        alone = materialise(resolve(opened, "a/a.h5"), tmp_path / "a.h5")
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+    assert "a: bytes24 as text of variable length" in said[""]
+    assert "variable length" not in said["a"]
+    _read_all(copy)
+    with h5py.File(copy) as file, h5py.File(alone) as of_array:
+        assert set(np.ravel(file["a"][()])) == set(np.ravel(of_array["a"][()])) == {b"ab"}
+        assert of_array["a"].dtype == "S3"
+
+
+def _copied(folder: Path) -> tuple[Path, dict[str, str]]:
+    """`g.nc` of `g.zarr`, and the remarks on each array and group."""
+    with tree(folder / "g.zarr") as opened:
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+        return materialise(resolve(opened, "g.nc"), folder / "g.nc"), said
+
+
+_ENCODED = ["AAAAAAAA8D8=", "AAAAAAAAAEA="]  # a complex number, as xarray writes it
+
+
+@pytest.mark.parametrize("fmt", [2, 3])
+@pytest.mark.parametrize("given", [None, _ENCODED, 1.5, [1]], ids=str)
+def test_complex_numbers_have_no_fill_value(tmp_path: Path, fmt: Any, given: Any) -> None:
+    """Of one xarray refuses the whole file."""
+    attributes: dict[str, Any] = {} if given is None else {"_FillValue": given}
+    if fmt == 2:
+        attributes["_ARRAY_DIMENSIONS"] = ["x"]
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt)
+    array = group.create_array(
+        "c", shape=(2,), dtype="c8", fill_value=2, attributes=attributes,
+        dimension_names=["x"] if fmt == 3 else None,
+    )  # fmt: skip
+    array[...] = [1 + 2j, 3]
+    copy, said = _copied(tmp_path)
+    _read_all(copy)
+    with xr.open_dataset(copy, engine="h5netcdf") as got:
+        assert got["c"].values.tolist() == [1 + 2j, 3]
+    assert ("no _FillValue" in said["c"]) == (fmt == 2)
+    assert ("'_FillValue' is named '_FillValue_'" in said["c"]) == (given is not None)
+
+
+_NEVER = [
+    *(
+        (f"_Quantize{how}", value)
+        for how in (
+            "BitGroomNumberOfSignificantDigits",
+            "GranularBitRoundNumberOfSignificantDigits",
+            "BitRoundNumberOfSignificantBits",
+        )
+        for value in ([3, 4], "x", None)
+    ),
+    *((name, value) for name in ("NAME", "CLASS") for value in (5, [1, 2], ["a", "b"])),
+    *(("_FillValue", value) for value in ([1, 2], [])),
+]
+
+
+@pytest.mark.parametrize("names", [["x"], None], ids=["named", "not named"])
+def test_values_that_attributes_of_such_names_never_have(
+    tmp_path: Path, names: list[str] | None
+) -> None:
+    group = zarr.create_group(tmp_path / "g.zarr")
+    group.create_array("n", shape=(3,), dtype="i4", dimension_names=("x",))[...] = 1
+    for at, (name, value) in enumerate(_NEVER):
+        group.create_array(
+            f"v{at}", shape=(3,), dtype="i4", dimension_names=names, attributes={name: value}
+        )[...] = 1
+    copy, said = _copied(tmp_path)
+    _read_all(copy)
+    with h5py.File(copy) as file:
+        for at, (name, _) in enumerate(_NEVER):
+            assert f"attribute {name!r} is named '{name}_'" in said[f"v{at}"]
+            assert f"{name}_" in file[f"v{at}"].attrs
+
+
+def test_how_numbers_were_quantised_is_kept(tmp_path: Path) -> None:
+    name = "_QuantizeBitRoundNumberOfSignificantBits"
+    group = zarr.create_group(tmp_path / "g.zarr")
+    group.create_array(
+        "v", shape=(3,), dtype="f4", dimension_names=["x"], attributes={name: 3}
+    )[...] = 1  # fmt: skip
+    copy, said = _copied(tmp_path)
+    _read_all(copy)
+    assert name not in said["v"]
+    with h5py.File(copy) as file:
+        assert file["v"].attrs[name] == 3
+
+
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_children_whose_names_netcdf_has_no_room_for(tmp_path: Path, consolidated: bool) -> None:
+    """As a zip may have them: no folder lists them."""
+    group = zarr.create_group(tmp_path / "g.zarr", attributes={"n" * 300: 1})
+    for name in ("b", "n" * 250):
+        group.create_array(name, shape=(3,), dtype="i4", dimension_names=["x"])[...] = 1
+    root = json.loads((tmp_path / "g.zarr" / "zarr.json").read_text())
+    array = (tmp_path / "g.zarr" / "b" / "zarr.json").read_text()
+    if consolidated:
+        metadata = {name: json.loads(array) for name in ("b", "é" * 128)}
+        root["consolidated_metadata"] = {"kind": "inline", "metadata": metadata}
+    with zipfile.ZipFile(tmp_path / "g.zip", "w") as archive:
+        archive.writestr("zarr.json", json.dumps(root))
+        archive.writestr("b/zarr.json", array)
+        archive.writestr("é" * 128 + "/zarr.json", array)
+    with tree(f"zip::{tmp_path}/g.zip") as opened:
+        name = next(n for n in opened.resolve("").names() if n.endswith(".nc"))  # type: ignore[union-attr]
+        copy = materialise(resolve(opened, name), tmp_path / "g.nc")
+        said = "\n".join(next(opened.describe()).remarks)
+    assert "... is left out: the name is longer than 255 bytes" in said
+    _read_all(copy)
+    with h5py.File(copy) as file:
+        assert set(file) == {"b", "x"}
+
+
+def test_strings_in_structs_are_told(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=2)
+    dtype = np.dtype([("n", "i4"), ("s", [("t", "S3")])])
+    group.create_array("a", shape=(2,), dtype=dtype)
+    group.create_array("b", shape=(2,), dtype=dtype, attributes={"_ARRAY_DIMENSIONS": ["x"]})
+    with tree(tmp_path / "g.zarr") as opened:
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+    told = "strings in structs have a fixed length"
+    assert f"a: {told}" in said[""]
+    assert told in said["b"]
+    assert told not in said["a"]

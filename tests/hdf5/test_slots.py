@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,23 @@ def store(tmp_path: Path) -> Path:
 
 def _children_read(opened: Tree) -> set[str]:
     return {path for path, seen in opened._hierarchy._seen.items() if path and seen.node}
+
+
+def test_a_child_whose_name_is_too_long_for_netcdf(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdf5, "walk", lambda group: None)
+    document = (store / "a0" / ".zarray").read_bytes()
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        archive.writestr(".zgroup", '{"zarr_format": 2}')
+        for name in ("b", "n" * 255, "n" * 256):
+            archive.writestr(f"{name}/.zarray", document)
+    with tree(f"zip::{tmp_path}/s.zip") as opened:
+        name = next(n for n in opened.resolve("").names() if n.endswith(".h5"))  # type: ignore[union-attr]
+        with h5py.File(Seekable(resolve(opened, name))) as file:
+            assert set(file) == {"b", "n" * 255}
+        said = "\n".join(next(opened.describe()).remarks)
+    assert "... is left out: the name is longer than 255 bytes" in said
 
 
 def test_children_are_read_when_their_slot_is(store: Path) -> None:

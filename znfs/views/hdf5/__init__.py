@@ -17,11 +17,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from math import inf
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from znfs.array import Array, Group
+from znfs.codecs.forms import shown
 from znfs.errors import Unsupported
 from znfs.node import File
 from znfs.views.hdf5 import attributes, collector, netcdf
@@ -144,7 +147,12 @@ def remarks(node: Array | Group, layout: Layout) -> list[str]:
         built = build_array(node, node.name, layout)
         made = [m for m in built.root.children.values() if isinstance(m, Dataset)]
         told = [*built.remarks, *(r for m in made for r in m.remarks), *_room(node)]
-        return [*(f"in HDF5: {remark}" for remark in told), *_attributes(node)]
+        all_there = built.root.children[node.name].attributes
+        return [
+            *(f"in HDF5: {remark}" for remark in told),
+            *_attributes(node.meta.attributes, all_there),
+        ]
+    of_group = _attributes(node.meta.attributes, node.meta.attributes)
     branch = walk(node)
     if branch is None:
         return [
@@ -155,9 +163,9 @@ def remarks(node: Array | Group, layout: Layout) -> list[str]:
                 f"in HDF5: {path} is left out: {why}"
                 for path, why in SlotFile(node, layout).left_out()
             ),
-            *_attributes(node),
+            *of_group,
         ]
-    return [*_shown(build_group(branch, layout)), *_attributes(node)]
+    return [*_shown(build_group(branch, layout)), *of_group]
 
 
 def _room(array: Array) -> list[str]:
@@ -174,14 +182,16 @@ def _shown(built: Built) -> list[str]:
     return [f"in HDF5: {remark}" for remark in built.remarks]
 
 
-def _attributes(node: Array | Group) -> list[str]:
-    """Attributes that are renamed, or shown as JSON text."""
-    given = node.meta.attributes
+def _attributes(given: Mapping[str, Any], all_there: Collection[str]) -> list[str]:
+    """What becomes of a node's attributes: which are renamed, or shown as JSON text. Its object
+    has `all_there`."""
     out = [
-        f"in HDF5: attribute {name!r} is named {shown!r}"
-        for name, shown in zip(given, attributes.names(given), strict=True)
-        if name != shown
+        f"in HDF5: attribute {shown(name)} is named {legal!r}"
+        for name, legal in zip(given, attributes.names(given), strict=True)
+        if name != legal
     ]
+    if (rest := attributes.name_of_rest(all_there)) is not None:
+        out.append(f"in HDF5: too many attributes: the last ones are JSON text in {rest!r}")
     texts = [name for name, value in given.items() if attributes.is_text(value)]
     if texts:
         out.append(f"in HDF5: as JSON text: attribute {', '.join(map(repr, texts))}")

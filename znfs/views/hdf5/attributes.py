@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,11 +30,11 @@ from znfs.views.hdf5.messages import Message, ObjectHeader
 from znfs.views.hdf5.structures import MAX_MESSAGE, late_address
 
 _MOST_ATTRIBUTES = ObjectHeader.MOST_MESSAGES - 16  # room for what is no attribute
-_LONGEST_NAME = 4096
+_LONGEST_NAME = 255  # netCDF-C has room for 256 bytes
 _MOST_DATA = MAX_MESSAGE - _LONGEST_NAME - 512  # the type and the dataspace take far less
 _EXACT_FLOAT = 1 << 53
 
-REST = "znfs_further_attributes"
+_REST = "znfs_further_attributes"
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,35 @@ class ReferenceLists:
 def attribute_messages(attributes: Mapping[str, Any], heap: GlobalHeap) -> list[Message]:
     """One message per attribute; values of variable length go to `heap`."""
     items = list(zip(names(attributes), attributes.values(), strict=True))
-    if len(items) > _MOST_ATTRIBUTES:
-        items[_MOST_ATTRIBUTES:] = [(REST, dict(items[_MOST_ATTRIBUTES:]))]
+    if (rest := name_of_rest(attributes)) is not None:
+        items.sort(key=lambda item: _is_json(item[1]))  # else it keeps the order
+        items[_MOST_ATTRIBUTES:] = [(rest, dict(items[_MOST_ATTRIBUTES:]))]
     return [_message(name, value, heap) for name, value in items]
 
 
+def name_of_rest(attributes: Collection[str]) -> str | None:
+    """The attribute that holds, as JSON, those for which a header has no room; None if it has."""
+    if len(attributes) <= _MOST_ATTRIBUTES:
+        return None
+    rest = _REST
+    while rest in attributes:
+        rest += "_"
+    return rest
+
+
+def _is_json(value: Any) -> bool:
+    return not isinstance(value, FixedText | ReferenceLists | np.generic | np.ndarray)
+
+
 def names(attributes: Iterable[str]) -> list[str]:
-    """The names HDF5 shows: distinct, not empty, without NUL, of at most 4096 bytes."""
+    """The names HDF5 shows: distinct, not empty, without NUL, of at most 255 bytes."""
     given = list(attributes)
     taken = set(given)
     out = []
     for name in given:
         legal = _legal(name)
         while legal != name and legal in taken:
-            legal += "_"
+            legal = _legal(legal + "_")
         taken.add(legal)
         out.append(legal)
     return out

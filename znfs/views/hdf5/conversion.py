@@ -51,7 +51,8 @@ class Stored:
 def stored(dtype: np.dtype[Any], *, promote_float16: bool = False, netcdf: bool = False) -> Stored:
     """How elements of `dtype` are stored. Raises Unsupported if HDF5 has no such type.
 
-    `netcdf` is for arrays with named dimensions: their strings of bytes have no fixed length.
+    `netcdf` is for files of NetCDF, whose strings of bytes have no fixed length: netCDF-C writes
+    beyond its buffers when it reads those. In structs they keep theirs.
     """
     if dtype in _VARIABLE:
         return Stored(_VARIABLE[dtype], ELEMENT)
@@ -60,6 +61,8 @@ def stored(dtype: np.dtype[Any], *, promote_float16: bool = False, netcdf: bool 
         return Stored(datatypes.VARIABLE_STRING, ELEMENT, {}, (remark,))
     target = _stored_dtype(dtype, promote_float16)
     attributes, remarks = _time_attributes(dtype)
+    if netcdf and _has_strings(target):
+        remarks += ("strings in structs have a fixed length: netCDF-C may crash",)
     return Stored(
         datatypes.encode(target), _plain(target), attributes, (*remarks, *_remark(dtype, target))
     )
@@ -131,6 +134,14 @@ def _stored_struct(dtype: np.dtype[Any], promote_float16: bool) -> np.dtype[Any]
             {"names": names, "formats": formats, "offsets": offsets, "itemsize": dtype.itemsize}
         )
     return np.dtype(list(zip(names, formats, strict=True)))
+
+
+def _has_strings(dtype: np.dtype[Any]) -> bool:
+    """Whether it is a struct with a string in it, at any depth."""
+    if dtype.names is None:
+        return False
+    members = [dtype[name].base for name in dtype.names]
+    return any(member.kind == "S" or _has_strings(member) for member in members)
 
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:

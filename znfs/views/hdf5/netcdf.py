@@ -2,7 +2,7 @@
 
 A dimension is a dataset: the array of its name if that is one-dimensional over it (a coordinate
 variable), else one without values. A group's arrays share its dimensions and those of the groups
-above, by name and size.
+above, by name and size; those of another size are named by it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from znfs.array import Array
 from znfs.codecs.forms import shown
 from znfs.meta import ArrayMeta
+from znfs.views import MOST_NAME_BYTES
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.attributes import FixedText, ReferenceLists
 from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
@@ -27,7 +28,6 @@ from znfs.views.hdf5.objects import Dataset, GroupObject, dimension
 # netCDF-C knows by this text that a scale has no values; the number is the dimension's size.
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable.{:10d}"
 
-_MOST_NAME_BYTES = 255
 _XARRAY_DIMENSIONS = "_ARRAY_DIMENSIONS"
 
 
@@ -64,7 +64,7 @@ def _can_be_name(name: str) -> bool:
         return False
     begins_well = name[0] > " " and name[0] != "\x7f"
     legal = name != "." and "/" not in name and "\0" not in name
-    return legal and begins_well and length <= _MOST_NAME_BYTES
+    return legal and begins_well and length <= MOST_NAME_BYTES
 
 
 def attach(
@@ -86,13 +86,20 @@ def attach(
             own[name] = Scale(scale.shape[0], scale)
             scale.reserve("CLASS", "NAME")
             scale.attributes |= _scale_attributes(name)
+    # Readers look for a dimension by its name: one that is made here would hide the one above.
+    above = {
+        name: inherited[name]
+        for array_name, dims in named.items()
+        for name, size in zip(dims, arrays[array_name].meta.shape, strict=True)
+        if name not in own and name in inherited and inherited[name].size == size
+    }
 
     def find(name: str, size: int) -> Scale:
-        for known in (own.get(name), inherited.get(name) if name not in own else None):
-            if known is not None and known.size == size:
-                return known
+        known = own.get(name) or above.get(name)
+        if known is not None and known.size == size:
+            return known
         if (name, size) not in renamed:
-            free = _free_name(name, size, group, own)
+            free = _free_name(name, size, {*group.children, *own, *above})
             if free != name:
                 remarks.append(f"dimension {name!r} of size {size} is named {free!r}")
             made = dimension(size, _scale_attributes(_NO_VARIABLE.format(size)))
@@ -137,11 +144,11 @@ def _scale_attributes(name: str) -> dict[str, Any]:
     return {"CLASS": FixedText("DIMENSION_SCALE"), "NAME": FixedText(name)}
 
 
-def _free_name(name: str, size: int, group: GroupObject, own: Scales) -> str:
-    if name not in group.children and name not in own:
+def _free_name(name: str, size: int, taken: Set[str]) -> str:
+    if name not in taken:
         return name
-    free = f"{name.encode()[: _MOST_NAME_BYTES - 30].decode(errors='ignore')}_{size}"
-    while free in group.children or free in own:
+    free = f"{name.encode()[: MOST_NAME_BYTES - 30].decode(errors='ignore')}_{size}"
+    while free in taken:
         free += "_"
     return free
 
@@ -149,13 +156,16 @@ def _free_name(name: str, size: int, group: GroupObject, own: Scales) -> str:
 def _set_fill(dataset: Dataset, meta: ArrayMeta) -> None:
     """`_FillValue` as xarray understands it: of Zarr v2 the array's fill value, of v3 the
     attribute. NetCDF wants it to have the variable's type."""
-    if meta.format == "zarr2" and meta.fill_given and meta.dtype.kind in "biufc":
+    if meta.dtype.kind == "c":
+        # To netCDF-C they are structs. Of a file with such a fill value xarray reads nothing.
+        dataset.reserve("_FillValue")
+        if meta.format == "zarr2" and meta.fill_given:
+            dataset.remarks += ("no _FillValue: xarray reads none of complex numbers",)
+        return
+    if meta.format == "zarr2" and meta.fill_given and meta.dtype.kind in "biuf":
         value: Any = np.frombuffer(meta.fill, meta.dtype)[0]
     else:
-        given = dataset.attributes.get("_FillValue")
-        value = _decoded(given, meta.dtype)
-        if value is None and isinstance(given, list) and len(given) != 1:
-            dataset.reserve("_FillValue")  # netCDF4-python could not read such a variable
+        value = _decoded(dataset.attributes.get("_FillValue"), meta.dtype)
     if value is not None:
         typed = np.array([value], meta.dtype)
         dataset.attributes["_FillValue"] = conversion.convert(typed, dataset.stored.dtype)[0]
@@ -165,9 +175,6 @@ def _decoded(value: Any, dtype: np.dtype[Any]) -> Any:
     """xarray's encoding of fill values in attributes of Zarr v3; None if it is not that."""
     if dtype.kind == "f" and isinstance(value, str):
         return _decoded_float(value)
-    if dtype.kind == "c" and isinstance(value, list) and len(value) == 2:
-        parts = [_decoded_float(v) if isinstance(v, str) else None for v in value]
-        return None if None in parts else complex(*parts)  # type: ignore[arg-type]
     if isinstance(value, bool):
         return value if dtype.kind == "b" else None
     if dtype.kind in "iu" and isinstance(value, int):

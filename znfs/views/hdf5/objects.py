@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,14 @@ from znfs.views.hdf5.storage import Layout, NoStorage, Storage, storage
 
 # Attributes of a dataset's dimensions. netCDF-C crashes of others that are called so.
 _OF_DIMENSIONS = ("DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates")
+# It takes these for one number: of lists it crashes, and of text it opens no file.
+_QUANTISATION = (
+    "_QuantizeBitGroomNumberOfSignificantDigits",
+    "_QuantizeGranularBitRoundNumberOfSignificantDigits",
+    "_QuantizeBitRoundNumberOfSignificantBits",
+)
+# h5netcdf takes these for text, of arrays without dimensions, too.
+_OF_SCALES = ("CLASS", "NAME")
 _SCALE = "CLASS", "DIMENSION_SCALE"
 
 
@@ -92,11 +100,15 @@ def link_name(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def dataset(array: Array, layout: Layout) -> Dataset:
-    """The dataset of an array. Raises Unsupported if HDF5 cannot hold it."""
+def dataset(array: Array, layout: Layout, *, netcdf: bool | None = None) -> Dataset:
+    """The dataset of an array. Raises Unsupported if HDF5 cannot hold it.
+
+    `netcdf` tells whether its file is NetCDF; None: as far as the array alone can tell.
+    """
     meta = array.meta
-    named = bool(meta.dimension_names)
-    how = conversion.stored(meta.dtype, promote_float16=layout.promote_float16, netcdf=named)
+    if netcdf is None:
+        netcdf = bool(meta.dimension_names)
+    how = conversion.stored(meta.dtype, promote_float16=layout.promote_float16, netcdf=netcdf)
     fill, remarks = _fill(array, how)
     made = Dataset(
         meta.shape,
@@ -106,8 +118,22 @@ def dataset(array: Array, layout: Layout) -> Dataset:
         {**how.attributes, **meta.attributes},
         (*how.remarks, *remarks),
     )
-    made.reserve(*_OF_DIMENSIONS)
+    made.reserve(*_OF_DIMENSIONS, *_misleading(meta.attributes))
     return made
+
+
+def _misleading(attributes: Mapping[str, Any]) -> Iterator[str]:
+    """Names that readers take for those of their own attributes, which never have such values."""
+    for name in _QUANTISATION:
+        value = attributes.get(name)
+        if type(value) is not int or abs(value) >= 1 << 31:
+            yield name
+    for name in _OF_SCALES:
+        if not isinstance(attributes.get(name), str):
+            yield name
+    fill = attributes.get("_FillValue")
+    if isinstance(fill, list) and len(fill) != 1:
+        yield "_FillValue"  # netCDF4-python could not read such a variable
 
 
 def _fill(array: Array, how: conversion.Stored) -> tuple[bytes, tuple[str, ...]]:

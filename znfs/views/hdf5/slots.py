@@ -20,13 +20,14 @@ from znfs import deadline
 from znfs.array import Array, Group
 from znfs.errors import Denied, Stale, StoreError, Unsupported
 from znfs.extents import Literal, Zeros, as_bytes, by_stride
+from znfs.meta import brief
 from znfs.node import Extent, File
 from znfs.views.hdf5.objects import Dataset, GroupObject, dataset, link_name
 from znfs.views.hdf5.plan import Placement
 from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.structures import PAGE, align
 from znfs.views.hdf5.superblock import SIZE, superblock
-from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS
+from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS, TOO_LONG, fits
 
 FILE_SIZE = 1 << 62
 LEFT_OUT = "znfs_left_out"
@@ -120,7 +121,7 @@ def slot_bits(group: Group) -> int:
 
 
 def _sorted_names(group: Group) -> list[str]:
-    return sorted(group.names(), key=link_name)
+    return sorted(filter(fits, group.names()), key=link_name)
 
 
 def _digest(names: list[str]) -> str:
@@ -216,6 +217,9 @@ class _Slots:
 
     def left_out(self) -> Iterator[tuple[str, str]]:
         """See SlotFile."""
+        for name in self._group.names():
+            if not fits(name):
+                yield brief(name), TOO_LONG
         for k, name in enumerate(self._names):
             try:
                 extents = self._extents(_child(self._group, name), k)

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from znfs import deadline
 from znfs.array import Array, Group
 from znfs.errors import Denied, Unsupported
+from znfs.meta import brief
+from znfs.views import MOST_NAME_BYTES
+from znfs.views.hdf5.objects import link_name
 
 # Reading so many metadata documents is what `stat` of a group's file may cost.
 MOST_DESCENDANTS = 1000
 AT_ONCE = 16
+TOO_LONG = f"the name is longer than {MOST_NAME_BYTES} bytes"
 
 
 @dataclass
@@ -54,7 +58,7 @@ def walk(group: Group, most: int = MOST_DESCENDANTS) -> Branch | None:
     seen = 0
     with ThreadPoolExecutor(AT_ONCE, "znfs-hdf5-walk") as pool:
         while level:
-            wanted = [(branch, name) for branch in level for name in sorted(branch.group.names())]
+            wanted = [(branch, name) for branch in level for name in _names(branch)]
             seen += len(wanted)
             if seen > most and not at_hand:
                 return None
@@ -82,12 +86,26 @@ def arrays_below(group: Group) -> Iterator[Array]:
     waiting = [Branch(group)]
     while waiting:
         branch = waiting.pop()
-        for name in branch.group.names():
+        for name in _names(branch):
             found = _child((branch, name))
             if isinstance(found, Array):
                 yield found
             elif isinstance(found, Group):
                 waiting.append(Branch(found))
+
+
+def fits(name: str) -> bool:
+    """Whether a child of that name can be in a file: netCDF-C has room for 256 bytes."""
+    return len(link_name(name)) <= MOST_NAME_BYTES
+
+
+def _names(branch: Branch) -> list[str]:
+    """The names of the children to be shown, sorted; others are noted."""
+    names = sorted(branch.group.names())
+    for name in names:
+        if not fits(name):
+            branch.left_out[brief(name)] = TOO_LONG
+    return [name for name in names if fits(name)]
 
 
 def _child(wanted: tuple[Branch, str]) -> Array | Group | str:
