@@ -117,12 +117,10 @@ class Assembly:
             self._confirm()
             return None
         try:
-            shape = self._meta.stored_shape(index)
-            spans = (e.span(n) for e, n in zip(self._meta.edges, index, strict=True))
-            inside = tuple(
-                min(n, whole - start)
-                for (start, n), whole in zip(spans, self._meta.shape, strict=True)
-            )
-            return memory.keep(self._decoder(shape).decode(blob.data, inside))
+            spans = [e.span(n) for e, n in zip(self._meta.edges, index, strict=True)]
+            ends = zip(spans, self._meta.shape, strict=True)
+            inside = tuple(min(n, whole - start) for (start, n), whole in ends)
+            decoder = self._decoder(tuple(n for _, n in spans))
+            return memory.keep(decoder.decode(blob.data, inside))
         except ChunkError as error:
             raise ChunkError(f"{self._chunks.key(index)}: {error}") from error

@@ -134,14 +134,12 @@ class Hierarchy:
         self._pid = os.getpid()
         self._tier = None if disk is None else disk.of_store(self._identity)
 
-    def node(self, path: str, *, checked_since: float | None = None) -> HierarchyNode | None:
-        """What `path` is, or None. Metadata is read if the last look began before
-        `checked_since` (monotonic seconds; default: `ttl` ago).
+    def node(self, path: str) -> HierarchyNode | None:
+        """What `path` is, or None. Metadata is read if the last look ended `ttl` ago or earlier.
 
-        Where the store does not answer, a node already known stays, unless `checked_since` asks.
-        Raises Denied, StoreError.
+        Where the store does not answer, a node already known stays. Raises Denied, StoreError.
         """
-        return self._look(path, checked_since).node
+        return self._look(path, None).node
 
     def documents(self, path: str) -> tuple[str, ...]:
         """Names of the metadata documents that make the node."""
