@@ -18,7 +18,7 @@ from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.node import File, Kind, Node, is_encodable
 from znfs.options import UNLISTED_VIEWS, Options
-from znfs.views import MOST_NAME_BYTES, NOT_OF_ARRAYS, NOT_OF_GROUPS, View
+from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, TOO_LONG, View, fits
 
 # Names that desktops and their daemons look for in every folder: they shall cost no request.
 _OS_JUNK = frozenset(
@@ -142,7 +142,7 @@ class NodeDir:
         if entry in store_names or (hides and self._has_object(entry)):
             return "hidden by the store's own object of that name"
         if not _is_listable(entry):
-            return "the name is longer than 255 bytes"
+            return TOO_LONG
         try:
             return None if self._open(view) is not None else "too large (2^63 bytes or more)"
         except ZnfsError as error:
@@ -336,4 +336,4 @@ def _not_shown(names: Set[str]) -> list[str]:
 def _is_listable(name: str) -> bool:
     if name in ("", ".", "..") or "/" in name or "\0" in name or not is_encodable(name):
         return False
-    return len(name.encode("utf-8", "surrogateescape")) <= MOST_NAME_BYTES
+    return fits(name)

@@ -17,6 +17,12 @@ Make = Callable[[Any, str], File | Dir]
 NOT_OF_GROUPS = "groups have none"
 NOT_OF_ARRAYS = "arrays have none"
 MOST_NAME_BYTES = 255
+TOO_LONG = f"the name is longer than {MOST_NAME_BYTES} bytes"
+
+
+def fits(name: str) -> bool:
+    """Whether a name is not too long for a file, nor for netCDF-C, which has room for 256 bytes."""
+    return len(name.encode("utf-8", "surrogateescape")) <= MOST_NAME_BYTES
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from znfs.array import Array, Group
 from znfs.node import File, Kind
 from znfs.options import Options
 from znfs.views import (
-    MOST_NAME_BYTES,
     NOT_OF_ARRAYS,
     NOT_OF_GROUPS,
     Make,
     Refuse,
     View,
     chunks,
+    fits,
     hdf5,
     npy,
 )
@@ -36,7 +36,7 @@ def _refuse_planes(orientation: str) -> Refuse:
         if why := planes.refuse(array, orientation):
             return why
         first = next(planes.PlanesDir(array, array.name, orientation).names())
-        if len(first.encode("utf-8", "surrogateescape")) > MOST_NAME_BYTES:
+        if not fits(first):
             return "the names of its files would be longer than 255 bytes"
         return None
 

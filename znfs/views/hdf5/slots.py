@@ -22,12 +22,13 @@ from znfs.errors import Denied, Stale, StoreError, Unsupported
 from znfs.extents import Literal, Zeros, as_bytes, by_stride
 from znfs.meta import brief
 from znfs.node import Extent, File
+from znfs.views import TOO_LONG, fits
 from znfs.views.hdf5.objects import Dataset, GroupObject, dataset, link_name
 from znfs.views.hdf5.plan import Placement
 from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.structures import PAGE, align
 from znfs.views.hdf5.superblock import SIZE, superblock
-from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS, TOO_LONG, fits
+from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS
 
 FILE_SIZE = 1 << 62
 LEFT_OUT = "znfs_left_out"

@@ -11,13 +11,11 @@ from znfs import deadline
 from znfs.array import Array, Group
 from znfs.errors import Denied, Unsupported
 from znfs.meta import brief
-from znfs.views import MOST_NAME_BYTES
-from znfs.views.hdf5.objects import link_name
+from znfs.views import TOO_LONG, fits
 
 # Reading so many metadata documents is what `stat` of a group's file may cost.
 MOST_DESCENDANTS = 1000
 AT_ONCE = 16
-TOO_LONG = f"the name is longer than {MOST_NAME_BYTES} bytes"
 
 
 @dataclass
@@ -94,18 +92,15 @@ def arrays_below(group: Group) -> Iterator[Array]:
                 waiting.append(Branch(found))
 
 
-def fits(name: str) -> bool:
-    """Whether a child of that name can be in a file: netCDF-C has room for 256 bytes."""
-    return len(link_name(name)) <= MOST_NAME_BYTES
-
-
 def _names(branch: Branch) -> list[str]:
     """The names of the children to be shown, sorted; others are noted."""
-    names = sorted(branch.group.names())
-    for name in names:
-        if not fits(name):
+    names = []
+    for name in sorted(branch.group.names()):
+        if fits(name):
+            names.append(name)
+        else:
             branch.left_out[brief(name)] = TOO_LONG
-    return [name for name in names if fits(name)]
+    return names
 
 
 def _child(wanted: tuple[Branch, str]) -> Array | Group | str:
