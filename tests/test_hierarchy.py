@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import inf
 
 import numpy as np
@@ -231,7 +232,8 @@ def test_an_absent_chunk_is_fill_only_while_the_metadata_stands(store):
     assert a.block((1,)).tolist() == [9, 9]
     a.cache.clear()
     time_of_confirmation = time.monotonic()
-    h._seen["a"].checked = time_of_confirmation - 2  # the last look is too old to confirm by
+    # The last look is too old to confirm by.
+    h._sightings.at("a").checked = time_of_confirmation - 2
     for key in [k for k in store.objects if k.startswith("a/")]:
         del store.objects[key]
     with pytest.raises(Stale):
@@ -272,8 +274,9 @@ def test_absent_chunks_wait_for_one_look_together(store):
     assert isinstance(h.node("a"), Array)
     for looks in (1, 2):
         arrived = time.monotonic()
+        seen, confirm = h._sightings.at("a"), h._absence._confirm_own
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(lambda _, t=arrived: h._confirm_own("a", h._seen["a"], t), range(32)))
+            list(pool.map(lambda call: call(), [partial(confirm, "a", seen, arrived)] * 32))
         assert store.stats["a/zarr.json"] == looks
 
 
@@ -285,7 +288,7 @@ def test_a_sharded_array_that_was_away_for_a_moment_has_its_chunks_again(store):
     store.objects["a/c/0"] = bytes([1, 2, 3, 4]) + np.array([0, 2, 2, 2], "<u8").tobytes()
     h = hierarchy(store)
     a = h.node("a")
-    h._seen["a"].checked -= 2  # the last look is too old to confirm by
+    h._sightings.at("a").checked -= 2  # the last look is too old to confirm by
     there = dict(store.objects)
     store.objects.clear()
     with pytest.raises(Stale):
@@ -298,7 +301,7 @@ def test_a_confirmation_serves_many_absent_chunks(store):
     store.objects["a/zarr.json"] = array_v3((1000,))
     h = hierarchy(store, ttl=3600)
     a = h.node("a")
-    h._seen["a"].checked -= 5
+    h._sightings.at("a").checked -= 5
     for i in range(1, 200):
         assert a.block((i,)).tolist() == [9, 9]
     assert store.gets["a/zarr.json"] <= 3
@@ -388,7 +391,7 @@ def test_what_consolidated_metadata_said_goes_with_it():
     store.put("zarr.json", root(6))
     store.put("b/zarr.json", array_v3(shape=(5,)))
     for path in ("", "b"):
-        h._seen[path].checked = time.monotonic() - 2  # too long ago to confirm by
+        h._sightings.at(path).checked = time.monotonic() - 2  # too long ago to confirm by
     with pytest.raises(Stale):
         b.block((1,))
     assert h.node("a").meta.shape == (6,)
@@ -614,8 +617,8 @@ def test_a_shard_that_is_packed_as_a_whole_is_of_one_version_with_the_indexes_in
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("znfs.hierarchy.lookup.time", clock)
-    monkeypatch.setattr("znfs.hierarchy.listings.time", clock)
+    for module in ("lookup", "seen", "absence", "listings"):
+        monkeypatch.setattr(f"znfs.hierarchy.{module}.time", clock)
     return clock
 
 
@@ -682,9 +685,9 @@ def test_what_a_group_says_of_its_levels_survives_its_being_forgotten(store, mon
     h = hierarchy(store, ttl=60.0)
     before = h.node("img/sub/level")
     assert [axis.name for axis in before.meta.axes] == ["v", "w"]
-    with h._lock:
-        del h._seen["img"]
-        del h._seen["img/sub/level"]
+    with h._sightings._lock:
+        del h._sightings._seen["img"]
+        del h._sightings._seen["img/sub/level"]
     again = h.node("img/sub/level")
     assert again.version == before.version
     assert [axis.name for axis in again.meta.axes] == ["v", "w"]
@@ -739,7 +742,7 @@ def test_a_look_that_hangs_keeps_no_other_path_waiting(store):
         deadline.begin(inf)
         go.set()
         looking.join()
-    assert not h._looking  # of paths that nobody looks at there are no locks
+    assert not h._sightings._looking  # of paths that nobody looks at there are no locks
     h.close()
 
 

@@ -168,7 +168,7 @@ def test_a_raw_chunk_of_an_array_that_is_gone_is_stale(store):
     with pytest.raises(NotFound):
         tree.resolve("a/c/0/0/0")
     tree.resolve("a/c/0/0")
-    tree._hierarchy._seen["a"].checked -= 10
+    tree._hierarchy._sightings.at("a").checked -= 10
     (store / "a" / "zarr.json").unlink()
     with pytest.raises(Stale):
         tree.resolve("a/c/0/0/0")

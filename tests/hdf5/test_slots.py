@@ -52,7 +52,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def _children_read(opened: Tree) -> set[str]:
-    return {path for path, seen in opened._hierarchy._seen.items() if path and seen.node}
+    return {path for path, seen in opened._hierarchy._sightings._seen.items() if path and seen.node}
 
 
 def test_a_child_whose_name_is_too_long_for_netcdf(

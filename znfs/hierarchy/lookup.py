@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf, prod
-from posixpath import normpath
-from weakref import WeakValueDictionary
 
-from cachetools import LRUCache
-
-from znfs import deadline, forks
+from znfs import forks
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.disk import DiskTier
-from znfs.errors import Denied, MetadataError, Stale, StoreError, ZnfsError
+from znfs.errors import Denied, MetadataError, StoreError
 from znfs.formats import FORMATS, Format, ome
 from znfs.formats.arrays import with_room
 from znfs.formats.axes import told
+from znfs.hierarchy.absence import CONFIRM_SECONDS, Absence
 from znfs.hierarchy.documents import Documents, version_of
 from znfs.hierarchy.listings import Listing, Listings
 from znfs.hierarchy.nodes import HierarchyNode, Prefix, Unreadable
+from znfs.hierarchy.paths import join, last, parent, relative
+from znfs.hierarchy.promises import Promises
+from znfs.hierarchy.seen import Failure, Seen, Sightings
 from znfs.meta import ArrayMeta, Axis, Channel, GroupMeta
 from znfs.node import is_encodable
 from znfs.stores.base import Blob, Folders, Store
@@ -38,48 +36,10 @@ from znfs.stores.urls import node_name
 
 log = logging.getLogger(__name__)
 
-# Nodes remembered; one takes 2-5 kB.
-_MOST_NODES = 16_384
 # So many names in an array's folder may be chunks' where it is listed for the others: far away a
 # page of S3's LIST, near by 40 ms.
 _FEW_FAR = 1000
 _FEW_NEAR = 10_000
-# A look at the metadata that began this recently confirms that an absent chunk is fill;
-# a listing as recent, that a folder is empty. What is gone from its store is neither.
-_CONFIRM_SECONDS = 1.0
-
-
-@dataclass
-class _Seen:
-    """What a look at a path showed; times are monotonic seconds.
-
-    It stands until `until`, `ttl` after the look ended; for who asks for no older look, if it
-    `checked` late enough. If the store did not answer when it was to be checked again, it is used
-    nevertheless until it is no longer `excused` (HTTP: stale-if-error).
-    """
-
-    node: HierarchyNode | None  # None: there is nothing
-    checked: float  # when the look began, or the older one at the metadata that it is taken from
-    until: float = 0.0
-    excused: float = 0.0
-    scope: Group | None = None  # nearest group, this node or above it, with consolidated metadata
-    above: _Seen | None = None  # what was seen above it, which the LRU may have dropped
-    documents: tuple[str, ...] = ()  # names of those that make the node
-    stamps: tuple[tuple[str, str], ...] = ()  # keys and versions of its own documents
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A look that failed: its error is that of all who waited meanwhile, and of those who come
-    for as long again. The kernel sends look-ups of a name one after another, and each would wait.
-    """
-
-    error: ZnfsError
-    ended: float
-    until: float
-
-    def stands(self, arrived: float, now: float) -> bool:
-        return self.ended > arrived or now < self.until
 
 
 @dataclass(frozen=True)
@@ -120,17 +80,11 @@ class Hierarchy:
         self._string_bytes = string_bytes
         self._disk = disk
         self._identity = identity or store.url
-        self._manifest = tuple(path.strip("/") for path in manifest)
-        self._seen: LRUCache[str, _Seen] = LRUCache(maxsize=_MOST_NODES)
         self._listings = Listings(store, ttl)
         self._documents = Documents(store, formats)
-        self._failed: LRUCache[str, _Failure] = LRUCache(maxsize=1024)
-        self._lock = threading.Lock()
-        # Who looks at a path, and who waits for that, has its lock; when nobody has, it goes.
-        self._looking: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
-        # When a look for the node's own document began that found it.
-        self._there: LRUCache[str, float] = LRUCache(maxsize=1024)
-        self._generation = 0
+        self._sightings = Sightings()
+        self._promises = Promises(self._sightings, manifest)
+        self._absence = Absence(store, self._sightings, self._look)
         self._pid = os.getpid()
         self._tier = None if disk is None else disk.of_store(self._identity)
 
@@ -157,8 +111,8 @@ class Hierarchy:
         if listing is not None:
             return [name for name in seen.documents if name in listing.objects]
         if self.store.local:
-            return [name for name in seen.documents if self.store.stat(_join(path, name))]
-        told = _consolidated(path, seen.scope)
+            return [name for name in seen.documents if self.store.stat(join(path, name))]
+        told = seen.consolidated(path)
         return [name for name in seen.documents if told[name] != b"{}"]
 
     def listing(self, node: HierarchyNode, within: float = inf) -> Listing | None:
@@ -186,16 +140,11 @@ class Hierarchy:
 
     def refresh(self) -> None:
         """Forget all metadata, and begin anew with the blocks of every node."""
-        tier = self._tier
         if self._disk is not None:
             self._disk.renew(self._identity)
-            tier = self._disk.of_store(self._identity)
-        self._listings.forget()  # first: what begins in the new generation sees none of the old
-        with self._lock:
-            self._generation += 1
-            self._tier = tier
-            self._seen.clear()
-            self._failed.clear()
+            self._tier = self._disk.of_store(self._identity)
+        self._listings.forget()
+        self._sightings.forget()  # last: what begins in the new generation sees none of the old
 
     def close(self) -> None:
         """Stop the threads that read metadata."""
@@ -206,7 +155,7 @@ class Hierarchy:
         """Names below a group, an N5 array or a prefix that may be nodes, sorted."""
         seen = self._look(path, None)
         names: set[str] = set()
-        consolidated = self._below_scope(seen, path)
+        consolidated = seen.consolidated_below(path)
         if consolidated is not None:
             names.update(consolidated)
         elif seen.node is None:
@@ -215,28 +164,27 @@ class Hierarchy:
             names.update(listing.prefixes)
         else:
             names.update(self._reserved(path, seen.node))
-            names.update(self._promised(path))
+            names.update(self._promises.names(path))
         if isinstance(seen.node, Array):
             meta = seen.node.meta
             names = {name for name in names if not meta.keys.begin_with(name, meta.ndim)}
         # A key may hold an empty segment or a dot segment; neither can be a directory's name.
         return sorted(names - {"", ".", ".."})
 
-    def _look(self, path: str, since: float | None) -> _Seen:
+    def _look(self, path: str, since: float | None) -> Seen:
         """From the nearest node above that is fresh, down: not by recursion, for a path may have
         any number of parts."""
         forks.check(self._pid)
         while True:
             arrived = time.monotonic()
-            with self._lock:
-                generation = self._generation
+            generation = self._sightings.generation
             stale = []
             at = path
-            while (seen := self._fresh(at, since)) is None:
+            while (seen := self._sightings.fresh(at, since)) is None:
                 stale.append(at)
                 if not at:
                     break
-                at = _parent(at)
+                at = parent(at)
             for at in reversed(stale):
                 seen = self._look_below(at, seen, since, arrived, generation)
                 if seen is None:
@@ -244,112 +192,73 @@ class Hierarchy:
             if seen is not None:
                 return seen
 
-    def _fresh(self, path: str, since: float | None) -> _Seen | None:
-        """What is known of `path`, if it is to be used without another look."""
-        with self._lock:
-            seen = self._seen.get(path)
-        return seen if seen is not None and self._is_fresh(seen, since) else None
-
     def _look_below(
-        self, path: str, parent: _Seen | None, since: float | None, arrived: float, generation: int
-    ) -> _Seen | None:
+        self, path: str, above: Seen | None, since: float | None, arrived: float, generation: int
+    ) -> Seen | None:
         """Look at `path`, below what was seen above it, for who `arrived` then. None if a refresh
         comes between: what was read may be half of each generation.
 
         No other path's lock is held meanwhile: locks never nest downwards.
         """
-        with self._turn(path) as is_ours:
-            with self._lock:
-                seen, failure = self._seen.get(path), self._failed.get(path)
+        with self._sightings.turn(path) as is_ours:
+            if is_ours and (fresh := self._sightings.fresh(path, since)) is not None:
+                return fresh
+            seen = self._sightings.at(path)
+            known = None if seen is None else seen.instead(since)
             if not is_ours:
-                if (known := _known(seen, since)) is not None:
+                if known is not None:
                     return known
                 raise StoreError(f"{path}: another look at it did not end in time")
-            if seen is not None and self._is_fresh(seen, since):
-                return seen
-            known = _known(seen, since)
-            if (spared := _spared(known, failure, parent, arrived)) is not None:
+            if (spared := self._sightings.spared(path, known, above, arrived)) is not None:
                 return spared
-            fresh = self._read_or_excuse(path, parent, seen, known)
-            with self._lock:
-                if generation != self._generation:
-                    return None
-                self._seen[path] = fresh
-                return fresh
-
-    @contextmanager
-    def _turn(self, path: str) -> Iterator[bool]:
-        """With this thread the only one that looks at `path`; False if others took too long."""
-        with self._lock:
-            lock = self._looking.setdefault(path, threading.Lock())
-        wait = deadline.wait()
-        is_ours = lock.acquire(timeout=-1 if wait is None else wait)
-        try:
-            yield is_ours
-        finally:
-            if is_ours:
-                lock.release()
+            fresh = self._read_or_excuse(path, above, seen, known)
+            return fresh if self._sightings.keep(path, fresh, generation) else None
 
     def _read_or_excuse(
-        self, path: str, parent: _Seen | None, seen: _Seen | None, known: _Seen | None
-    ) -> _Seen:
+        self, path: str, above: Seen | None, seen: Seen | None, known: Seen | None
+    ) -> Seen:
         """What is at `path` now; if that cannot be read, what is `known`, or the error."""
         began = time.monotonic()
         try:
-            fresh = self._read(path, parent, seen, began)
+            fresh = self._read(path, above, seen, began)
         except (StoreError, Denied) as error:
             ended = time.monotonic()
             if known is None:
                 until = ended + min(self._ttl, ended - began)
-                with self._lock:
-                    self._failed[path] = _Failure(error, ended, until)
+                self._sightings.fail(path, Failure(error, ended, until))
                 raise
             log.warning("%s: metadata cannot be checked, what is known stays: %s", path, error)
             return replace(known, excused=ended + max(self._ttl, ended - began))
         # What is taken from above is only as fresh as that.
-        source = parent if parent is not None and fresh.checked < began else None
+        source = above if above is not None and fresh.checked < began else None
         until = time.monotonic() + self._ttl if source is None else source.until
         return replace(fresh, until=until)
 
-    def _is_fresh(self, seen: _Seen, since: float | None) -> bool:
-        if since is not None:
-            return seen.checked >= since
-        now = time.monotonic()
-        return (now < seen.until or now < seen.excused) and self._scope_stands(seen)
-
-    def _scope_stands(self, seen: _Seen) -> bool:
-        scope = seen.scope
-        if scope is None or scope is seen.node:
-            return True
-        with self._lock:
-            top = self._seen.get(scope.path)
-        return top is None or top.node is scope
-
-    def _read(self, path: str, parent: _Seen | None, old: _Seen | None, began: float) -> _Seen:
-        if parent is not None and self._cannot_be(path, parent):
-            return _Seen(None, min(began, parent.checked), scope=parent.scope, above=parent)
-        scope = parent.scope if parent else None
-        if parent is not None and scope is not None:
-            began = min(began, parent.checked)  # it is only as fresh as what it is taken from
+    def _read(self, path: str, above: Seen | None, old: Seen | None, began: float) -> Seen:
+        if above is not None and self._cannot_be(path, above):
+            return Seen(None, min(began, above.checked), scope=above.scope, above=above)
+        scope = above.scope if above else None
+        if above is not None and scope is not None:
+            began = min(began, above.checked)  # it is only as fresh as what it is taken from
             blobs = {
                 name: Blob(data, scope.version, scope.mtime)
-                for name, data in _consolidated(path, scope).items()
+                for name, data in above.consolidated(path).items()
             }
             denied = None
         else:
-            inside = parent.node if parent else None
-            above = inside.meta.format if isinstance(inside, Group) else None
-            blobs, denied = self._documents.fetch(path, above)
+            inside = above.node if above else None
+            within = inside.meta.format if isinstance(inside, Group) else None
+            blobs, denied = self._documents.fetch(path, within)
         if not blobs:
-            node = self._without_documents(path, parent, denied)
-            return _Seen(node, began, scope=scope, above=parent)
-        inherited = _inherited(path, parent)
+            node = self._without_documents(path, above, denied)
+            return Seen(node, began, scope=scope, above=above)
+        inherited = _inherited(path, above)
         version = version_of(blobs, inherited)
         if old is not None and old.node is not None and old.node.version == version:
             own_scope = old.scope is old.node
             return replace(
                 old, checked=began, excused=0.0, scope=old.scope if own_scope else scope,
-                above=parent,
+                above=above,
             )  # fmt: skip
         node = self._build(path, blobs, version, inherited, scope)
         # zarr-python writes an empty consolidated_metadata into the groups that it consolidates:
@@ -358,10 +267,10 @@ class Hierarchy:
             scope = node
         prefix = path + "/" if path else ""
         stamps = tuple((prefix + name, blob.version) for name, blob in blobs.items())
-        own = parent is None or parent.scope is None
-        return _Seen(
+        own = above is None or above.scope is None
+        return Seen(
             node, began, scope=scope, documents=tuple(sorted(blobs)),
-            stamps=stamps if own else (), above=parent,
+            stamps=stamps if own else (), above=above,
         )  # fmt: skip
 
     def _build(
@@ -385,8 +294,8 @@ class Hierarchy:
                 meta = replace(meta, axes=axes, channels=inherited.channels)
             return Array(
                 path, name, meta, version, mtime, self.store, self.cache,
-                lambda: self._confirm(path, version), self.missing_403,
-                self._tier, self._generation,
+                lambda: self._absence.confirm(path, version), self.missing_403,
+                self._tier, self._sightings.generation,
             )  # fmt: skip
         except MetadataError as error:
             documents = tuple(sorted(blobs))
@@ -396,7 +305,7 @@ class Hierarchy:
         self, path: str, meta: GroupMeta, version: str, mtime: float, at_hand: bool = False
     ) -> Group:
         def child(name: str) -> Array | Group | None:
-            node = self.node(f"{path}/{name}" if path else name)
+            node = self.node(join(path, name))
             return node if isinstance(node, Array | Group) else None
 
         return Group(
@@ -405,19 +314,17 @@ class Hierarchy:
         )  # fmt: skip
 
     def _without_documents(
-        self, path: str, parent: _Seen | None, denied: Denied | None
+        self, path: str, above: Seen | None, denied: Denied | None
     ) -> HierarchyNode | None:
         """What a path without metadata documents is: a prefix, an N5 group, or nothing."""
-        inside = parent.node if parent else None
-        if not self._below_scope(parent, path):
+        inside = above.node if above else None
+        if above is None or not above.consolidated_below(path):
             has_names = False
             try:
                 has_names = self.has_names(path)
             except Denied as error:
                 denied = denied or error
-            if not has_names and not any(
-                promise.startswith(path + "/") or not path for promise in self._all_promised(path)
-            ):
+            if not has_names and not self._promises.lead_below(path):
                 if denied is not None:
                     raise denied
                 if inside is None or not self._is_empty_folder(path, inside):
@@ -426,68 +333,46 @@ class Hierarchy:
             return self._group(path, GroupMeta("n5"), "n5", 0.0)  # in N5 every folder is a group
         return Prefix(path, self.name(path))
 
-    def _is_empty_folder(self, path: str, parent: HierarchyNode) -> bool:
+    def _is_empty_folder(self, path: str, above: HierarchyNode) -> bool:
         """Whether there is a folder at `path`, below which nothing is listed.
 
         Where the store has none, the listing above tells: S3's markers are keys that end in `/`.
         """
         if (told := self.is_folder(path)) is not None:
             return told
-        listing = self.listing(parent, _CONFIRM_SECONDS)
-        return listing is not None and path.rpartition("/")[2] in listing.prefixes
+        listing = self.listing(above, CONFIRM_SECONDS)
+        return listing is not None and last(path) in listing.prefixes
 
     def name(self, path: str) -> str:
         """NAME of a node (docs/SEMANTICS.md, "Names")."""
         return node_name(path) if path else self._root_name
 
-    def _cannot_be(self, path: str, parent: _Seen) -> bool:
+    def _cannot_be(self, path: str, above: Seen) -> bool:
         """True if `path` needs no request to be ruled out."""
-        if parent.node is None:
+        if above.node is None:
             return True
-        name = path.rsplit("/", 1)[-1]
+        name = last(path)
         if not is_encodable(name):
             return True
-        if isinstance(parent.node, Array):
-            meta = parent.node.meta
+        if isinstance(above.node, Array):
+            meta = above.node.meta
             if meta.keys.begin_with(name, meta.ndim):
                 return True
-        if name in (self._below_scope(parent, _parent(path)) or ()):
+        if name in (above.consolidated_below(parent(path)) or ()):
             return False
         if self.is_folder(path) is False:
             return True
-        if self.store.local or isinstance(parent.node, Array):
+        if self.store.local or isinstance(above.node, Array):
             return False
-        listing = self._listings.of(_parent(path))
+        listing = self._listings.of(parent(path))
         return listing is not None and name not in listing.prefixes
-
-    def _below_scope(self, seen: _Seen | None, path: str) -> frozenset[str] | None:
-        """Names directly below `path` by consolidated metadata; None if there is none."""
-        if seen is None or seen.scope is None:
-            return None
-        scope = seen.scope
-        return scope.meta.names_below.get(_relative(path, scope.path), frozenset())
-
-    def _all_promised(self, path: str) -> Iterator[str]:
-        """Paths that metadata above `path`, or the manifest, says exist."""
-        yield from self._manifest
-        at = path
-        while at:
-            at = _parent(at)
-            for near in (at, _join(at, ome.SERIES_GROUP)):
-                with self._lock:
-                    seen = self._seen.get(near)
-                if seen is not None and isinstance(seen.node, Group):
-                    for child in ome.children(seen.node.meta.attributes):
-                        promise = normpath(_join(near, child))
-                        if not promise.startswith("../"):
-                            yield promise
 
     def _reserved(self, path: str, node: HierarchyNode | None) -> set[str]:
         """Names that OME-Zarr reserves below a group, and that are there: it takes a look each."""
         if not isinstance(node, Group):
             return set()
         names = ome.perhaps(node.meta.attributes)
-        return {name for name in names if self._is_there(_join(path, name))}
+        return {name for name in names if self._is_there(join(path, name))}
 
     def _is_there(self, path: str) -> bool:
         """Whether there is a node. Denied is no: S3 denies what is missing to who may not list."""
@@ -496,121 +381,19 @@ class Hierarchy:
         except Denied:
             return False
 
-    def _promised(self, path: str) -> set[str]:
-        """Names directly below `path` that metadata or the manifest promises."""
-        prefix = path + "/" if path else ""
-        below = f"{prefix}?"  # so that `path` itself is among the groups asked
-        return {
-            promise[len(prefix) :].split("/", 1)[0]
-            for promise in self._all_promised(below)
-            if promise.startswith(prefix)
-        } - {""}
 
-    def _confirm(self, path: str, version: str) -> None:
-        """Raise Stale unless the node at `path` has `version` still, by a look at most 1 s old, and
-        is still there now.
-
-        A local look costs microseconds: it is taken anew, so that a folder deleted within that
-        second is not an image of zeros either. Far away one request tells that a document is there.
-        """
-        if self.store.local and self._stands(path, version):
-            return
-        arrived = time.monotonic()
-        seen = self._look(path, arrived - (0.0 if self.store.local else _CONFIRM_SECONDS))
-        if seen.node is None or seen.node.version != version:
-            raise Stale(f"{path or self.store.url}: changed, or gone from its store")
-        is_consolidated = seen.scope is not None and seen.scope.path != path
-        if is_consolidated or seen.checked < arrived:
-            self._confirm_own(path, seen, arrived)
-
-    def _stands(self, path: str, version: str) -> bool:
-        """Whether the documents of a local node are the very files they were: 20 us, where reading
-        and hashing them anew takes milliseconds if they are large."""
-        with self._lock:
-            seen = self._seen.get(path)
-        if seen is None or seen.node is None or seen.node.version != version or not seen.stamps:
-            return False
-        stats = ((self.store.stat(key), stamp) for key, stamp in seen.stamps)
-        return all(stat is not None and stat.version == stamp for stat, stamp in stats)
-
-    def _confirm_own(self, path: str, seen: _Seen, arrived: float) -> None:
-        """That the node's own document is there, by a look begun since `arrived`: one look serves
-        all who wait for the one before."""
-        with self._turn(path) as is_ours:
-            if not is_ours:
-                raise StoreError(f"{path}: another look at it did not end in time")
-            began = time.monotonic()
-            with self._lock:
-                if self._there.get(path, -inf) >= arrived:
-                    return
-            own = [name for name in seen.documents if name in _OWN_DOCUMENTS]
-            own = own or [".zmetadata"]  # which may be all that an array has
-            keys = [_join(path, name) for name in own]
-            if not any(map(self.store.stat, keys)):
-                if seen.stamps:
-                    raise Stale(f"{keys[0]}: gone, though it was there a moment ago")
-                # A deleted array's is in consolidated metadata, too.
-                only = "only in consolidated metadata"
-                raise Stale(f"{keys[0]}: not there, {only}: a missing chunk is no fill value then")
-            with self._lock:
-                self._there[path] = began
-
-
-_OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray", "attributes.json"})
-
-
-def _consolidated(path: str, scope: Group) -> Mapping[str, bytes]:
-    """The documents of a node by the consolidated metadata of a group above it."""
-    assert scope.meta.consolidated is not None
-    return scope.meta.consolidated.get(_relative(path, scope.path), {})
-
-
-def _known(seen: _Seen | None, since: float | None) -> _Seen | None:
-    """What may stand in for a look that fails: a node, unless one seen since then is asked for."""
-    return seen if seen is not None and seen.node is not None and since is None else None
-
-
-def _spared(
-    known: _Seen | None, failure: _Failure | None, parent: _Seen | None, arrived: float
-) -> _Seen | None:
-    """What is known, if the store did not answer just now and is not to be asked again. Raises the
-    error that it gave then, if nothing is."""
-    now = time.monotonic()
-    if failure is not None and failure.stands(arrived, now):
-        if known is None:
-            raise failure.error.with_traceback(None)  # else it grows with every raise
-        return replace(known, excused=failure.until)
-    if known is not None and parent is not None and parent.excused > now:
-        # Who reads below a node that cannot be checked waits for that once, not at every level of
-        # the path.
-        return replace(known, excused=parent.excused)
-    return None
-
-
-def _inherited(path: str, above: _Seen | None) -> _Inherited:
+def _inherited(path: str, above: Seen | None) -> _Inherited:
     """What a group above says of this array (OME-Zarr `multiscales` and `omero`)."""
     at = path
     while above is not None:
-        at = _parent(at)
+        at = parent(at)
         if isinstance(above.node, Group) and above.node.meta.attributes:
             attributes = above.node.meta.attributes
-            axes = ome.level_axes(attributes).get(_relative(path, at))
+            axes = ome.level_axes(attributes).get(relative(path, at))
             if axes is not None:
                 return _Inherited(axes, ome.channels(attributes))
         above = above.above
     return _Inherited()
-
-
-def _parent(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}/{name}" if path else name
-
-
-def _relative(path: str, above: str) -> str:
-    return path[len(above) :].lstrip("/") if above else path
 
 
 def _lists_briefly(meta: ArrayMeta, near: bool) -> bool:
