@@ -14,11 +14,12 @@ from tests.memory_store import MemoryStore
 from tests.waiting import Clock, eventually
 from znfs import deadline
 from znfs.cache import BlockCache
+from znfs.control import ControlDir
 from znfs.errors import StoreError
 from znfs.hierarchy import Hierarchy
 from znfs.stores import SourceInfo
 from znfs.stores.watched import WatchedStore
-from znfs.tree import ControlDir, open_tree
+from znfs.tree import open_tree
 
 
 @pytest.fixture
@@ -135,35 +136,6 @@ def test_a_slow_line_is_read_and_a_silent_store_is_not(clock, tmp_path):
     hierarchy.close()
 
 
-def test_brief_questions():
-    """They are waited for half a second, end by themselves, and are asked one at a time."""
-    answer, asked = threading.Event(), []
-
-    def work() -> None:
-        asked.append(deadline.left())
-        answer.wait()
-
-    briefly = deadline.Briefly(work)
-    deadline.begin(10)
-    try:
-        began = time.monotonic()
-        briefly.run()
-        assert 0.4 < time.monotonic() - began < 5
-        again = time.monotonic()
-        briefly.run()
-        assert time.monotonic() - again < 0.4
-        assert asked == [pytest.approx(10, abs=0.4)]
-        answer.set()
-        eventually(lambda: briefly._ended is None)
-        briefly.run()
-        assert len(asked) == 2
-    finally:
-        answer.set()
-        deadline.begin(inf)
-    briefly.run()
-    assert asked[2] == inf
-
-
 def test_a_store_that_hangs_keeps_its_own_control_folder(monkeypatch):
     store = MemoryStore({"zarr.json": b'{"zarr_format": 3, "node_type": "group"}', ".znfs": b"own"})
     opened = store, SourceInfo("m", None, "memory:", "memory:")
@@ -176,7 +148,7 @@ def test_a_store_that_hangs_keeps_its_own_control_folder(monkeypatch):
         tree.refresh()
         store.fail = lambda key: up.wait() and None
         began = time.monotonic()
-        assert tree._store_has_control()
+        assert tree._store_has_control.get()
         assert time.monotonic() - began < 5
     finally:
         up.set()

@@ -394,7 +394,7 @@ def test_errors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_store_down_and_up(tree: FakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("znfs.fuse.operations.DOWN_SECONDS", 0.0)
+    monkeypatch.setattr("znfs.lastsaid._DOWN_SECONDS", 0.0)
     with mounted(tree, tmp_path / "m") as m:
         tree.down = True
         assert stat.S_ISDIR(os.stat(m).st_mode)

@@ -14,19 +14,14 @@ Times are of the monotonic clock, which no change of the wall clock moves.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from math import inf
 from typing import ParamSpec, TypeVar
 
-log = logging.getLogger(__name__)
-
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_BRIEFLY = 0.5  # seconds
 
 
 class Operation:
@@ -122,43 +117,3 @@ def carried(work: Callable[P, R]) -> Callable[P, R]:
             _thread.operation, _thread.over = before
 
     return run
-
-
-class Briefly:
-    """`work`, which asks a store and keeps what it finds, for who can do without: an operation
-    waits for it for half a second, and it goes on by itself. One runs at a time. Where there is no
-    deadline it is waited for.
-    """
-
-    def __init__(self, work: Callable[[], None]) -> None:
-        self._work = work
-        self._lock = threading.Lock()
-        self._ended: threading.Event | None = None  # of the one under way
-        self._until = 0.0  # when nobody waits for it any more
-
-    def run(self) -> None:
-        """Raises what `work` raises where it is waited for; it should raise nothing."""
-        if left() == inf:
-            self._work()
-            return
-        with self._lock:
-            ended = self._ended
-            if ended is None:
-                ended = threading.Event()
-                work = carried(self._run)
-                try:
-                    threading.Thread(target=work, args=(ended,), daemon=True).start()
-                except RuntimeError as error:  # no thread is to be had
-                    log.debug("the store is not asked: %s", error)
-                    return
-                self._ended, self._until = ended, time.monotonic() + _BRIEFLY
-            wait = self._until - time.monotonic()
-        ended.wait(max(0.0, wait))
-
-    def _run(self, ended: threading.Event) -> None:
-        try:
-            self._work()
-        finally:
-            with self._lock:
-                self._ended = None
-            ended.set()

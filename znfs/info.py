@@ -15,7 +15,8 @@ from znfs.meta import ArrayMeta, Axis, CodecSpec, GroupMeta, brief
 from znfs.tables import print_table, printable, size_text
 
 if TYPE_CHECKING:
-    from znfs.tree import Description, Tree
+    from znfs.survey import Description
+    from znfs.tree import Tree
 
 COLUMNS = ("Path", "Kind", "Axes", "Shape", "Chunks", "Type", "Codecs", "Size", "Stored", "Views")
 RIGHT = ("Shape", "Chunks", "Size", "Stored")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,43 +15,25 @@ from typing import Any
 from cachetools import LRUCache
 
 from znfs import __version__, forks
-from znfs.array import Array, Group
 from znfs.bands import spill_to
 from znfs.cache import BlockCache
-from znfs.deadline import Briefly
+from znfs.control import ControlDir
 from znfs.directories import NodeDir, Shown
 from znfs.disk import DiskTier
-from znfs.errors import Denied, NoBucket, NotFound, SourceError, StoreError, UsageError, ZnfsError
-from znfs.extents import Literal
+from znfs.errors import Denied, NoBucket, NotFound, SourceError, StoreError, UsageError
 from znfs.formats import FORMATS
-from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
-from znfs.meta import ArrayMeta, GroupMeta
-from znfs.node import File, Kind, Node
+from znfs.hierarchy import Hierarchy, HierarchyNode, Unreadable
+from znfs.lastsaid import LastSaid
+from znfs.node import File, Node
 from znfs.options import Options
 from znfs.provenance import attributes
 from znfs.reader import looker, open_file
 from znfs.stores import open_store
 from znfs.stores.watched import WatchedStore
+from znfs.survey import Description, Survey
 from znfs.views import check
 
 _MOST_FILES = 4096
-_MOST_LISTED = 10_000  # folders looked through for a stored size...
-_MOST_LISTED_FAR = 100  # ...and requests to a distant store
-_OF_CHUNKS = re.compile(r"c|[0-9]+")  # folders that chunks may be in, in any format
-_KINDS = {Array: "array", Group: "group", Prefix: "prefix", Unreadable: "unreadable"}
-_DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked about `.znfs` again
-
-
-@dataclass(frozen=True)
-class Description:
-    """One node, for `znfs info`."""
-
-    path: str
-    kind: str  # "array", "group", "prefix" or "unreadable"
-    name: str
-    meta: ArrayMeta | GroupMeta | None
-    views: tuple[str, ...]
-    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -114,6 +94,7 @@ class Tree:
             identity=info.identity,
         )
         self._shown = Shown(self._hierarchy, options)
+        self._survey = Survey(self._hierarchy, self._store, self._shown)
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
         self._remembered: dict[str, _Resolved] = {}  # files that remember, which are few
         self._lock = threading.Lock()
@@ -121,9 +102,8 @@ class Tree:
         self._began = _awake_or_not()
         self._refreshed = 0
         self._reports: dict[str, Callable[[], Any]] = {}
-        self._own_control = False  # as last told
-        self._ask_control = 0.0  # when (monotonic seconds): once, or until the store answers
-        self._control_asked = Briefly(self._look_for_control)
+        # Asked once, since status must answer at once, and above all when the store does not.
+        self._store_has_control = LastSaid(self._look_for_control, False, once=True)
 
     @property
     def patience(self) -> float:
@@ -140,11 +120,11 @@ class Tree:
         except NoBucket as error:
             raise SourceError(f"{self.url}: there is no such bucket") from error
         except StoreError as error:
-            self._ask_control = time.monotonic() + _DOWN_SECONDS
+            self._store_has_control.pause()
             raise StoreError(f"{self.url}: {error}") from error
         if node is None:
             raise SourceError(f"{self.url}: no Zarr or N5 metadata there, and nothing to list")
-        if isinstance(node, Unreadable) and not any(map(self._node, self._below(node))):
+        if isinstance(node, Unreadable) and not self._survey.is_anything_below(node):
             raise SourceError(f"{self.url}: {node.reason}")
 
     def resolve(self, path: str) -> Node:
@@ -154,7 +134,7 @@ class Tree:
         """
         forks.check(self._pid)
         path = path.strip("/")
-        if path.split("/", 1)[0] == ".znfs" and not self._store_has_control():
+        if path.split("/", 1)[0] == ".znfs" and not self._store_has_control.get():
             return self._control(path)
         return self._resolve(path).node
 
@@ -234,8 +214,8 @@ class Tree:
         with self._lock:
             self._files.clear()
         also()
+        self._store_has_control.ask_anew()
         with self._lock:
-            self._ask_control = 0.0
             self._refreshed += 1
 
     def status(self) -> dict[str, Any]:
@@ -266,7 +246,7 @@ class Tree:
         """
         forks.check(self._pid)
         path = path.strip("/")
-        if path.split("/", 1)[0] == ".znfs" and not self._store_has_control():
+        if path.split("/", 1)[0] == ".znfs" and not self._store_has_control.get():
             self._control(path)
             return {}
         found = self._resolve(path)
@@ -275,34 +255,13 @@ class Tree:
     def describe(self) -> Iterator[Description]:
         """Every node from the root down, depth first."""
         forks.check(self._pid)
-        waiting = [""]
-        while waiting:
-            path = waiting.pop()
-            below: list[str] = []
-            yield from self._describe(path, below)
-            waiting += reversed(below)
+        return self._survey.describe()
 
     def stored_size(self, path: str) -> int | None:
         """Bytes of all objects below `path`; None where the store cannot list, or there is too
         much to list for the asking."""
         forks.check(self._pid)
-        size, visited, waiting = 0, 0, [path]
-        most = _MOST_LISTED if self._store.local else _MOST_LISTED_FAR
-        while waiting:
-            prefix = waiting.pop()
-            visited += 1
-            if visited > most:
-                return None
-            try:
-                entries = list(self._store.list(prefix))
-            except ZnfsError:
-                return None
-            visited += len(entries) // 1000
-            for entry in entries:
-                if entry.is_prefix and entry.name not in ("", ".", ".."):
-                    waiting.append(f"{prefix}/{entry.name}" if prefix else entry.name)
-                size += entry.size
-        return size or None  # web servers' pages do not tell sizes exactly
+        return self._survey.stored_size(path)
 
     def close(self) -> None:
         """Stop loading and close the store. Nothing in a forked process: it is not its own."""
@@ -314,104 +273,17 @@ class Tree:
         if self._disk is not None:
             self._disk.close()
 
-    def _store_has_control(self) -> bool:
-        """Whether a child of the store takes the place of `.znfs`; as it last said, or no, while
-        the store is down.
-
-        Asked once, since status must answer at once, and above all when the store does not.
-        """
-        if time.monotonic() > self._ask_control:
-            self._control_asked.run()
-        return self._own_control
-
-    def _look_for_control(self) -> None:
-        refreshed = self._refreshed
-        try:
-            found = (
-                self._hierarchy.node(".znfs") is not None or self._store.stat(".znfs") is not None
-            )
-        except ZnfsError:
-            self._ask_control = time.monotonic() + _DOWN_SECONDS
-            return
-        with self._lock:
-            if refreshed == self._refreshed:
-                self._own_control, self._ask_control = found, inf
+    def _look_for_control(self) -> bool:
+        """Whether a child of the store takes the place of `.znfs`."""
+        return self._hierarchy.node(".znfs") is not None or self._store.stat(".znfs") is not None
 
     def _control(self, path: str) -> Node:
-        node: Node | None = ControlDir(self)
+        node: Node | None = ControlDir(self.status)
         for part in path.split("/")[1:]:
             node = node.lookup(part) if node is not None and not isinstance(node, File) else None
         if node is None:
             raise NotFound(f"{path}: no such file")
         return node
-
-    def _describe(self, path: str, below: list[str]) -> Iterator[Description]:
-        """The node at `path`, if it is one; to `below` the paths of its children."""
-        try:
-            node = self._hierarchy.node(path)
-        except ZnfsError as error:
-            name = self._hierarchy.name(path)
-            yield Description(path, "unreadable", name, None, (), (str(error),))
-            return
-        if node is None:
-            return
-        views, remarks = NodeDir(self._shown, node).views_and_remarks()
-        if isinstance(node, Unreadable):
-            remarks = (node.reason, *remarks)
-        meta = node.meta if isinstance(node, Array | Group) else None
-        yield Description(path, _KINDS[type(node)], node.name, meta, views, remarks)
-        below += self._below(node)
-
-    def _below(self, node: HierarchyNode) -> Iterator[str]:
-        """Paths of what may be nodes below one. How the chunks of an unreadable one are called is
-        not known: a folder that may have some, and no metadata, is none."""
-        if isinstance(node, Array) and node.meta.format != "n5":
-            return
-        for name in self._hierarchy.children(node.path):
-            path = f"{node.path}/{name}" if node.path else name
-            if (
-                isinstance(node, Unreadable)
-                and _OF_CHUNKS.fullmatch(name)
-                and (node.is_array or isinstance(self._node(path), Prefix))
-            ):
-                continue
-            yield path
-
-    def _node(self, path: str) -> HierarchyNode | None:
-        """What is at `path`; None, too, where nobody may look."""
-        try:
-            return self._hierarchy.node(path)
-        except Denied:
-            return None
-
-
-class ControlDir:
-    """`.znfs/`: the daemon's own files."""
-
-    version = "znfs"
-    mtime = 0.0
-
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-
-    def names(self, start: int = 0) -> Iterator[str]:
-        yield from ["status.json"][start:]
-
-    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
-        return ((name, Kind.FILE) for name in self.names(start))
-
-    def lookup(self, name: str) -> File | None:
-        if name == "status.json":
-            text = json.dumps(self._tree.status(), indent=1).encode() + b"\n"
-        elif name == "metrics":
-            from znfs import metrics
-
-            text = metrics.text(self._tree.status)
-        else:
-            return None
-        file = File([Literal(text)], str(time.time_ns()), time.time())
-        file.live = True
-        return file
 
 
 def open_tree(source: str, options: Options | None = None, **overrides: Any) -> Tree:

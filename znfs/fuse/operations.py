@@ -15,11 +15,11 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any, Protocol
 
-from znfs.deadline import Briefly
 from znfs.errors import ChunkError, Denied, NotFound, Stale, StoreError, ZnfsError
 from znfs.fuse.binding import Binding
 from znfs.fuse.handles import OpenDir, OpenFile, Seen
 from znfs.fuse.readahead import ReadAhead, is_own
+from znfs.lastsaid import LastSaid
 from znfs.node import File, Kind, Node
 from znfs.reader import current
 
@@ -41,7 +41,6 @@ MUTATING = (
 )  # fmt: skip
 
 MAX_BACKGROUND = 128  # read-ahead requests under way; the kernel's default of 12 stalls others
-DOWN_SECONDS = 10.0  # how long a store that did not answer is not asked for the root again
 KERNEL_TTL = 1.0  # seconds that the kernel may trust names and attributes, if --ttl is not less
 
 # Capabilities znfs has no use for: requests and replies are small or already in memory, and a
@@ -116,10 +115,9 @@ class Operations:
         self._dirs: dict[int, OpenDir] = {}
         self._numbers = count(1)
         self._about: dict[Kind, Any] = {}  # what a listing says of entries of each kind
-        # When to ask for the root (monotonic seconds): later, if the store was down just now.
-        self._ask_root = time.monotonic() + DOWN_SECONDS if down else 0.0
-        self._seen_root: Node | Times | Exception = UNKNOWN
-        self._root_asked = Briefly(self._look_at_root)
+        self._root_seen: LastSaid[Node | Times | Exception] = LastSaid(self._look_at_root, UNKNOWN)
+        if down:
+            self._root_seen.pause()
 
     def callbacks(self) -> dict[str, Callable[..., int]]:
         """Every callback by libfuse's name for it."""
@@ -196,23 +194,21 @@ class Operations:
     def _root(self) -> Node | Times:
         """The root is a directory even while its store is down or gone, and as it was last seen
         while its store says nothing: `.znfs` must stay in reach."""
-        if time.monotonic() > self._ask_root:
-            self._root_asked.run()
-        if isinstance(self._seen_root, Exception):
-            raise self._seen_root.with_traceback(None)  # else it grows with every raise
-        return self._seen_root
+        seen = self._root_seen.get()
+        if isinstance(seen, Exception):
+            raise seen.with_traceback(None)  # else it grows with every raise
+        return seen
 
-    def _look_at_root(self) -> None:
+    def _look_at_root(self) -> Node | Times | Exception:
         try:
-            self._seen_root = self._tree.resolve("")
+            return self._tree.resolve("")
         except NotFound as exc:
             log.debug("root: %s", exc)
-            self._seen_root = UNKNOWN
-        except StoreError as exc:
-            log.debug("root: %s", exc)
-            self._ask_root = time.monotonic() + DOWN_SECONDS
+            return UNKNOWN
+        except StoreError:
+            raise
         except Exception as exc:
-            self._seen_root = exc
+            return exc
 
     def open(self, raw: bytes, info: Any) -> int:
         """ESTALE until getattr has shown the present version: Linux then looks it up and retries.
