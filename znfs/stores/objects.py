@@ -50,14 +50,65 @@ _DENIED = frozenset({401, 403})
 _process: int | None = None  # the first to open a store: obstore's threads are in that one alone
 
 
+class _Clients:
+    """obstore's client of a store, made by `connect` at the first request, and anew after a
+    refusal if there are other credentials by now.
+
+    `changed` tells whether there are (None: not known). A refresh makes it anew, too, unless it
+    works and they have not changed: a new client begins without connections.
+    """
+
+    def __init__(self, connect: Callable[[], Client], changed: Callable[[], bool] | None) -> None:
+        self._connect = connect
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._doubtful = False  # whether a refresh came since it was made
+        self._failed = False  # whether it met an error other than a refusal
+        self._looked = 0.0  # for other credentials, after a refusal (monotonic seconds)
+
+    def get(self) -> Client:
+        """The client. Raises what making it raises."""
+        if self._doubtful:
+            self._doubtful = False
+            if self._failed or self._changed is None or self._changed():
+                self.drop()
+        with self._lock:
+            if self._client is None:
+                self._client = self._connect()
+            return self._client
+
+    def drop(self) -> None:
+        """Have it made anew for the next request."""
+        with self._lock:
+            self._client, self._failed = None, False
+
+    def refreshed(self) -> None:
+        """A refresh came."""
+        self._doubtful = True
+
+    def failed(self) -> None:
+        """A request failed, and was not refused."""
+        self._failed = True
+
+    def refused(self) -> None:
+        """A request was refused, so that other credentials may help."""
+        if self._changed is None:
+            return
+        with self._lock:
+            if time.monotonic() - self._looked < _RENEWAL:
+                return
+            self._looked = time.monotonic()
+        if self._changed():
+            self.drop()
+
+
 class ObjectStore:
     """The objects of a bucket below a prefix.
 
-    `connect` makes obstore's client, at the first request. `changed` tells whether there are other
-    credentials by now than the client's (None: not known): then it is made anew after a refusal. A
-    refresh makes it anew, too, unless it works and they have not changed: a new client begins
-    without connections. `fallback` opens the same store by another library, for the keys that
-    obstore cannot ask for (`a//b`, `.` or `..` as a segment, control characters).
+    `connect` and `changed` are those of _Clients. `fallback` opens the same store by another
+    library, for the keys that obstore cannot ask for (`a//b`, `.` or `..` as a segment, control
+    characters).
 
     The client was told how long a request may take, `patience` seconds. An operation that has less
     left has its requests made aside, and leaves those behind that are late.
@@ -82,17 +133,12 @@ class ObjectStore:
         _refuse_fork()
         self.url = url
         self._prefix = prefix
-        self._connect = connect
-        self._changed = changed
+        self._clients = _Clients(connect, changed)
         self._open_fallback = fallback
         self._patience = patience
         self._aside = Threads(2 * _CONCURRENCY)
         self._lock = threading.Lock()
-        self._client: Client | None = None
         self._fallback: Store | None = None
-        self._doubtful = False  # whether the client may be one to be made anew
-        self._failed = False  # whether the client met an error other than a refusal
-        self._renewed = 0.0
 
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
@@ -158,15 +204,15 @@ class ObjectStore:
                 yield Entry(name, False, meta["size"])
 
     def renew(self) -> None:
-        self._doubtful = True
+        self._clients.refreshed()
         with self._lock:
             fallback = self._fallback
         if isinstance(fallback, Renewable):
             fallback.renew()
 
     def close(self) -> None:
+        self._clients.drop()
         with self._lock:
-            self._client = None
             if self._fallback is not None:
                 self._fallback.close()
                 self._fallback = None
@@ -196,48 +242,25 @@ class ObjectStore:
         left = deadline.left()
         try:
             if left < self._patience:
-                return self._aside.run(lambda: call(self._connected()), left, key)
-            return call(self._connected())
+                return self._aside.run(lambda: call(self._clients.get()), left, key)
+            return call(self._clients.get())
         except UnicodeEncodeError:
             raise _Absent from None  # keys are UTF-8
         # A missing object is the builtin FileNotFoundError, a path obstore cannot parse ValueError.
         except (BaseError, OSError, ValueError) as error:
             translated = _translate(key, error, refused)
             if isinstance(translated, Denied | NotListable):
-                self._renew()
+                self._clients.refused()
             elif isinstance(translated, StoreError):
-                self._failed = True
+                self._clients.failed()
             # From None: obstore's errors quote URLs, which may be signed.
             raise translated from None
-
-    def _connected(self) -> Client:
-        if self._doubtful:
-            self._doubtful = False
-            if self._failed or self._changed is None or self._changed():
-                with self._lock:
-                    self._client, self._failed = None, False
-        with self._lock:
-            if self._client is None:
-                self._client = self._connect()
-            return self._client
 
     def _other(self) -> Store:
         with self._lock:
             if self._fallback is None:
                 self._fallback = self._open_fallback()
             return self._fallback
-
-    def _renew(self) -> None:
-        """Forget the client if other credentials are to be had by now."""
-        if self._changed is None:
-            return
-        with self._lock:
-            if time.monotonic() - self._renewed < _RENEWAL:
-                return
-            self._renewed = time.monotonic()
-        if self._changed():
-            with self._lock:
-                self._client = None
 
 
 class _Signal(ZnfsError):
