@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from znfs import deadline
-from znfs.cache import BlockCache, cost
+from znfs.cache import BlockCache
 from znfs.errors import ChunkError, StoreError
+from znfs.recency import cost
 
 
 def block(n: int) -> np.ndarray:
@@ -480,7 +481,7 @@ def test_who_goes_round_does_not_drive_out_what_is_in_use():
 def test_what_nobody_used_for_long_goes_before_what_was_passed(monkeypatch):
     cache = BlockCache(10_000)
     now = [100.0]
-    monkeypatch.setattr("znfs.cache.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("znfs.recency.time.monotonic", lambda: now[0])
     for i in range(4):
         cache.get(("old", i), 1000, lambda: block(1000))
     now[0] += 5
