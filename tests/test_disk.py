@@ -149,6 +149,27 @@ def test_after_renew_nothing_old_is_used_not_even_by_a_later_mount(folder):
     tier.close()
 
 
+def test_after_renew_on_a_full_disk_nothing_old_is_used(folder, monkeypatch):
+    tier = DiskTier(folder, 1 << 20)
+    before = tier.of_store("s3://b").over(Chunks({(0,): b"old", (1,): b"old"}), "a")
+    before.get((0,))
+
+    def full(*args, **more):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("znfs.disk.tempfile.mkstemp", full)
+        tier.renew("s3://b")
+    monkeypatch.setattr(tier, "_paused_until", 0.0)
+    before.get((1,))  # a load that was under way: it ends when there is room again
+    tier.close()
+    tier = DiskTier(folder, 1 << 20)
+    again = Chunks({(0,): b"new", (1,): b"new"})
+    kept = tier.of_store("s3://b").over(again, "a")
+    assert [bytes(kept.get(i).data) for i in ((0,), (1,))] == [b"new", b"new"]
+    tier.close()
+
+
 @pytest.mark.parametrize("left", [None, b"", bytes(16), b"\xff" * 16, b"0123456789abcdef\n"])
 def test_where_the_epoch_was_lost_nothing_old_is_used(folder, left):
     for _ in range(2):  # as it was before any refresh, and lost in the same way again

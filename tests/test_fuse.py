@@ -27,6 +27,7 @@ from unittest import mock
 import pytest
 
 from tests.faketree import Blocked, Bytes, Counted, Failing, FakeTree, Folder, text
+from tests.waiting import eventually
 from znfs import fuse, mounts
 from znfs.errors import ChunkError, Denied, MountError, NotFound, Stale, StoreError
 from znfs.fuse.handles import OpenDir, Seen
@@ -267,6 +268,45 @@ def test_resized(tmp_path: Path, size: int, ttl: float) -> None:
         with open(m / "f", "rb") as new:  # opened within the attributes' time
             assert os.fstat(new.fileno()).st_size == size
             assert new.read() == b"2" * size
+
+
+@pytest.mark.parametrize("binding", ["mfusepy", "fusepy"])
+@pytest.mark.parametrize("ttl", [0.0, 5.0])
+def test_an_older_descriptor_does_not_end_where_the_new_file_does(
+    tmp_path: Path, binding: str, ttl: float
+) -> None:
+    """HDF5's library takes what is beyond a file's end for zeros."""
+    pytest.importorskip(binding.replace("fusepy", "fuse") if binding == "fusepy" else binding)
+    root = Folder({"f": text(b"1" * 100_000, "v1")})
+    with (
+        mounted(FakeTree(root), tmp_path / "m", ttl=ttl, binding=binding) as m,
+        open(m / "f", "rb", buffering=0) as old,
+    ):
+        assert old.read(10) == b"1" * 10
+        root.nodes["f"] = text(b"2" * 20_000, "v2")
+        with open(m / "f", "rb") as new:
+            assert new.read() == b"2" * 20_000
+        assert (m / "f").stat().st_size == 20_000
+        with pytest.raises(OSError) as caught:
+            os.pread(old.fileno(), 10, 90_000)
+        assert caught.value.errno == errno.ESTALE
+
+
+def test_an_older_descriptor_reads_nothing_of_the_new_version(tmp_path: Path) -> None:
+    root = Folder({"f": text(b"1" * 100_000, "v1")})
+    operations = fuse.Operations(FakeTree(root), ttl=5.0)
+    with serving(operations, tmp_path, ttl=5.0):
+        with open(tmp_path / "f", "rb", buffering=0) as old:
+            assert old.read(10) == b"1" * 10
+            assert operations._settings.attr_timeout == operations._ttl
+            root.nodes["f"] = text(b"2" * 100_000, "v2")
+            with open(tmp_path / "f", "rb") as new:
+                assert new.read() == b"2" * 100_000  # now in the kernel's pages of that path
+                with pytest.raises(OSError) as caught:
+                    os.pread(old.fileno(), 10, 50_000)
+            assert caught.value.errno == errno.ESTALE
+            assert operations._settings.attr_timeout == 0
+        eventually(lambda: operations._settings.attr_timeout == operations._ttl)
 
 
 def test_pages_are_kept_while_the_version_is(tmp_path: Path) -> None:

@@ -583,6 +583,16 @@ def test_a_shard_rewritten_after_its_index_was_read():
     store.put("c/0", write(half)["c/0"])
     assert node.block((3,)).tolist() == [106, 107]  # of the new shard, by the new index
     assert store.gets["c/0"] == 5  # index, chunk; chunk refused, index, chunk
+    del store.objects["c/0"]
+    assert node.block((2,)).tolist() == [0, 0]  # as of any chunk that was removed
+    assert list(node._chunks.get_many([(1,), (3,)])) == [((1,), None), ((3,), None)]
+    store.put("c/0", write(half)["c/0"])
+    h = hierarchy(store)
+    node = h.node("")
+    node.block((3,))
+    store.objects.clear()
+    with pytest.raises(Stale):
+        node.block((2,))
 
 
 def test_a_shard_that_is_packed_as_a_whole_is_of_one_version_with_the_indexes_inside():

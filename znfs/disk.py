@@ -116,9 +116,10 @@ class DiskTier:
         try:
             self._begin(store, epoch)
         except OSError as error:
-            # It cannot be marked, so it must go: a later mount would believe it.
-            log.warning("disk cache: %s; emptying it", error)
-            self._attempt(self._empty)
+            # It cannot be noted, so the last one must go: a later mount would believe it. That
+            # takes no room on a full disk; and what was of it may still be on its way there.
+            log.warning("disk cache: %s; what it holds of the store is not used again", error)
+            self._attempt(partial(self._end, store))
         self.spill.clear()
 
     def _begin(self, store: str, epoch: str) -> None:
@@ -136,15 +137,13 @@ class DiskTier:
         except BaseException:
             self._attempt(lambda: os.unlink(temporary))
             raise
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(file.parent)
 
-    def _empty(self) -> None:
-        for _, _, path in list(self._scan()):
-            self._attempt(partial(os.unlink, path))
+    def _end(self, store: str) -> None:
+        """Have later mounts find no epoch, after a power cut too. Raises OSError."""
+        file = self._epoch_file(store)
+        file.unlink(missing_ok=True)
+        _sync(file.parent)
 
     def _epoch_file(self, store: str) -> Path:
         return self.folder / "epochs" / _digest(store).hex()
@@ -405,6 +404,15 @@ class _Kept:
 
     def _entry(self, index: Index) -> str:
         return f"{self._identity}\0{index}"
+
+
+def _sync(folder: Path) -> None:
+    """Have what was renamed or removed in it stay so. Raises OSError."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _digest(key: str) -> bytes:

@@ -115,6 +115,7 @@ class Sharded:
         self, index: Index, start: int = 0, stop: int | None = None, *, if_match: str | None = None
     ) -> Blob | None:
         shard, inside = self._split(index)
+        blob: Blob | None
         for attempt in (1, 2):
             found = self._shard_index(shard)
             if found is None:
@@ -132,22 +133,24 @@ class Sharded:
             if found.whole is not None:
                 if if_match not in (None, found.version):
                     raise Stale(f"{self.key(index)}: has changed")
-                blob: Blob | None = Blob(found.whole[lo:hi], found.version, 0.0)
+                blob = Blob(found.whole[lo:hi], found.version, 0.0)
             else:
                 try:
                     blob = self._outer.get(
                         shard, lo, max(lo, hi), if_match=if_match or found.version
                     )
+                    if blob is None:
+                        raise Stale(f"{self.key(index)}: its shard is gone")
                 except Stale:
-                    # The shard was rewritten after its index was read: begin again, once.
+                    # The shard was rewritten or removed after its index was read: again, once.
                     self._cache.forget((self._identity, "index", shard))
                     if if_match or attempt == 2:
                         raise
                     continue
-            if blob is None or len(blob.data) != hi - lo:
+            if len(blob.data) != hi - lo:
                 raise ChunkError(
                     f"{self.key(index)}: the shard's index says bytes {lo} to {hi}, "
-                    f"the shard has {'none' if blob is None else len(blob.data)} of them"
+                    f"the shard has {len(blob.data)} of them"
                 )
             return blob
         raise AssertionError("unreachable")

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -110,6 +111,9 @@ class Operations:
         # By path, the handle opened last of those that have the kernel drop pages: it does so some
         # time after the answer, and until then what it holds may be old.
         self._dropping: dict[str, int] = {}
+        self._mutex = threading.Lock()
+        self._outdated: set[int] = set()  # handles of files that the kernel knows to have changed
+        self._settings: Any = None
         self._read_ahead = ReadAhead()
         self._files: dict[int, OpenFile] = {}
         self._dirs: dict[int, OpenDir] = {}
@@ -148,7 +152,7 @@ class Operations:
 
     def init(self, conn: Any, config: Any = None) -> int:
         if config:
-            settings = config.contents
+            settings = self._settings = config.contents  # libfuse's own: it looks there each time
             settings.use_ino = 1
             settings.nullpath_ok = 1
             settings.entry_timeout = settings.attr_timeout = self._ttl
@@ -162,10 +166,17 @@ class Operations:
         return 0
 
     def getattr(self, raw: bytes | None, out: Any, info: Any = None) -> int:
+        """Of an open file as of the version that it shows: ESTALE once that has changed. The kernel
+        asks so before it says that a file has ended, and, once it may no longer trust what it
+        knows, before it reads from its own pages."""
+        opened = self._files.get(info.contents.fh) if info else None
         path = _text(raw) if raw is not None else self._path(info.contents.fh)
         node: Node | Times
         try:
-            node = self._tree.resolve(path) if path else self._root()
+            if opened is not None and not opened.file.live:
+                node = current(self._tree.resolve, path, opened.version)
+            else:
+                node = self._tree.resolve(path) if path else self._root()
         except NotFound:
             return -errno.ESTALE if info else -errno.ENOENT
         st = out.contents
@@ -182,6 +193,8 @@ class Operations:
             st.st_mode = self._file_mode
             st.st_size = node.size
             st.st_blocks = -(-node.size // 512)
+            if self._shown.get(path) != node.version:
+                self._outdate(path, node.version)
             self._shown.set(path, node.version)
         else:
             st.st_mode = self._dir_mode
@@ -190,6 +203,25 @@ class Operations:
             stamp.tv_sec = seconds
             stamp.tv_nsec = nanoseconds
         return 0
+
+    def _outdate(self, path: str, version: str) -> None:
+        """The kernel is about to be told of another version of a file, at its size. It keeps that
+        for the path, so while older descriptors are open it may trust none of it: it then asks
+        about the descriptor (`getattr`), and does not say that an old one ends where the new one
+        does. HDF5's library takes what is beyond a file's end for zeros.
+        """
+        with self._mutex:
+            self._outdated.update(
+                number
+                for number, opened in list(self._files.items())
+                if opened.path == path and opened.version != version
+            )
+            self._set_trust()
+
+    def _set_trust(self) -> None:
+        """Have the kernel trust attributes for so long; libfuse2 was told once for all."""
+        if self._settings is not None:
+            self._settings.attr_timeout = 0.0 if self._outdated else self._ttl
 
     def _root(self) -> Node | Times:
         """The root is a directory even while its store is down or gone, and as it was last seen
@@ -268,6 +300,10 @@ class Operations:
         self._read_ahead.drop(number)
         if (opened := self._files.pop(number, None)) is not None:
             self._has_dropped(number, opened)
+        if number in self._outdated:
+            with self._mutex:
+                self._outdated.discard(number)
+                self._set_trust()
         return 0
 
     def _has_dropped(self, number: int, opened: OpenFile) -> None:

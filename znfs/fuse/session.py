@@ -209,7 +209,8 @@ def mount_options(fsname: str, binding: Binding, *, allow_other: bool, ttl: floa
         options.append("allow_other")
     if binding.major == 2:
         ttl = min(ttl, KERNEL_TTL)
-        options += ["use_ino", "nonempty", f"attr_timeout={ttl}", f"entry_timeout={ttl}"]
+        # Attributes are asked for each time: see Operations._outdate.
+        options += ["use_ino", "nonempty", "attr_timeout=0", f"entry_timeout={ttl}"]
         options += [f"negative_timeout={ttl}", f"max_background={MAX_BACKGROUND}"]
     return options
 
