@@ -526,7 +526,7 @@ def test_mount_table(tmp_path: Path) -> None:
         newline="",
     )
     first, second = mounts.mounts(str(table))
-    assert first == mounts.Mount("s3://b/x,y\\z", "/mnt/a b", "0:39", "ro,nosuid")
+    assert first == mounts.Mount("s3://b/x,y\\z", "/mnt/a b", "0:39", "ro,nosuid", user=0)
     assert second.mountpoint == "/mnt/d"
 
 

@@ -208,7 +208,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 def _options(source: str, given: dict[str, Any]) -> Options:
     """The options for `source`; secrets on the command line are refused. Raises MountError, too,
-    where it is on a mount that hangs."""
+    where it is on a mount that is dead, or hangs."""
     from znfs import mounts
     from znfs.config import load, pairs
     from znfs.stores import local_path, refuse_secrets
@@ -218,7 +218,7 @@ def _options(source: str, given: dict[str, Any]) -> Options:
     refuse_secrets(source, extra, named.get("endpoint_url"))
     options = load(source, named)
     if (path := local_path(source, options)) is not None:
-        mounts.check_source(path)
+        mounts.check_above(os.path.abspath(path))
     return options
 
 
