@@ -158,7 +158,7 @@ def _run(
     except KeyboardInterrupt:
         return 130
     except OSError as exc:
-        why = str(exc) if exc.filename else f"cannot write: {exc.strerror}"
+        why = str(exc) if exc.filename else f"{_nameless()}: {exc.strerror}"
         return _fail(name, why, system)
     except Exception as exc:
         if os.environ.get("ZNFS_LOG_LEVEL") == "debug":
@@ -178,6 +178,15 @@ def _fail(name: str, text: str, status: int) -> int:
 
     print(f"{name}: {printable(redact(' '.join(text.split())))}", file=sys.stderr)
     return status
+
+
+def _nameless() -> str:
+    """What an error of the system's that names no file is about."""
+    try:
+        os.getcwd()
+    except OSError:  # relative paths mean nothing any more
+        return "the current directory"
+    return "cannot write"
 
 
 def _drop_output() -> None:

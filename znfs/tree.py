@@ -32,7 +32,7 @@ from znfs.node import File, Kind, Node
 from znfs.options import Options
 from znfs.provenance import attributes
 from znfs.reader import looker, open_file
-from znfs.stores import open_store
+from znfs.stores import local_path, open_store
 from znfs.stores.watched import WatchedStore
 from znfs.views import check
 
@@ -92,6 +92,7 @@ class Tree:
         store, info = open_store(source, options)
         self._store = WatchedStore(store, options.deadline)
         self.url = info.url
+        self._here = local_path(source, options)
         self.root_name = info.name
         self._cache = BlockCache(
             options.cache_size, self._store.concurrency, far=not self._store.local
@@ -143,6 +144,8 @@ class Tree:
             self._ask_control = time.monotonic() + _DOWN_SECONDS
             raise StoreError(f"{self.url}: {error}") from error
         if node is None:
+            if self._here is not None and not os.path.exists(self._here):
+                raise SourceError(f"{self.url}: no such file or directory")
             raise SourceError(f"{self.url}: no Zarr or N5 metadata there, and nothing to list")
         if isinstance(node, Unreadable) and not any(map(self._node, self._below(node))):
             raise SourceError(f"{self.url}: {node.reason}")
