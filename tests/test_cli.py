@@ -139,7 +139,7 @@ def test_every_option_is_a_flag_of_mount(capsys: Capture) -> None:
         (["ls", "x.zarr", "--cache-size", str(1 << 63)], 2, "is not a size below"),
         (["ls", "x.zarr", "--hdf5-merge", str(1 << 63)], 2, "--hdf5-merge: '9223372036854775808'"),
         (["mount", "x.zarr", "--", "--allow-other"], 1, "--allow-other: no such directory"),
-        (["ls", "--", "--anon", "-l"], 1, "--anon: no Zarr"),
+        (["ls", "--", "--anon", "-l"], 1, "--anon: no such file"),
         (["umount", "--", "--lazy"], 1, "--lazy: no znfs mount"),
         (["ls", "x.zarr", "--storage-option", "secret=x"], 2, "--config"),
         (["ls", "https://me:pw@127.0.0.1:9/x.zarr"], 2, "--config"),
@@ -248,6 +248,33 @@ def test_a_full_disk(store: Path) -> None:
             status, _, said = closed(words, store, stdout=full)
         assert (status, said.count("\n")) == (1, 1), said
         assert said.endswith(": cannot write: No space left on device\n")
+
+
+def test_a_locale_without_the_characters(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for encoding, product in (("latin-1", "×"), ("ascii", r"\xd7")):
+        monkeypatch.setenv("PYTHONIOENCODING", encoding)
+        words = [sys.executable, "-m", "znfs", "info", str(store)]
+        done = subprocess.run(words, capture_output=True, cwd=ROOT, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert product in done.stdout.decode(encoding)
+
+
+def test_a_directory_that_is_gone(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    inside = f'-c "import os; os.chdir(\'{tmp_path}/gone\'); os.rmdir(\'{tmp_path}/gone\')'
+    script = f'{inside}; from znfs.cli import main; import sys; sys.exit(main(sys.argv[1:]))"'
+    for words, status, said in (
+        (["ls", "x.zarr"], 1, "znfs ls: the current directory: No such file or directory\n"),
+        (["umount", "x"], 1, "znfs umount: the current directory: No such file or directory\n"),
+        (["ls", str(store)], 0, ""),
+    ):
+        (tmp_path / "gone").mkdir(exist_ok=True)
+        done = subprocess.run(
+            ["sh", "-c", f'exec {sys.executable} {script} "$@"', "sh", *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (status, said)
 
 
 @pytest.mark.parametrize("words", [["ls", "em/chunks/c/0"], ["cat", "em/em.npy"]])
@@ -484,6 +511,8 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     with pytest.raises(UsageError, match="ZNFS_DISK_CACHE: '' is no path"):
         load(ZNFS_DISK_CACHE="")
+    with pytest.raises(UsageError, match="'~no such user/x' is no path, for no such home is known"):
+        load(ZNFS_DISK_CACHE="~no such user/x")
 
 
 def test_options_as_text() -> None:
@@ -526,7 +555,7 @@ def test_mount_table(tmp_path: Path) -> None:
         newline="",
     )
     first, second = mounts.mounts(str(table))
-    assert first == mounts.Mount("s3://b/x,y\\z", "/mnt/a b", "0:39", "ro,nosuid")
+    assert first == mounts.Mount("s3://b/x,y\\z", "/mnt/a b", "0:39", "ro,nosuid", user=0)
     assert second.mountpoint == "/mnt/d"
 
 

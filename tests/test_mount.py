@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pwd
+import resource
 import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -216,6 +219,67 @@ def test_nobody_waits_for_a_daemon_that_hangs(
     eventually(lambda: ended(pid))
 
 
+def test_all_that_hang_take_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [mounts.Mount("x.zarr", f"/srv/{i}", f"0:{i}", "ro") for i in range(20)]
+    monkeypatch.setattr(mounts, "mounts", lambda: found)
+    together = threading.Barrier(len(found), timeout=30)  # nobody passes before all are there
+
+    def ask(mount: mounts.Mount) -> str:
+        together.wait()
+        return mount.mountpoint
+
+    assert mounts.ask_all(ask) == [(mount, mount.mountpoint) for mount in found]
+
+
+def test_below_a_mount_that_hangs_or_is_dead(
+    store: Path, mountpoint: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(mounts, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
+    run("mount", store, mountpoint, "--ttl", "0")
+    pid = mounts.status(str(mountpoint))["pid"]
+    below = mountpoint / "chunks"
+    time.sleep(1.1)  # what the kernel knows of the mount is not believed any more
+
+    def all_say(why: str) -> None:
+        for words in (
+            ["mount", store, below], ["umount", below], ["status", below], ["refresh", below],
+            ["ls", below], ["mount", below, "/mnt"],
+        ):  # fmt: skip
+            assert cli.main([str(word) for word in words]) == 1
+            assert capsys.readouterr().err.endswith(f": {mountpoint}: {why}\n")
+
+    stop(pid)
+    try:
+        all_say("its daemon does not answer; 'znfs umount --lazy' takes it away")
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: is_dead(str(mountpoint)))
+    all_say("its daemon has died; 'znfs umount' clears the mount")
+
+
+def test_another_user_s_mount_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mount = mounts.Mount("x.zarr", str(tmp_path), "0:99", "ro", user=NOBODY)
+    name = pwd.getpwuid(NOBODY).pw_name
+    monkeypatch.setattr(mounts, "_table", lambda *_: [mount])
+    monkeypatch.setattr(mounts, "_check_alive", lambda _: None)
+    monkeypatch.setattr(mounts, "is_dead", lambda _: True)
+    monkeypatch.setattr(mounts, "_run", lambda _: (1, "entry for it not found in /etc/mtab"))
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    for words in (["umount", tmp_path], ["mount", "x.zarr", tmp_path]):
+        assert cli.main([str(word) for word in words]) == 1
+        assert f"{name} mounted it; only who did and root may\n" in capsys.readouterr().err
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(Path, "open", denied)
+    for words in (["status", tmp_path], ["refresh", tmp_path]):
+        assert cli.main([str(word) for word in words]) == 1
+        said = capsys.readouterr().err
+        assert said.endswith(f"no status (Permission denied): ask as {name}, who mounted it\n")
+
+
 def test_fusermount_ends_the_daemon(store: Path, mountpoint: Path) -> None:
     words, env = command("mount", "--foreground", store, mountpoint)
     with subprocess.Popen(words, env=env, stderr=subprocess.PIPE) as daemon:
@@ -299,7 +363,7 @@ def test_mount_points_that_cannot_be_looked_into(
         prepare(request)
 
 
-def denied(path: object, **how: object) -> os.stat_result:
+def denied(path: object, *mode: object, **how: object) -> os.stat_result:
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
 
@@ -553,7 +617,7 @@ def test_paths_that_are_no_utf8_and_hold_a_newline(tmp_path: Path, mountpoint: P
     mounts.unmount(str(mountpoint))
     done = run("mount", tmp_path / "none\udcff", mountpoint)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "none\\udcff: no Zarr" in done.stderr
+    assert "none\\udcff: no such file" in done.stderr
     with znfs.mount(str(store), mountpoint):
         assert is_mounted(mountpoint)
 
@@ -599,6 +663,27 @@ def test_python_clears_the_mount_of_a_daemon_that_cannot(
         os.kill(mounts.status(str(mountpoint))["pid"], number)
     assert not is_mounted(mountpoint)
     assert os.listdir(mountpoint) == []
+
+
+def test_python_with_many_files_open_and_a_long_tmpdir(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("x" * 100)  # an address of a socket has 107 bytes
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("no more than 1024 files may be open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]  # select(2) knows 1024
+    try:
+        with znfs.mount(store) as path:
+            check_values(path)
+            mounts.unmount(str(path))
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_python_says_why(tmp_path: Path) -> None:

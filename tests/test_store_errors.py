@@ -550,6 +550,49 @@ def test_http_ca(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable)
 
 
+def test_s3_ca(nginx: Nginx, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = nginx.url("s3-https")
+    with pytest.raises(StoreError) as caught:
+        opened("s3://data/x", endpoint_url=url, backend=backend, anon=True).get("obj")
+    assert "certificate" in checked(caught)
+    monkeypatch.setenv("AWS_CA_BUNDLE", nginx.ca)
+    assert opened("s3://data/x", endpoint_url=url, backend=backend).stat("obj")
+
+
+@pytest.mark.parametrize("kind", ["s3", "http"])
+def test_a_server_without_tls(nginx: Nginx, kind: str) -> None:
+    url = nginx.url("plain").replace("http:", "https:")
+    options = {"endpoint_url": url, "anon": True} if kind == "s3" else {}
+    store = opened("s3://data/x" if kind == "s3" else f"{url}/x", **options)
+    with pytest.raises(StoreError, match="does not speak TLS"):
+        store.get("obj")
+
+
+def test_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Odd() as odd:
+        proxy = odd.url("").rstrip("/")
+        for name, value in (
+            ("http_proxy", proxy), ("http_proxy", proxy.removeprefix("http://")),
+            ("ALL_PROXY", proxy), ("all_proxy", proxy.removeprefix("http://")),
+        ):  # fmt: skip
+            monkeypatch.setenv(name, value)
+            odd.seen.clear()
+            opened("http://nowhere.invalid/x").stat("obj")
+            assert [seen["path"] for seen in odd.seen] == ["http://nowhere.invalid/x/obj"]
+            monkeypatch.delenv(name)
+    for value in (f"socks5://me:{SECRET}@127.0.0.1:1", "http://", "http://[x", "ftp://127.0.0.1"):
+        monkeypatch.setenv("http_proxy", value)
+        with pytest.raises(UsageError, match="no proxy that can be used") as refused:
+            opened("http://nowhere.invalid/x").get("obj")
+        checked(refused)
+    monkeypatch.setenv("http_proxy", f"me:{SECRET}@127.0.0.1:1")
+    with pytest.raises(StoreError, match="the proxy: Connection refused") as caught:
+        opened("http://nowhere.invalid/x").get("obj")
+    checked(caught)
+
+
 class Odd:
     """A web server that answers each path in its own wrong or unusual way."""
 

@@ -327,8 +327,12 @@ def test_an_array_as_the_source(tmp_path):
 
 
 def test_nothing_there_is_said(tmp_path):
+    with pytest.raises(SourceError, match=r"none\.zarr: no such file or directory"):
+        open_tree(str(tmp_path / "none.zarr"))
+    (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(SourceError, match="no Zarr or N5"):
-        open_tree(str(tmp_path / "missing"))
+        open_tree(str(tmp_path / "empty.zarr"))
+    (tmp_path / "empty.zarr").rmdir()
     (tmp_path / "zarr.json").write_text("{")
     with pytest.raises(SourceError, match=r"zarr\.json"):
         open_tree(str(tmp_path))

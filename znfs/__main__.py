@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import NoReturn
+from io import TextIOWrapper
+from typing import NoReturn, cast
 
 from znfs.cli import main, mount_main
 
@@ -36,6 +37,8 @@ def _open_standard_streams() -> None:
             os.set_inheritable(null, True)
             stream = open(null, "r" if name == "stdin" else "w", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
+    # A table's µ and ×, and names, in whatever characters the locale has.
+    cast(TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")
 
 
 def znfs() -> NoReturn:

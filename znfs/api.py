@@ -58,10 +58,9 @@ def mount(
         path = Path(mountpoint) if mountpoint is not None else Path(own, "mount")
         if mountpoint is None:
             path.mkdir()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
-            ready.bind(os.path.join(own, "ready"))
+        with _listening(own) as (ready, address):
             said = Path(own, "said")
-            daemon = _start(source, path, options, ready.getsockname(), said)
+            daemon = _start(source, path, options, address, said)
             try:
                 _await(daemon, ready, said)
                 yield path
@@ -74,14 +73,27 @@ def status() -> list[dict[str, Any]]:
     one that does not answer its `source` and the `error`."""
     from znfs import mounts
 
-    found = []
-    for mount in mounts.mounts():
+    def about(mount: mounts.Mount) -> dict[str, Any]:
         try:
-            about = mounts.status(mount.mountpoint)
+            return mounts.status(mount.mountpoint)
         except MountError as error:
-            about = {"source": mount.source, "error": str(error)}
-        found.append(about | {"mountpoint": mount.mountpoint})
-    return found
+            return {"source": mount.source, "error": str(error)}
+
+    return [said | {"mountpoint": mount.mountpoint} for mount, said in mounts.ask_all(about)]
+
+
+@contextmanager
+def _listening(folder: str) -> Iterator[tuple[socket.socket, str]]:
+    """A socket in the folder, and its address for other processes: by way of the folder's
+    descriptor, for an address has 107 bytes, and $TMPDIR may be longer."""
+    at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+            address = f"/proc/{os.getpid()}/fd/{at}/ready"
+            ready.bind(address)
+            yield ready, address
+    finally:
+        os.close(at)
 
 
 def _start(
@@ -110,8 +122,11 @@ def _start(
 def _await(daemon: subprocess.Popen[bytes], ready: socket.socket, said: Path) -> None:
     """Until the daemon says that it is ready; MountError with its words if it ends instead."""
     ended = os.pidfd_open(daemon.pid)
+    poll = select.poll()  # not select(2), which knows no descriptor past 1023
+    for fd in (ready.fileno(), ended):
+        poll.register(fd, select.POLLIN)
     try:
-        while ready.fileno() in select.select([ready.fileno(), ended], [], [])[0]:
+        while ready.fileno() in dict(poll.poll()):
             if b"READY=1" in ready.recv(4096):
                 return
     finally:

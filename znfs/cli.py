@@ -158,7 +158,7 @@ def _run(
     except KeyboardInterrupt:
         return 130
     except OSError as exc:
-        why = str(exc) if exc.filename else f"cannot write: {exc.strerror}"
+        why = str(exc) if exc.filename else f"{_nameless()}: {exc.strerror}"
         return _fail(name, why, system)
     except Exception as exc:
         if os.environ.get("ZNFS_LOG_LEVEL") == "debug":
@@ -178,6 +178,15 @@ def _fail(name: str, text: str, status: int) -> int:
 
     print(f"{name}: {printable(redact(' '.join(text.split())))}", file=sys.stderr)
     return status
+
+
+def _nameless() -> str:
+    """What an error of the system's that names no file is about."""
+    try:
+        os.getcwd()
+    except OSError:  # relative paths mean nothing any more
+        return "the current directory"
+    return "cannot write"
 
 
 def _drop_output() -> None:
@@ -208,7 +217,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 def _options(source: str, given: dict[str, Any]) -> Options:
     """The options for `source`; secrets on the command line are refused. Raises MountError, too,
-    where it is on a mount that hangs."""
+    where it is on a mount that is dead, or hangs."""
     from znfs import mounts
     from znfs.config import load, pairs
     from znfs.stores import local_path, refuse_secrets
@@ -218,7 +227,7 @@ def _options(source: str, given: dict[str, Any]) -> Options:
     refuse_secrets(source, extra, named.get("endpoint_url"))
     options = load(source, named)
     if (path := local_path(source, options)) is not None:
-        mounts.check_source(path)
+        mounts.check_above(os.path.abspath(path))
     return options
 
 

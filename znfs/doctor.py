@@ -123,15 +123,18 @@ def apparmor() -> Iterator[Finding]:
 
 def dead_mounts() -> Iterator[Finding]:
     """Mounts whose daemon has died, or does not answer."""
-    for mount in mounts.mounts():
-        try:
-            if mounts.is_dead(mount.mountpoint):
-                yield Finding(
-                    "warn", f"{mount.mountpoint}: its daemon has died",
-                    f"znfs umount {mount.mountpoint}",
-                )  # fmt: skip
-        except MountError as exc:
-            yield Finding("warn", str(exc), f"znfs umount --lazy {mount.mountpoint}")
+    for _, finding in mounts.ask_all(_life):
+        yield from finding
+
+
+def _life(mount: mounts.Mount) -> list[Finding]:
+    try:
+        if not mounts.is_dead(mount.mountpoint):
+            return []
+        said, mend = f"{mount.mountpoint}: its daemon has died", "znfs umount"
+    except MountError as exc:
+        said, mend = str(exc), "znfs umount --lazy"
+    return [Finding("warn", said, f"{mend} {mount.mountpoint}")]
 
 
 def crawlers() -> Iterator[Finding]:

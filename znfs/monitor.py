@@ -82,7 +82,7 @@ def _find(mountpoint: str | None) -> Found:
     if mountpoint is not None:
         mount = mounts.find(mountpoint)
         return [(mount, mounts.status(mount.mountpoint))]
-    return [(mount, _status(mount)) for mount in mounts.mounts()]
+    return mounts.ask_all(_status)
 
 
 def _status(mount: mounts.Mount) -> dict[str, Any]:

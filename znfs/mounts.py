@@ -6,15 +6,17 @@ import contextlib
 import json
 import logging
 import os
+import pwd
 import re
 import select
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from znfs import vitals
 from znfs.errors import MountError
@@ -27,17 +29,33 @@ READ_AHEAD_KIB = 512
 ANSWER_SECONDS = 10.0  # how long a daemon has to say anything at all
 _MOUNTINFO = "/proc/self/mountinfo"
 _MOST_LINKS = 40  # as in the kernel
+_AT_ONCE = 64  # mounts that are asked
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A line of the mount table. `device` is MAJOR:MINOR, as in /sys/class/bdi."""
+    """A line of the mount table. `device` is MAJOR:MINOR, as in /sys/class/bdi; `user` the number
+    of who mounted it, if it is FUSE's."""
 
     source: str
     mountpoint: str
     device: str
     options: str
     fstype: str = FSTYPE
+    user: int | None = None
+
+    @property
+    def user_name(self) -> str:
+        try:
+            return pwd.getpwuid(self.user or 0).pw_name
+        except KeyError:
+            return f"user {self.user}"
+
+    @property
+    def is_ours(self) -> bool:
+        return self.user in (None, os.geteuid())
 
 
 def mounts(table: str = _MOUNTINFO) -> list[Mount]:
@@ -52,8 +70,12 @@ def _table(table: str = _MOUNTINFO) -> list[Mount]:
     for line in filter(None, os.fsdecode(Path(table).read_bytes()).split("\n")):
         fields, _, rest = line.partition(" - ")
         _, _, device, _, mountpoint, options, *_ = fields.split(" ")
-        fstype, source, *_ = rest.split(" ")
-        mount = Mount(_unescape(source), _unescape(mountpoint), device, options, fstype)
+        fstype, source, *own = rest.split(" ")
+        user = re.search(r"(?:^|,)user_id=(\d+)", own[-1] if own else "")
+        mount = Mount(
+            _unescape(source), _unescape(mountpoint), device, options, fstype,
+            int(user[1]) if user else None,
+        )  # fmt: skip
         found.append(mount)
     return found
 
@@ -100,8 +122,10 @@ def _at(place: str) -> list[Mount]:
 
 def _place(path: str) -> str:
     """os.path.realpath(path), which would wait for a daemon mounted there: lstat(2) asks it,
-    readlink(2) does not."""
+    readlink(2) does not. Raises MountError where the path leads through a mount that is dead, or
+    hangs."""
     for _ in range(_MOST_LINKS):
+        check_above(os.path.dirname(os.path.abspath(path)))
         if os.pardir in path.split("/"):
             break
         folder, name = os.path.split(os.path.abspath(path))
@@ -149,17 +173,31 @@ def _run(command: list[str]) -> tuple[int, str] | None:
     return program.returncode, said
 
 
-def check_source(path: str) -> None:
-    """Raises MountError if a local path is on a znfs mount whose daemon does not answer."""
+def check_above(path: str) -> None:
+    """Raises MountError if a local path is on a znfs mount whose daemon has died, or does not
+    answer."""
     above = [m.mountpoint for m in mounts() if f"{path}/".startswith(f"{m.mountpoint}/")]
     for mountpoint in above:
-        is_dead(mountpoint)
+        _check_alive(mountpoint)
+
+
+def _check_alive(mountpoint: str) -> None:
+    if is_dead(mountpoint):
+        raise MountError(f"{mountpoint}: its daemon has died; 'znfs umount' clears the mount")
+
+
+def ask_all(question: Callable[[Mount], Answer]) -> list[tuple[Mount, Answer]]:
+    """`question` of every znfs mount, side by side: all that hang take the time of one."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    found = mounts()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(zip(found, pool.map(question, found), strict=True))
 
 
 def status(mountpoint: str) -> dict[str, Any]:
     """What the mount's daemon says of itself. Raises MountError."""
-    if is_dead(mountpoint):
-        raise MountError(f"{mountpoint}: its daemon has died; 'znfs umount' clears the mount")
+    _check_alive(mountpoint)
     return _told(mountpoint)
 
 
@@ -172,7 +210,9 @@ def _told(mountpoint: str) -> dict[str, Any]:
                 raise MountError(f"{mountpoint}: no status (the store has a .znfs of its own)")
         found = json.loads(text)
     except OSError as exc:
-        raise MountError(f"{mountpoint}: no status ({exc.strerror})") from exc
+        mount = topmost(mountpoint) if isinstance(exc, PermissionError) else None
+        more = f": ask as {mount.user_name}, who mounted it" if mount and not mount.is_ours else ""
+        raise MountError(f"{mountpoint}: no status ({exc.strerror}){more}") from exc
     except ValueError as exc:
         raise MountError(f"{mountpoint}: {STATUS} is not a status of znfs") from exc
     if not isinstance(found, dict):
@@ -249,16 +289,17 @@ def detach(mountpoint: str, *, lazy: bool) -> None:
     if failed:
         said = " ".join(said.split()).removeprefix(f"{command[0]}: ")
         more = "; --lazy unmounts it all the same" if "busy" in said and not lazy else ""
+        mount = topmost(mountpoint)
+        if os.geteuid() and mount and not mount.is_ours:  # the helper finds no such mount
+            said = f"{mount.user_name} mounted it; only who did and root may"
         raise MountError(f"{mountpoint}: cannot unmount: {said}{more}")
 
 
 def clear_dead(mountpoint: str) -> bool:
-    """Unmount what a dead daemon left at `mountpoint`; whether there was anything."""
-    try:
-        mount = find(mountpoint)
-    except MountError:
-        return False
-    if not is_dead(mount.mountpoint):
+    """Unmount what a dead daemon left at `mountpoint`; whether there was anything. Raises
+    MountError."""
+    mount = topmost(mountpoint)
+    if mount is None or mount.fstype != FSTYPE or not is_dead(mount.mountpoint):
         return False
     detach(mount.mountpoint, lazy=True)
     return True
@@ -269,8 +310,10 @@ def _await_exit(pid: int, wait: float) -> None:
         fd = os.pidfd_open(pid)
     except OSError:
         return  # it has ended, or is not ours to see
+    poll = select.poll()  # not select(2), which knows no descriptor past 1023
+    poll.register(fd, select.POLLIN)
     try:
-        select.select([fd], [], [], wait)
+        poll.poll(wait * 1000)
     finally:
         os.close(fd)
 

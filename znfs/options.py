@@ -41,8 +41,9 @@ def spell_size(size: int) -> str:
 
 
 def number(
-    parse: Callable[[str], Any], least: float, most: float, spell: Callable[[Any], str] = str
-) -> Callable[[str], Any]:
+    parse: Callable[[str], Any], least: float, most: float, spell: Callable[[Any], str] = str,
+    kind: str = "number",
+) -> Callable[[str], Any]:  # fmt: skip
     """A parser of numbers from `least` to `most`, of which `parse` reads one and `spell` makes
     text. It raises UsageError."""
 
@@ -50,7 +51,7 @@ def number(
         try:
             value = parse(text)
         except ValueError:
-            raise UsageError(f"{text!r} is not a number") from None
+            raise UsageError(f"{text!r} is not a {kind}") from None
         if not least <= value <= most:  # NaN is not, either
             raise UsageError(f"{text!r} is not from {spell(least)} to {spell(most)}")
         return value
@@ -71,9 +72,10 @@ def parse_views(text: str | tuple[str, ...]) -> tuple[str, ...] | None:
 def parse_path(text: str) -> str:
     """The path of a file or folder here: absolute, for a daemon leaves the directory that it is
     begun in. Raises UsageError."""
-    if not text:
-        raise UsageError(f"{text!r} is no path")
-    return os.path.abspath(os.path.expanduser(text))
+    path = os.path.expanduser(text)
+    if not text or path.startswith("~"):
+        raise UsageError(f"{text!r} is no path" + (", for no such home is known" if text else ""))
+    return os.path.abspath(path)
 
 
 _MOST_SECONDS = 10**9  # timers and time-outs have no infinity, and an end
@@ -157,7 +159,8 @@ class Options:
     gid: int | None = option(None, "group of the files", "mount", parse=_owner, metavar="GID")
     umask: int = option(
         0o222, "permission bits that are off", "mount",
-        parse=number(lambda text: int(text, 8), 0, 0o777, _octal), spell=_octal, metavar="OCTAL",
+        parse=number(lambda text: int(text, 8), 0, 0o777, _octal, "number in octal digits"),
+        spell=_octal, metavar="OCTAL",
     )
     log_level: str = option(
         "warning", "least severe message to log", "mount",

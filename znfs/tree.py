@@ -28,7 +28,7 @@ from znfs.node import File, Node
 from znfs.options import Options
 from znfs.provenance import attributes
 from znfs.reader import looker, open_file
-from znfs.stores import open_store
+from znfs.stores import local_path, open_store
 from znfs.stores.watched import WatchedStore
 from znfs.survey import Description, Survey
 from znfs.views import check
@@ -72,6 +72,7 @@ class Tree:
         store, info = open_store(source, options)
         self._store = WatchedStore(store, options.deadline)
         self.url = info.url
+        self._here = local_path(source, options)
         self.root_name = info.name
         self._cache = BlockCache(
             options.cache_size, self._store.concurrency, far=not self._store.local
@@ -123,6 +124,8 @@ class Tree:
             self._store_has_control.pause()
             raise StoreError(f"{self.url}: {error}") from error
         if node is None:
+            if self._here is not None and not os.path.exists(self._here):
+                raise SourceError(f"{self.url}: no such file or directory")
             raise SourceError(f"{self.url}: no Zarr or N5 metadata there, and nothing to list")
         if isinstance(node, Unreadable) and not self._survey.is_anything_below(node):
             raise SourceError(f"{self.url}: {node.reason}")

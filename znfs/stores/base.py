@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 
 # Statuses of a gateway behind which no server answers.
 NOBODY_THERE = frozenset({502, 503, 504})
+NO_TLS = "the server does not speak TLS: is it http:// instead of https://?"
 
 
 @dataclass(frozen=True)

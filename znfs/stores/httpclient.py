@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 from znfs import deadline
 from znfs.errors import Denied, StoreError, Unanswered, UsageError
 from znfs.redaction import redact
-from znfs.stores.base import NOBODY_THERE
+from znfs.stores.base import NO_TLS, NOBODY_THERE
 from znfs.stores.calls import Budget
 from znfs.stores.certificates import ca_file
 from znfs.stores.ranges import MOST_WHOLE, content_length
@@ -73,8 +73,7 @@ class HttpClient:
                     raise UsageError(f"{path} (certificate authorities): {error}") from error
         host = urlsplit(self._url).hostname or ""
         pool = urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context)
-        proxy = urllib.request.getproxies().get(urlsplit(self._url).scheme)
-        if proxy and not urllib.request.proxy_bypass(host):
+        if proxy := _proxy(urlsplit(self._url).scheme, host):
             user = urllib3.util.parse_url(proxy).auth
             told = b64encode(unquote_to_bytes(user or "")).decode("ascii")
             headers = {"proxy-authorization": f"Basic {told}"} if user else {}
@@ -159,6 +158,27 @@ class HttpClient:
         self._pool.clear()
 
 
+def _proxy(scheme: str, host: str) -> str | None:
+    """The URL of the proxy that the environment names, as curl reads it; None if there is none for
+    that host. Raises UsageError."""
+    known = urllib.request.getproxies()
+    proxy = known.get(scheme) or known.get("all")
+    if not proxy or urllib.request.proxy_bypass(host):
+        return None
+    url = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UsageError(
+            f"{redact(url)!r} ({scheme}_proxy or all_proxy) is no proxy that can be used; "
+            "write it like http://HOST:PORT, or name the server in no_proxy"
+        )
+    return url
+
+
 def _outside(pool: PoolManager) -> PoolManager:
     """`pool`, which follows no redirect to this machine's own servers."""
     ask = pool.urlopen
@@ -221,12 +241,13 @@ def _cause(error: Exception) -> str:
     from urllib3 import exceptions as e
 
     reason: object = error.reason if isinstance(error, e.MaxRetryError) else error
+    if isinstance(reason, e.ProxyError):
+        return f"the proxy: {_cause(reason.original_error)}"
     kinds = (
         (e.NameResolutionError, "the server's name cannot be resolved"),
         (e.NewConnectionError, ""),  # a ConnectTimeoutError, too; the system says why
         (e.ConnectTimeoutError, "no connection in time"),
         (e.ReadTimeoutError, "no answer in time"),
-        (e.ProxyError, "the proxy refuses"),
         (e.IncompleteRead, "the answer broke off"),
         (e.ProtocolError, "the connection broke"),
     )
@@ -235,5 +256,7 @@ def _cause(error: Exception) -> str:
     inner = reason.__cause__ if isinstance(reason, BaseException) else None
     if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, ssl.SSLError):
         return inner.strerror
+    if "WRONG_VERSION_NUMBER" in str(reason):
+        return NO_TLS
     text = redact(str(reason).replace("\n", " "))
     return text.rpartition(">: ")[2][:200] or type(reason).__name__

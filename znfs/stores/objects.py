@@ -22,7 +22,7 @@ from znfs.errors import (
     ZnfsError,
 )
 from znfs.redaction import redact
-from znfs.stores.base import NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
+from znfs.stores.base import NO_TLS, NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
 from znfs.stores.ranges import MOST_WHOLE, check, empty, matching, resolve
 
@@ -43,6 +43,8 @@ _BREAKS = {
     "error sending request": "the connection broke",
     "request or response body error": "the answer broke off",
 }
+# What the TLS library of that client says of a certificate, in its innermost word.
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_LISTABLE = frozenset({401, 403, 405, 501})
 _DENIED = frozenset({401, 403})
@@ -328,6 +330,10 @@ def _short_cause(text: str, error: Exception) -> str:
         return found[1]
     if "dns error" in text:
         return "the server's name cannot be resolved"
+    if found := _CERTIFICATE.search(text):
+        return f"the server's certificate is not accepted: {found[1]}"
+    if "InvalidMessage(" in text:
+        return NO_TLS
     if found := _BROKEN.search(text):
         return _BREAKS.get(found[1], found[1])
     line = redact(text.partition("\n")[0].strip()) or type(error).__name__
