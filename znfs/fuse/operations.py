@@ -193,9 +193,8 @@ class Operations:
             st.st_mode = self._file_mode
             st.st_size = node.size
             st.st_blocks = -(-node.size // 512)
-            if self._shown.get(path) != node.version:
+            if self._shown.set(path, node.version) != node.version:
                 self._outdate(path, node.version)
-            self._shown.set(path, node.version)
         else:
             st.st_mode = self._dir_mode
         seconds, nanoseconds = int(node.mtime), version_ns(node.version)
@@ -257,10 +256,13 @@ class Operations:
         version = node.version
         fi.fh = number = next(self._numbers)
         opened = OpenFile(path, node, version, is_own(fi.flags))
+        # Before looking at what was shown: if that changes now, `_outdate` finds it.
+        self._files[number] = opened
         if node.live:
             fi.direct_io = 1
         else:
             if self._shown.get(path) != version:
+                self._drop(number)
                 return -errno.ESTALE
             kept = self._opened.set(path, version) == version and path not in self._dropping
             if not kept:
@@ -268,7 +270,6 @@ class Operations:
                 self._dropping[path] = number
             fi.keep_cache = kept
         fi.noflush = opened.own or not node.has_gaps
-        self._files[number] = opened
         return 0
 
     def read(self, raw: bytes | None, out: Any, size: int, offset: int, info: Any) -> int:
@@ -298,13 +299,16 @@ class Operations:
     def release(self, raw: bytes | None, info: Any) -> int:
         number = info.contents.fh
         self._read_ahead.drop(number)
-        if (opened := self._files.pop(number, None)) is not None:
+        if (opened := self._drop(number)) is not None:
             self._has_dropped(number, opened)
-        if number in self._outdated:
-            with self._mutex:
+        return 0
+
+    def _drop(self, number: int) -> OpenFile | None:
+        with self._mutex:
+            if number in self._outdated:
                 self._outdated.discard(number)
                 self._set_trust()
-        return 0
+            return self._files.pop(number, None)
 
     def _has_dropped(self, number: int, opened: OpenFile) -> None:
         """The kernel is done with opening the file: the pages that it was to drop are gone."""
