@@ -114,6 +114,22 @@ def test_programs_run(place: Path) -> None:
     assert "usage: mount.znfs" in run(place / "stage/sbin/mount.znfs", "--help")
 
 
+def test_other_pythons_libraries_are_not_taken(place: Path, tmp_path: Path) -> None:
+    """A cluster's modules put them into the path."""
+    import zarr
+
+    zarr.create_array(tmp_path / "v.zarr", shape=(3,), dtype="u1")
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy/__init__.py").write_text("raise ImportError('of another Python')")
+    for variable in ("PYTHONPATH", "PYTHONHOME"):
+        done = subprocess.run(
+            [place / "prefix/bin/znfs", "ls", tmp_path / "v.zarr"], text=True, timeout=60,
+            env={**os.environ, variable: str(tmp_path)}, capture_output=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "v.npy\n" in done.stdout
+
+
 @pytest.mark.parametrize("helper", LINKS)
 def test_helpers_mount(place: Path, tmp_path: Path, helper: str) -> None:
     """As mount(8) calls them."""
