@@ -30,7 +30,7 @@ def make(target: str, place: Path, **environ: str) -> subprocess.CompletedProces
     return subprocess.run(
         ["make", "-s", target, f"DESTDIR={place / 'stage'}", f"PREFIX={place / 'prefix'}"],
         cwd=ROOT, env={**os.environ, "PYTHON": sys.executable, **environ},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=120, umask=0o077,
     )  # fmt: skip
 
 
@@ -97,6 +97,13 @@ def test_where_files_are(place: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o644
         assert "@PREFIX@" not in path.read_text()
     assert f"{prefix}/bin/znfs" in (prefix / "lib/systemd/system/znfs@.service").read_text()
+
+
+def test_all_users_can_run_it(place: Path) -> None:
+    """Whatever root's umask is."""
+    for path in (place / "prefix").rglob("*"):
+        asked = 0o005 if path.is_dir() else 0o004
+        assert path.stat().st_mode & asked == asked, path
 
 
 def test_no_file_names_the_stage(place: Path) -> None:
