@@ -195,7 +195,8 @@ class Operations:
 
     def _root(self) -> Node | Times:
         """The root is a directory even while its store is down or gone, and as it was last seen
-        while its store says nothing: `.znfs` must stay in reach."""
+        while its store refuses or says nothing: `.znfs` must stay in reach, or nobody could tell
+        the daemon to read other credentials."""
         if time.monotonic() > self._ask_root:
             self._root_asked.run()
         if isinstance(self._seen_root, Exception):
@@ -208,7 +209,7 @@ class Operations:
         except NotFound as exc:
             log.debug("root: %s", exc)
             self._seen_root = UNKNOWN
-        except StoreError as exc:
+        except ZnfsError as exc:
             log.debug("root: %s", exc)
             self._ask_root = time.monotonic() + DOWN_SECONDS
         except Exception as exc:
