@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import eventually
 from znfs.disk import DiskTier
 from znfs.errors import ChunkError, UsageError
 from znfs.spill import Spill
@@ -216,6 +218,40 @@ def test_a_broken_folder_fails_no_read(folder, harm, monkeypatch):
 class NoMemory(bytes):
     def __bytes__(self):
         raise MemoryError
+
+
+@pytest.mark.parametrize("why", [errno.EROFS, errno.ENOSPC])
+def test_a_folder_that_cannot_be_made_for_now(folder, why, monkeypatch):
+    """A mount at boot whose disk is full comes up, and uses the folder once there is room."""
+    make, folders = Path.mkdir, set()
+
+    def mkdir(path, *args, **more):
+        folders.add(path)
+        raise OSError(why, os.strerror(why), str(path))
+
+    monkeypatch.setattr("znfs.disk._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    tier = DiskTier(folder, 1 << 20)
+    assert tier.status()["state"] == f"cannot write: {os.strerror(why)}"
+    chunks = Chunks({(0,): b"x" * 100})
+    kept = tier.of_store("u").over(chunks, "a")
+    folders.clear()
+    assert kept.get((0,)).data == b"x" * 100
+    eventually(lambda: folder in folders)  # it was tried again
+    monkeypatch.setattr(Path, "mkdir", make)
+
+    def is_kept() -> bool:
+        assert kept.get((0,)).data == b"x" * 100
+        return tier.hits > 0
+
+    eventually(is_kept)
+    eventually(lambda: tier.status()["state"] == "works")
+    tier.close()
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    shutil.rmtree(folder)
+    why = errno.ENOTDIR
+    with pytest.raises(UsageError, match="Not a directory"):
+        DiskTier(folder, 1 << 20)
 
 
 def test_a_write_for_which_there_is_no_memory_is_not_the_last(folder, monkeypatch):

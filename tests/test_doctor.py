@@ -137,6 +137,27 @@ def test_few_descriptors(monkeypatch: Patch) -> None:
     assert only(doctor.descriptors()).mend == "ulimit -n 4096"
 
 
+def test_memory(monkeypatch: Patch) -> None:
+    texts = {"/proc/meminfo": "MemTotal:       24000000 kB\nMemFree: 5 kB\n"}
+    monkeypatch.setattr(doctor, "_read", lambda path: texts.get(path, ""))
+    assert not list(doctor.memory(Options()))
+    texts["/proc/self/cgroup"] = "4:memory:/job/step\n1:cpu,cpuset:/\n0::/system.slice/v.service\n"
+    texts["/sys/fs/cgroup/memory/job/step/memory.limit_in_bytes"] = f"{1 << 63}\n"
+    texts["/sys/fs/cgroup/system.slice/v.service/memory.max"] = "max\n"
+    assert not list(doctor.memory(Options()))
+    small = Options(cache_size=128 << 20)
+    for path in (
+        "/proc/meminfo", "/sys/fs/cgroup/system.slice/memory.max",
+        "/sys/fs/cgroup/memory/job/memory.limit_in_bytes",
+    ):  # fmt: skip
+        before = texts.get(path, "")
+        texts[path] = "MemTotal: 524288 kB\n" if path == "/proc/meminfo" else f"{512 << 20}\n"
+        said = only(doctor.memory(Options())).what
+        assert said == "512 MiB of memory may be taken, and --cache-size is 1.0 GiB"
+        assert not list(doctor.memory(small))
+        texts[path] = before
+
+
 def test_disk_cache(monkeypatch: Patch, tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     options = Options(disk_cache=str(folder), disk_cache_size=1)

@@ -29,7 +29,7 @@ import pytest
 from tests.faketree import Blocked, Bytes, Counted, Failing, FakeTree, Folder, text
 from tests.waiting import eventually
 from znfs import fuse, mounts
-from znfs.errors import ChunkError, Denied, MountError, NotFound, Stale, StoreError
+from znfs.errors import ChunkError, Denied, MountError, NotFound, SourceError, Stale, StoreError
 from znfs.fuse.handles import OpenDir, Seen
 from znfs.fuse.operations import MUTATING, version_ns
 from znfs.fuse.session import FIRST_THREADS
@@ -445,6 +445,29 @@ def test_store_down_and_up(tree: FakeTree, tmp_path: Path, monkeypatch: pytest.M
             assert caught.value.errno == errno.EIO
         tree.down = False
         assert (m / "a.bin").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("why", [Denied("zarr.json: 403"), SourceError("refs: not JSON")])
+def test_where_a_store_refuses_the_mount_tells_of_itself(
+    tree: FakeTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    """Else nobody could have it read other credentials, but by its process's number."""
+    resolve = tree.resolve
+    resolve(".znfs").nodes["status.json"] = file = text("{}")  # type: ignore[attr-defined]
+    file.live = True
+
+    def refuse(path: str) -> Any:
+        if path.strip("/").startswith(".znfs"):
+            return resolve(path)
+        raise why
+
+    with mounted(tree, tmp_path / "m", ttl=0.0) as m:
+        monkeypatch.setattr(tree, "resolve", refuse)
+        assert (m / ".znfs/status.json").read_text() == "{}"
+        for look in (os.listdir, lambda p: os.stat(p / "a.bin")):
+            with pytest.raises(OSError) as caught:
+                look(m)
+            assert caught.value.errno == (errno.EACCES if isinstance(why, Denied) else errno.EIO)
 
 
 def test_a_store_that_is_gone_is_no_empty_folder(

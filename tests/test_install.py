@@ -30,7 +30,7 @@ def make(target: str, place: Path, **environ: str) -> subprocess.CompletedProces
     return subprocess.run(
         ["make", "-s", target, f"DESTDIR={place / 'stage'}", f"PREFIX={place / 'prefix'}"],
         cwd=ROOT, env={**os.environ, "PYTHON": sys.executable, **environ},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=120, umask=0o077,
     )  # fmt: skip
 
 
@@ -99,6 +99,13 @@ def test_where_files_are(place: Path) -> None:
     assert f"{prefix}/bin/znfs" in (prefix / "lib/systemd/system/znfs@.service").read_text()
 
 
+def test_all_users_can_run_it(place: Path) -> None:
+    """Whatever root's umask is."""
+    for path in (place / "prefix").rglob("*"):
+        asked = 0o005 if path.is_dir() else 0o004
+        assert path.stat().st_mode & asked == asked, path
+
+
 def test_no_file_names_the_stage(place: Path) -> None:
     """It would name a folder that is gone once the package is made."""
     stage = str(place / "stage").encode()
@@ -112,6 +119,22 @@ def test_programs_run(place: Path) -> None:
     assert where.startswith(f"{prefix}/lib/znfs/lib/")
     assert run(prefix / "bin/znfs", "--version") == znfs("--version").stdout
     assert "usage: mount.znfs" in run(place / "stage/sbin/mount.znfs", "--help")
+
+
+def test_other_pythons_libraries_are_not_taken(place: Path, tmp_path: Path) -> None:
+    """A cluster's modules put them into the path."""
+    import zarr
+
+    zarr.create_array(tmp_path / "v.zarr", shape=(3,), dtype="u1")
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy/__init__.py").write_text("raise ImportError('of another Python')")
+    for variable in ("PYTHONPATH", "PYTHONHOME"):
+        done = subprocess.run(
+            [place / "prefix/bin/znfs", "ls", tmp_path / "v.zarr"], text=True, timeout=60,
+            env={**os.environ, variable: str(tmp_path)}, capture_output=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "v.npy\n" in done.stdout
 
 
 @pytest.mark.parametrize("helper", LINKS)

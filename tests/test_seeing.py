@@ -171,12 +171,14 @@ def test_status_of_one_mount(store: Path, mount: Mount) -> None:
     assert str(mounted) in znfs("status").stdout
 
 
-def test_watch(store: Path, mount: Mount) -> None:
+@pytest.mark.parametrize("terminal", [{"FORCE_COLOR": "1", "TERM": "xterm"}, {}])
+def test_watch(store: Path, mount: Mount, terminal: dict[str, str]) -> None:
+    """Also in a pipe, where it is no use that the last picture is shown in the end."""
     mounted = mount(store)
     watcher = subprocess.Popen(
-        [sys.executable, "-u", "-m", "znfs", "status", "--watch", str(mounted)],
+        [sys.executable, "-m", "znfs", "status", "--watch", str(mounted)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "TERM": "xterm"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **terminal},
         # What a shell began in the background, these tests perhaps, ignores it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

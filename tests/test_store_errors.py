@@ -140,6 +140,18 @@ def test_profile(s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "nobody" in checked(caught) or "Profile" in checked(caught)
 
 
+@pytest.mark.parametrize("name", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])
+def test_a_damaged_file_of_aws(
+    backend: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no section\n[[[")
+    monkeypatch.setenv(name, str(tmp_path / "file"))
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with pytest.raises(UsageError, match=r"^AWS: Unable to parse config file: .*/file$") as caught:
+        opened("s3://data/x", backend=backend).get("obj")
+    checked(caught)
+
+
 def test_a_program_that_issues_no_credentials_costs_a_read_the_deadline(
     s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

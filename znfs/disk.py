@@ -9,6 +9,7 @@ gone around until it works again.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import logging
@@ -46,13 +47,16 @@ _TOUCH_SECONDS = 60.0  # an entry's time of last use is kept no finer than this
 _PAUSE_SECONDS = 30.0  # after a failed write
 _LOOK_SECONDS = 5.0  # between two looks whether the folder is still there and may be written
 _WORKS = "works"
+# Why a folder cannot be made for now: these may pass, as whatever fails later may.
+_PASSING = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})
 _STALE_TEMPORARY = 3600.0
 _EPOCH = re.compile("[0-9a-f]{16}")  # what a power cut left empty, or as zeros, is none
 
 
 class DiskTier:
     """Encoded chunks in `folder`, at most about `limit` bytes. Raises UsageError if the folder
-    cannot be made, or belongs to somebody else (it would show them, or let them choose, data)."""
+    cannot be made, for a reason that will not pass, or belongs to somebody else (it would show
+    them, or let them choose, data)."""
 
     def __init__(self, folder: str | Path, limit: int) -> None:
         self.folder = Path(folder).expanduser()
@@ -61,18 +65,21 @@ class DiskTier:
         self.state = _WORKS
         self._failing = False  # the last write was one that failed
         self.last_errors: deque[tuple[float, str]] = deque(maxlen=20)
+        self._lock = threading.Lock()
         try:
             self._make()
         except OSError as error:
-            why = error.strerror or str(error)
-            raise UsageError(f"--disk-cache {self.folder}: {why}") from error
+            if error.errno not in _PASSING:
+                why = error.strerror or str(error)
+                raise UsageError(f"--disk-cache {self.folder}: {why}") from error
+            self._failed("write", error)
+            self._failing = True
         self.spill = Spill(self.folder, limit // 2)
         self._total = 0
         self._unscanned = 0  # bytes written since the folder was last measured
         self._waiting = 0
         self._paused_until = 0.0
         self._renewed: dict[str, str] = {}  # epochs begun by this process, by store
-        self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="znfs-disk", daemon=True)
         self._writer.start()
@@ -212,7 +219,8 @@ class DiskTier:
         return self.folder / text[:2] / text[2:]
 
     def _write_all(self) -> None:
-        self._measure()
+        if not self._failing:
+            self._measure()
         looked = time.monotonic()
         while True:
             if time.monotonic() - looked > _LOOK_SECONDS:
@@ -248,6 +256,7 @@ class DiskTier:
             path.parent.mkdir(mode=0o700, exist_ok=True)
         except FileNotFoundError:
             self._look_after()
+            self._make()  # or why not
             path.parent.mkdir(mode=0o700, exist_ok=True)
         rest = struct.pack("<20sQ", name, len(payload)) + payload
         handle, temporary = tempfile.mkstemp(".tmp", dir=path.parent)  # made 0600
@@ -318,14 +327,15 @@ class DiskTier:
             gone = not self.folder.exists()
             self._make()
             if gone:
-                self._tell(f"{self.folder} was deleted, and is made anew")
+                if not self._failing:
+                    self._tell(f"{self.folder} was deleted, and is made anew")
                 self._measure()
             if self._failing:
                 state = self.state  # the next write shows
             elif not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
                 state = "cannot be written"
         except OSError as error:
-            state = error.strerror or str(error)
+            state = self.state if self._failing else error.strerror or str(error)
         if state != self.state:
             self.state = state
             self._tell(f"{self.folder}: {state}")

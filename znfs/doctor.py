@@ -21,9 +21,10 @@ from znfs import config, mounts
 from znfs.errors import MountError, SourceError, UsageError, ZnfsError
 from znfs.fuse import load_binding
 from znfs.options import Options
-from znfs.tables import print_table
+from znfs.tables import print_table, size_text
 
 _FEW_FILES = 1024
+_BESIDE_THE_CACHE = 256 << 20  # bytes: what a daemon takes (docs/PERFORMANCE.md, "Memory")
 _SKEW = 300.0  # seconds; S3 refuses signatures 15 minutes off
 _TIMEOUT = 10.0  # seconds
 _AMAZON = "https://s3.amazonaws.com"
@@ -60,9 +61,11 @@ def show(source: str | None, options: Options | None) -> None:
     findings = [f for check in CHECKS for f in check()]
     if source is None or options is None:
         with contextlib.suppress(UsageError):  # `configuration` has said so
-            findings += disk_cache(config.load("", {}))
+            options = config.load("", {})
+            findings += [*memory(options), *disk_cache(options)]
     else:
-        findings += [*disk_cache(options), *clock(source, options), *reach(source, options)]
+        findings += [*memory(options), *disk_cache(options)]
+        findings += [*clock(source, options), *reach(source, options)]
     print_table(("", "", "Mend"), [(f.level, f.what, f.mend) for f in findings])
     sys.stdout.flush()
     if failed := sum(f.level == "fail" for f in findings):
@@ -175,6 +178,37 @@ def descriptors() -> Iterator[Finding]:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < _FEW_FILES:
         yield Finding("warn", f"only {soft} files may be open", "ulimit -n 4096")
+
+
+def memory(options: Options) -> Iterator[Finding]:
+    """Memory for the cache: whoever takes more than a group of processes may is killed, and what is
+    left is a dead mount."""
+    room = min(_memory_limits(), default=None)
+    if room is not None and room < options.cache_size + _BESIDE_THE_CACHE:
+        yield Finding(
+            "warn", f"{size_text(room)} of memory may be taken, and --cache-size is "
+            f"{size_text(options.cache_size)}", "a smaller one: up to 300 MiB come on top",
+        )  # fmt: skip
+
+
+def _memory_limits() -> Iterator[int]:
+    """Bytes: of the machine, and of the control groups that this process is in (a container, a
+    service, a batch job), of either version."""
+    if found := re.search(r"^MemTotal: *(\d+) kB", _read("/proc/meminfo"), re.MULTILINE):
+        yield int(found[1]) << 10
+    for line in _read("/proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root, name = "/sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = Path(path)
+        for above in (folder, *folder.parents):
+            limit = _read(f"{root}{above}/{name}").strip()
+            if limit.isdigit():
+                yield int(limit)
 
 
 def disk_cache(options: Options) -> Iterator[Finding]:

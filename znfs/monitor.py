@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from znfs import mounts
 from znfs.errors import MountError
-from znfs.tables import duration_text, make_table, print_table, size_text
+from znfs.tables import console, duration_text, make_table, print_table, size_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,15 +60,25 @@ def derived(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def watch(mountpoint: str | None, interval: float = 1.0) -> None:
-    """Show it again and again until interrupted. Raises MountError."""
+    """Show it again and again until interrupted: in place on a terminal, else one below the other.
+    Raises MountError."""
     from rich.live import Live
 
     before = _find(mountpoint)
-    with Live(_picture(mountpoint, before, before), auto_refresh=False) as live:
+    first, out = _picture(mountpoint, before, before), console()
+    draw: Callable[[RenderableType], None]
+    with ExitStack() as stack:
+        if out.is_terminal:
+            live = stack.enter_context(Live(first, console=out, auto_refresh=False))
+            draw = partial(live.update, refresh=True)
+        else:  # where rich shows the last picture alone
+            draw = out.print
+            draw(first)
         while True:
+            sys.stdout.flush()
             time.sleep(interval)
             found = _find(mountpoint)
-            live.update(_picture(mountpoint, found, before), refresh=True)
+            draw(_picture(mountpoint, found, before))
             before = found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -19,11 +20,15 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[str] = ()
 ) -> None:
     """Print rows in aligned columns; those without any content are left out."""
+    console().print(make_table(columns, rows, right))
+
+
+def console() -> Console:
+    """Standard output, as rich draws on it."""
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else _UNBOUNDED
-    table = make_table(columns, rows, right)
-    Console(width=width, highlight=False, soft_wrap=width is not None).print(table)
+    return Console(width=width, highlight=False, soft_wrap=width is not None)
 
 
 def make_table(

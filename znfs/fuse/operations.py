@@ -224,7 +224,8 @@ class Operations:
 
     def _root(self) -> Node | Times:
         """The root is a directory even while its store is down or gone, and as it was last seen
-        while its store says nothing: `.znfs` must stay in reach."""
+        while its store refuses or says nothing: `.znfs` must stay in reach, or nobody could tell
+        the daemon to read other credentials."""
         seen = self._root_seen.get()
         if isinstance(seen, Exception):
             raise seen.with_traceback(None)  # else it grows with every raise
@@ -236,7 +237,7 @@ class Operations:
         except NotFound as exc:
             log.debug("root: %s", exc)
             return UNKNOWN
-        except StoreError:
+        except ZnfsError:
             raise
         except Exception as exc:
             return exc

@@ -41,13 +41,15 @@ class Settings:
     def _scoped(self) -> Mapping[str, Any]:
         if self._profile is None and not _has_files():
             return {}
-        from botocore.exceptions import ProfileNotFound
+        from botocore.exceptions import BotoCoreError, ProfileNotFound
         from botocore.session import Session
 
         try:
             found: Mapping[str, Any] = Session(profile=self._profile).get_scoped_config()
         except ProfileNotFound as error:
             raise UsageError(f"--profile: {error}") from error
+        except BotoCoreError as error:  # a file that is not in its form
+            raise UsageError(f"AWS: {error}") from error
         return found
 
 
