@@ -52,14 +52,15 @@ def stored(dtype: np.dtype[Any], *, promote_float16: bool = False, netcdf: bool 
     """How elements of `dtype` are stored. Raises Unsupported if HDF5 has no such type.
 
     `netcdf` is for files of NetCDF, whose strings of bytes have no fixed length: netCDF-C writes
-    beyond its buffers when it reads those. In structs they keep theirs.
+    beyond its buffers when it reads those. In structs they keep theirs. Nor have they 16-bit
+    floats, of which netCDF4-python crashes.
     """
     if dtype in _VARIABLE:
         return Stored(_VARIABLE[dtype], ELEMENT)
     if dtype.kind == "U" or (dtype.kind == "S" and netcdf):
         remark = f"{dtype.name} as text of variable length"
         return Stored(datatypes.VARIABLE_STRING, ELEMENT, {}, (remark,))
-    target = _stored_dtype(dtype, promote_float16)
+    target = _stored_dtype(dtype, promote_float16 or netcdf)
     attributes, remarks = _time_attributes(dtype)
     if netcdf and _has_strings(target):
         remarks += ("strings in structs have a fixed length: netCDF-C may crash",)
