@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -90,9 +91,13 @@ def encoded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Text in UTF-8; bytes as they are. Raises ChunkError if it is not Unicode."""
     if values.dtype.kind == "S":
         return values
+    # Python looks at single characters only: of others beyond U+10FFFF it makes some bytes.
+    codes = np.ascontiguousarray(values).reshape(-1).view("<u4")
+    if (codes > sys.maxunicode).any():
+        raise ChunkError("text that is not Unicode: a character beyond U+10FFFF")
     try:
-        return np.char.encode(values, "utf-8", "surrogatepass")
-    except (ValueError, SystemError) as error:  # a code point beyond U+10FFFF
+        return np.char.encode(values, "utf-8")
+    except ValueError as error:  # a surrogate, which UTF-8 has no place for
         raise ChunkError(f"text that is not Unicode: {error}") from error
 
 
