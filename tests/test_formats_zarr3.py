@@ -117,6 +117,24 @@ def test_numcodecs_filters(tmp_path: Path, dtype: str, filters: list[Any]):
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("given", [{}, {"elementsize": None}], ids=str)
+@pytest.mark.parametrize("dtype", ["uint16", "float64"])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_shuffle_takes_its_width_from_the_type(
+    tmp_path: Path, dtype: str, sharded: bool, given: dict[str, Any]
+):
+    shuffle = {"name": "numcodecs.shuffle", "configuration": given}
+    codecs: list[Any] = [BYTES, shuffle]
+    if sharded:
+        codecs = [sharding([4], codecs, index_codecs=[BYTES]), shuffle]
+    document = {**BASE, "shape": [20], "data_type": dtype, "chunk_grid": regular(8)}
+    (tmp_path / "zarr.json").write_text(json.dumps({**document, "codecs": codecs}))
+    stored = zarr.open_array(tmp_path, mode="r+")
+    stored[:] = np.arange(20)
+    assert same(read_array(tmp_path)[1], stored[...])
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("place", ["start", "end"])
 @pytest.mark.parametrize("inside", [(), (1, 2, 0)], ids=str)
 @pytest.mark.parametrize("before", [(), ((2, 0, 1),), ((2, 0, 1), (1, 0, 2))], ids=str)
@@ -298,6 +316,8 @@ def test_groups_and_consolidated_metadata(tmp_path: Path):
         ({"codecs": [5]}, "no codec"),
         ({"codecs": [{"name": "bytes"}]}, "no endian"),
         ({"data_type": 5}, "no data type"),
+        ({"data_type": "int4", "fill_value": 8}, "no fill value of type int4: 8"),
+        ({"data_type": "uint2", "fill_value": 4}, "no fill value of type uint2: 4"),
         ({"data_type": "r7"}, "whole number of bytes"),
         ({"codecs": [sharding([3, 2])]}, "does not divide"),
         ({"codecs": [sharding([0, 2])]}, "extent 0"),

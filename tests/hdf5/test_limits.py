@@ -13,6 +13,7 @@ import pytest
 
 from tests.hdf5.support import Seekable, resolve, tree
 from znfs import info
+from znfs.errors import ChunkError
 from znfs.tree import Tree
 
 
@@ -96,6 +97,19 @@ def test_a_fill_value_without_room(store: Path, value: bytes) -> None:
         assert told == bool(value)
         with h5py.File(Seekable(resolve(opened, "s.h5"))) as file:
             assert file["b"][:].tolist() == [value, b"x" * 70_000, value]
+
+
+@pytest.mark.parametrize("code", [0xD800, 0x110000, 0xFFFFFFFF], ids=hex)
+@pytest.mark.parametrize("dtype", ["<U3", [["t", "<U3"]]], ids=["text", "struct"])
+def test_text_that_is_not_unicode(store: Path, code: int, dtype: Any) -> None:
+    _write(store / "b", dtype, [4], chunks=[2], fill_value=None)
+    codes = {"0": [97, 98, 99, 100, 0, 0], "1": [97, code, 98, 97, 0, 0]}
+    for name, values in codes.items():
+        (store / "b" / name).write_bytes(np.array(values, "<u4").tobytes())
+    with tree(store) as opened, h5py.File(Seekable(resolve(opened, "b/b.h5"))) as file:
+        assert [item if dtype == "<U3" else item["t"] for item in file["b"][:2]] == [b"abc", b"d"]
+        with pytest.raises(ChunkError, match="not Unicode"):
+            file["b"][2:]
 
 
 def test_a_fill_value_that_is_no_text(store: Path) -> None:

@@ -446,6 +446,34 @@ def test_bytes_without_names_beside_arrays_that_have_some(
         assert of_array["a"].dtype == "S3"
 
 
+def test_float16_is_float32(tmp_path: Path) -> None:
+    """Of 16-bit floats netCDF4-python crashes."""
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=2)
+    struct = np.dtype([("h", "f2"), ("n", "i4")])
+    for name, dtype, names in (("x", "f2", ["x"]), ("beside", "f2", None), ("s", struct, ["x"])):
+        told = {} if names is None else {"_ARRAY_DIMENSIONS": names}
+        fill = None if dtype is struct else np.nan
+        array = group.create_array(
+            name, shape=(3,), chunks=(2,), dtype=dtype, attributes=told, fill_value=fill
+        )
+        array[:2] = np.ones(2, dtype)
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+        alone = materialise(resolve(opened, "beside/beside.h5"), tmp_path / "a.h5")
+        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
+    assert "float16 promoted to float32" in said["x"]
+    assert "beside: float16 promoted to float32" in said[""]
+    assert "float32" not in said["beside"]
+    _read_all(copy)
+    with h5py.File(copy) as file, h5py.File(alone) as of_array:
+        for name in ("x", "beside"):
+            assert file[name].dtype == "f4"
+            np.testing.assert_array_equal(file[name][()], [1, 1, np.nan])
+            assert np.isnan(file[name].attrs.get("_FillValue", np.nan))
+        assert file["s"].dtype == [("h", "f4"), ("n", "i4")]
+        assert of_array["beside"].dtype == "f2"
+
+
 def _copied(folder: Path) -> tuple[Path, dict[str, str]]:
     """`g.nc` of `g.zarr`, and the remarks on each array and group."""
     with tree(folder / "g.zarr") as opened:

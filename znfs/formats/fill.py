@@ -53,7 +53,10 @@ def parse_small(name: str, value: Any, small: str) -> bytes:
         return widen(small, np.frombuffer(parse(name, value, bits), bits)).tobytes()
     exact = np.frombuffer(parse(name, value, dtype), dtype)
     with np.errstate(all="ignore"):
-        return exact.astype(promote.small(small)).astype(dtype).tobytes()
+        held = exact.astype(promote.small(small)).astype(dtype)
+    if dtype.kind in "iu" and held != exact:
+        raise MetadataError(f"{name}: no fill value of type {small}: {shown(value)}")
+    return held.tobytes()
 
 
 def _element(value: Any, dtype: DType, stored: DType) -> bytes:

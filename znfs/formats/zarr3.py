@@ -127,6 +127,7 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
     ):
         raise MetadataError(f"{name}: not all shards divide into chunks of {shards[0].chunks}")
     codecs = tuple(_typed(codecs, kind))
+    shards = tuple(replace(shard, outer=tuple(_typed(shard.outer, kind))) for shard in shards)
     value = require(name, document, "fill_value")
     names = _dimension_names(document.get("dimension_names"), len(extents))
     return checked(
@@ -254,6 +255,9 @@ def _typed(codecs: tuple[CodecSpec, ...], kind: dtypes.DataType) -> Iterator[Cod
                 key: np.frombuffer(fill.parse(DOCUMENT, config.get(key), kind.dtype), kind.dtype)[0]
                 for key in ("scale", "offset")
             })  # fmt: skip
+        elif codec.name == "shuffle" and config.get("elementsize") is None:
+            # Unlike in Zarr v2, where it is 4: zarr-python takes it from the type, too.
+            yield CodecSpec(codec.name, {"elementsize": kind.stored.itemsize})
         elif codec.name == "packed_bits" and kind.small:
             small = {"bits": bits_of(kind.small), "signed": kind.small.startswith("int")}
             yield CodecSpec(codec.name, {**config, **small})

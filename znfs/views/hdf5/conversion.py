@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -52,14 +53,15 @@ def stored(dtype: np.dtype[Any], *, promote_float16: bool = False, netcdf: bool 
     """How elements of `dtype` are stored. Raises Unsupported if HDF5 has no such type.
 
     `netcdf` is for files of NetCDF, whose strings of bytes have no fixed length: netCDF-C writes
-    beyond its buffers when it reads those. In structs they keep theirs.
+    beyond its buffers when it reads those. In structs they keep theirs. Nor have they 16-bit
+    floats, of which netCDF4-python crashes.
     """
     if dtype in _VARIABLE:
         return Stored(_VARIABLE[dtype], ELEMENT)
     if dtype.kind == "U" or (dtype.kind == "S" and netcdf):
         remark = f"{dtype.name} as text of variable length"
         return Stored(datatypes.VARIABLE_STRING, ELEMENT, {}, (remark,))
-    target = _stored_dtype(dtype, promote_float16)
+    target = _stored_dtype(dtype, promote_float16 or netcdf)
     attributes, remarks = _time_attributes(dtype)
     if netcdf and _has_strings(target):
         remarks += ("strings in structs have a fixed length: netCDF-C may crash",)
@@ -89,9 +91,13 @@ def encoded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Text in UTF-8; bytes as they are. Raises ChunkError if it is not Unicode."""
     if values.dtype.kind == "S":
         return values
+    # Python looks at single characters only: of others beyond U+10FFFF it makes some bytes.
+    codes = np.ascontiguousarray(values).reshape(-1).view("<u4")
+    if (codes > sys.maxunicode).any():
+        raise ChunkError("text that is not Unicode: a character beyond U+10FFFF")
     try:
-        return np.char.encode(values, "utf-8", "surrogatepass")
-    except (ValueError, SystemError) as error:  # a code point beyond U+10FFFF
+        return np.char.encode(values, "utf-8")
+    except ValueError as error:  # a surrogate, which UTF-8 has no place for
         raise ChunkError(f"text that is not Unicode: {error}") from error
 
 
