@@ -125,16 +125,30 @@ def test_signals_unmount(store: Path, mountpoint: Path, number: signal.Signals) 
     assert os.listdir(mountpoint) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a tmpfs")
 def test_a_daemon_leaves_what_is_mounted_over_its_mount(store: Path, mountpoint: Path) -> None:
-    other = make_store(store.parent / "other.zarr", VALUES + 1)
     run("mount", store, mountpoint)
     pid = mounts.status(str(mountpoint))["pid"]
-    run("mount", other, mountpoint)
-    os.kill(pid, signal.SIGTERM)
-    eventually(lambda: ended(pid))
-    np.testing.assert_array_equal(np.load(mountpoint / "other.npy"), VALUES + 1)
-    mounts.unmount(str(mountpoint))
+    subprocess.run(["mount", "-t", "tmpfs", "none", mountpoint], check=True)
+    try:
+        (mountpoint / "own").touch()
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: ended(pid))
+        assert os.listdir(mountpoint) == ["own"]
+    finally:
+        subprocess.run(["umount", mountpoint], check=True)
     assert mounts.is_dead(str(mountpoint))  # what is below shows again, and is cleared
+    assert run("umount", mountpoint).returncode == 0
+    assert not is_mounted(mountpoint)
+
+
+def test_a_place_where_a_mount_is_served_is_taken(store: Path, mountpoint: Path) -> None:
+    run("mount", store, mountpoint)
+    other = make_store(store.parent / "other.zarr", VALUES + 1)
+    done = run("mount", other, mountpoint)
+    assert done.returncode == 1
+    assert f"{store} is mounted there; 'znfs umount {mountpoint}' takes it away" in done.stderr
+    check_values(mountpoint)
     assert run("umount", mountpoint).returncode == 0
     assert not is_mounted(mountpoint)
 

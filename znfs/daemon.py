@@ -78,9 +78,15 @@ def _log(request: MountRequest) -> logging.Handler:
 
 
 def prepare(request: MountRequest) -> None:
-    """Check the mount point, and clear what a dead daemon left there. Raises MountError."""
+    """Check the mount point, and clear what a dead daemon left there. Raises MountError, also where
+    another daemon serves: a second mount would hide its, until that shows again after an unmount.
+    """
     mountpoint = request.mountpoint
     mounts.clear_dead(mountpoint)
+    if (there := mounts.topmost(mountpoint)) is not None and there.fstype == mounts.FSTYPE:
+        raise MountError(
+            f"{mountpoint}: {there.source} is mounted there; 'znfs umount {mountpoint}' takes it away"
+        )
     try:
         if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
             raise MountError(f"{mountpoint}: not a directory")
