@@ -446,6 +446,70 @@ def test_bytes_without_names_beside_arrays_that_have_some(
         assert of_array["a"].dtype == "S3"
 
 
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_characters_are_characters(tmp_path: Path, fmt: Any, engine: Any) -> None:
+    """As NetCDF's text is in Zarr that kerchunk made of it: a dimension has its letters."""
+    letters = np.array([list(b"north"), list(b"a\0\0\0\0"), list(b" \xe9  z")], "u1").view("S1")
+    names = ("station", "string5")
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt)
+    array = group.create_array(
+        "name", shape=(3, 5), chunks=(2, 5), dtype="S1",
+        dimension_names=names if fmt == 3 else None,
+    )  # fmt: skip
+    array[...] = letters
+    if fmt == 2:
+        array.attrs["_ARRAY_DIMENSIONS"] = names
+    copy, said = _copied(tmp_path)
+    assert "variable length" not in said["name"]
+    with netCDF4.Dataset(copy) as file:
+        assert file["name"].dtype == "S1"
+        file["name"].set_auto_chartostring(False)
+        file["name"].set_auto_mask(False)
+        assert file["name"][:].tobytes() == letters.tobytes()
+    with xr.open_dataset(copy, engine=engine) as found:
+        assert found["name"].dims == ("station",)
+        assert found["name"].values.tolist() == [b"north", b"a", b" \xe9  z"]
+    done = subprocess.run(["ncdump", "-h", copy], capture_output=True, text=True, check=True)
+    assert "char name(station, string5)" in done.stdout
+
+
+@pytest.mark.parametrize("shape", [(3, 4), ()], ids=str)
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_half_floats_are_float32(tmp_path: Path, fmt: Any, shape: tuple[int, ...]) -> None:
+    """netCDF4-python crashes of others, also without names of dimensions beside such that have."""
+    names = ["y", "x"][: len(shape)]
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt)
+    for name, told in (("a", names), ("alone", None), ("single", ["n"])):
+        size = (3,) if name == "single" else shape
+        array = group.create_array(
+            name, shape=size, dtype="f2", dimension_names=told if fmt == 3 else None
+        )
+        array[...] = np.arange(array.size).reshape(size) / 2
+        if fmt == 2 and told is not None:
+            array.attrs["_ARRAY_DIMENSIONS"] = told
+    copy, said = _copied(tmp_path)
+    assert "alone: float16 promoted to float32" in said[""]
+    _read_all(copy)
+    with h5py.File(copy) as file:
+        assert {file[name].dtype for name in file if name[0] in "as"} == {np.dtype("f4")}
+        np.testing.assert_array_equal(file["a"][()], np.arange(file["a"].size).reshape(shape) / 2)
+
+
+@pytest.mark.parametrize("unit", ["D", "h", "s", "ms", "ns"])
+def test_lengths_of_time_are_such_to_xarray(tmp_path: Path, unit: str) -> None:
+    values = np.array([1, -2, 3], f"m8[{unit}]")
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=2)
+    array = group.create_array("d", shape=(3,), dtype=values.dtype)
+    array[...] = values
+    array.attrs["_ARRAY_DIMENSIONS"] = ["x"]
+    copy, _ = _copied(tmp_path)
+    for engine in ("netcdf4", "h5netcdf"):
+        with xr.open_dataset(copy, engine=engine) as found:
+            assert found["d"].dtype.kind == "m"
+            np.testing.assert_array_equal(found["d"].values, values)
+
+
 def _copied(folder: Path) -> tuple[Path, dict[str, str]]:
     """`g.nc` of `g.zarr`, and the remarks on each array and group."""
     with tree(folder / "g.zarr") as opened:

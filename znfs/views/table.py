@@ -95,5 +95,5 @@ def views(options: Options) -> tuple[View, ...]:
 
 
 def _layout(options: Options) -> hdf5.Layout:
-    promote = options.hdf5_float16 == "float32"
+    promote = {"auto": None, "keep": False, "float32": True}[options.hdf5_float16]
     return hdf5.Layout(options.hdf5_index, options.hdf5_merge, promote)

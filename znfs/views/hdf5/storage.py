@@ -36,11 +36,12 @@ class Layout:
     `index`: "btree" (every reader) or "implicit" (HDF5 1.10 and later, no index bytes).
     `merge`: so many chunks of the store make one HDF5 chunk, for readers that walk the whole
     index; with the B-tree only.
+    `promote_float16`: whether 16-bit floats are float32; None: in NetCDF files.
     """
 
     index: str = "btree"
     merge: int = 1
-    promote_float16: bool = False
+    promote_float16: bool | None = None
 
 
 class Storage:
