@@ -18,6 +18,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from tests.conftest import require
 from tests.hdf5.support import Seekable, materialise, resolve, tree
 from tests.waiting import eventually
 from znfs.errors import NotFound
@@ -183,8 +184,8 @@ def test_attributes_that_say_what_dimensions_are(tmp_path: Path, names: list[Any
             moved = {key.rstrip("_"): file[name].attrs[key] for key in file[name].attrs}
             assert set(odd) <= set(moved)
             assert list(file[name].attrs["DIMENSION_LIST_"]) == [1, 2]
-            assert file[name].attrs["CLASS_"] == "DIMENSION_SCALE"
-        assert file["v"].attrs["NAME_" if names else "NAME"] == "x"
+            assert file[name].attrs["CLASS_"] == b"DIMENSION_SCALE"
+        assert file["v"].attrs["NAME_" if names else "NAME"] == b"x"
 
 
 def test_xarray_reads_without_a_copy(store: Path) -> None:
@@ -508,6 +509,48 @@ def test_lengths_of_time_are_such_to_xarray(tmp_path: Path, unit: str) -> None:
         with xr.open_dataset(copy, engine=engine) as found:
             assert found["d"].dtype.kind == "m"
             np.testing.assert_array_equal(found["d"].values, values)
+
+
+@pytest.mark.parametrize("slots", [False, True], ids=["exact", "slots"])
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_text_attributes_are_characters(
+    tmp_path: Path, fmt: Any, slots: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As netCDF-C writes them: NCO, CDO and Octave pass over strings. In `.h5` h5py has text."""
+    texts = {"units": "days since 2001-01-01", "µ": "température µ 日本語", "long": "é" * 50_000}
+    others = {"empty": "", "list": ["a", "bé"]}
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt, attributes=texts | others)
+    named: dict[str, Any] = {"dimension_names": ["time"]} if fmt == 3 else {}
+    array = group.create_array("time", shape=(3,), dtype="i4", fill_value=-1, **named)
+    array[...] = [0, 1, 2]
+    array.attrs.update(texts | others | ({"_ARRAY_DIMENSIONS": ["time"]} if fmt == 2 else {}))
+    if slots:
+        monkeypatch.setattr("znfs.views.hdf5.walk", lambda group: None)
+    with tree(tmp_path / "g.zarr") as opened:
+        for path in ("g.nc", "time/time.nc", "g.h5", "time/time.h5"):
+            with h5py.File(Seekable(resolve(opened, path))) as file:
+                attributes = file["time"].attrs
+                for name, text in texts.items():
+                    fixed = path.endswith(".nc") and name != "long"
+                    assert attributes[name] == (text.encode() if fixed else text)
+        if slots:
+            return
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+    _read_all(copy)
+    with netCDF4.Dataset(copy) as found:
+        for at in (found, found["time"]):
+            assert {name: at.getncattr(name) for name in texts | others} == texts | others
+    for engine in ("netcdf4", "h5netcdf"):
+        with xr.open_dataset(copy, engine=engine) as known:
+            assert known["time"].values.tolist() == [
+                978307200000000000 + day * 86400 * 10**9 for day in range(3)
+            ]
+            assert known.attrs["µ"] == texts["µ"]
+    require("ncks")
+    done = subprocess.run(
+        ["ncks", "--dt_fmt=1", "-v", "time", copy], capture_output=True, text=True, check=True
+    )
+    assert '"2001-01-01", "2001-01-02", "2001-01-03"' in done.stdout
 
 
 def _copied(folder: Path) -> tuple[Path, dict[str, str]]:
