@@ -497,6 +497,22 @@ def test_half_floats_are_float32(tmp_path: Path, fmt: Any, shape: tuple[int, ...
         np.testing.assert_array_equal(file["a"][()], np.arange(file["a"].size).reshape(shape) / 2)
 
 
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_scalars_alone_in_a_group(tmp_path: Path, fmt: Any) -> None:
+    told = xr.DataTree.from_dict({
+        "/": xr.Dataset({"x": ("x", [1, 2])}),
+        "/g": xr.Dataset({"flag": ((), True), "missing": ((), np.nan)}),
+    })  # fmt: skip
+    told["g"]["missing"].encoding = {"dtype": "i2", "_FillValue": -1}
+    told.to_zarr(tmp_path / "g.zarr", zarr_format=fmt)
+    copy, _ = _copied(tmp_path)
+    for engine in ("netcdf4", "h5netcdf"):
+        with xr.open_dataset(copy, engine=engine, group="g") as found:
+            assert found["flag"].dtype == bool
+            assert found["flag"].item() is True
+            assert np.isnan(found["missing"].item())
+
+
 @pytest.mark.parametrize("unit", ["D", "h", "s", "ms", "ns"])
 def test_lengths_of_time_are_such_to_xarray(tmp_path: Path, unit: str) -> None:
     values = np.array([1, -2, 3], f"m8[{unit}]")
