@@ -143,9 +143,10 @@ def test_n5_viewer():
     group = {"scales": [[1, 1, 1], [2, 2, 1]], "pixelResolution": resolution}
     for attributes in (group, {**group, "scales": ..., "downsamplingFactors": group["scales"]}):
         levels = level_axes({k: v for k, v in attributes.items() if v is not ...})
-        assert [(a.name, a.scale, a.unit) for a in levels["s1"]] == [
-            ("z", 6, "um"), ("y", 4, "um"), ("x", 2, "um"),
+        assert [(a.name, a.scale, a.unit, a.translation) for a in levels["s1"]] == [
+            ("z", 6, "um", 0), ("y", 4, "um", 1), ("x", 2, "um", 0.5),
         ]  # fmt: skip
+        assert {a.translation for a in levels["s0"]} == {0}
     assert level_axes({"scales": [[1, 1, 1]]}) == {}
     assert level_axes({}) == {}
 
@@ -161,7 +162,7 @@ def test_n5_arrays():
     )
     found = n5_axes({"pixelResolution": [1, 2], "downsamplingFactors": [4, 8]}, 2)
     assert found is not None
-    assert [(a.name, a.scale) for a in found] == [("y", 16), ("x", 4)]
+    assert [(a.name, a.scale, a.translation) for a in found] == [("y", 16, 7), ("x", 4, 1.5)]
 
 
 @pytest.mark.parametrize(

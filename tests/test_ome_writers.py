@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import zarr
 
+from tests import images
 from tests.bioformats import describe
 from tests.images import Handle, save
 from znfs.tree import open_tree
@@ -155,3 +156,12 @@ def test_what_is_broken_is_named(tmp_path):
     said = "\n".join(first.remarks)
     assert "an image without axes" in said
     assert "omero: no colour of the form RRGGBB" in said
+
+
+def test_levels_of_other_dimensions_are_named(tmp_path):
+    folder = images.write_image(tmp_path / "i.zarr", [np.zeros((3, 4, 4), "u1")] * 2, "zyx")
+    group = zarr.open_group(folder)
+    group.create_array("1", shape=(4, 4), dtype="u1", overwrite=True)
+    said = [remark for node in open_tree(str(folder)).describe() for remark in node.remarks]
+    (told,) = [remark for remark in said if remark.startswith("multiscales")]
+    assert told.startswith("multiscales: 1 has 2 dimensions")

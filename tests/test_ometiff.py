@@ -6,6 +6,7 @@ import struct
 import subprocess
 import time
 import tracemalloc
+from xml.etree import ElementTree
 from zlib import crc32
 
 import numpy as np
@@ -116,6 +117,20 @@ def test_the_document_is_valid(image):
     assert (pixels.physical_size_x, pixels.physical_size_x_unit.value) == (0.65, "µm")
     assert (pixels.physical_size_z, pixels.physical_size_z_unit.value) == (1.25, "µm")
     assert (pixels.time_increment, pixels.time_increment_unit.value) == (2.5, "s")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("👩\u200d🔬 🫨", "👩\u200d🔬 🫨"), ("می\u200cخواهم \u202eRTL", "می\u200cخواهم \u202eRTL"),
+     ("a\u00a0b\ue000\u3000c", "a\u00a0b\ue000\u3000c"), ("x" * 10_000, "x" * 10_000),
+     ("a\tb\nc\rd\0e\x1bf\x85g\ufffeh\ud83di", "a b c d e f g h i")],
+)  # fmt: skip
+def test_names_keep_what_xml_can_hold(tmp_path, name, shown):
+    channels = {"channels": [{"label": name}]}
+    tree = open_tree(str(write_image(tmp_path / "i.zarr", [noise((8, 8))], "yx", omero=channels)))
+    with tifffile.TiffFile(Handle(tree.resolve("i.ome.tif"))) as found:
+        document = ElementTree.fromstring(found.ome_metadata)
+    assert [c.get("Name") for c in document.findall(".//{*}Channel")] == [shown]
 
 
 def test_libtiff_reads_every_tile(image, tmp_path):

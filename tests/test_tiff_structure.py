@@ -92,6 +92,15 @@ def test_no_resolution_without_a_size(scale):
     assert unitless_tags(bad, good) == []
 
 
+@pytest.mark.parametrize("pixels", [1 << 31, Fraction(1, 1 << 31), Fraction(10**10), 1e-200])
+def test_no_resolution_that_31_bits_cannot_hold(pixels):
+    """The nearest there is would be read as another size of pixels."""
+    size = float(1 / Fraction(pixels))
+    good, bad = Axis("x", "centimeter", 1.0), Axis("y", "centimeter", size)
+    assert resolution_tags(bad, good) == resolution_tags(good, bad) == []
+    assert unitless_tags(bad, good) == []
+
+
 @pytest.mark.parametrize("unit", ["second", "parsec", None])
 def test_no_resolution_in_units_that_tiff_lacks(unit):
     axis = Axis("x", unit, 1.0)
@@ -101,7 +110,9 @@ def test_no_resolution_in_units_that_tiff_lacks(unit):
 @pytest.mark.parametrize(
     ("given_unit", "name"),
     [("µm", "micrometer"), ("um", "micrometer"), ("micrometre", "micrometer"), ("nm", "nanometer"),
-     ("micrometers", "micrometer"), ("meters", "meter"), ("s", "second"), ("furlong", "furlong")],
+     ("micrometers", "micrometer"), ("meters", "meter"), ("s", "second"), ("furlong", "furlong"),
+     ("\u212b", "angstrom"), ("A\u030a", "angstrom"), ("Angstrom", "angstrom"),
+     ("Micrometres", "micrometer"), ("Mm", "Mm"), ("femtometre", "femtometer")],
 )  # fmt: skip
 def test_units_have_one_name(given_unit, name):
     assert unit_name(Axis("x", given_unit)) == name

@@ -260,6 +260,14 @@ def test_imagej_metadata(tmp_path):
     assert all((lut[:, 0] == 0).all() for lut in known["LUTs"])
 
 
+def test_sizes_that_tiff_cannot_hold_are_unknown_to_imagej(tmp_path):
+    data = values((8, 8), "u1")
+    folder = write_image(tmp_path / "i.zarr", [data], "yx", scales=[[3.5e-10, 3.5e-10]])
+    with tifffile.TiffFile(Handle(open_tree(str(folder)).resolve("0/0.tif"))) as found:
+        assert "XResolution" not in found.pages[0].tags
+        assert "unit" not in found.imagej_metadata
+
+
 def test_a_unit_cannot_write_the_description(tmp_path):
     folder = write_image(tmp_path / "i.zarr", [values((2, 8, 8), "u1")], "zyx")
     group = zarr.open_group(folder)

@@ -474,7 +474,7 @@ def test_half_floats_are_promoted_on_demand(tmp_path):
     h5py = pytest.importorskip("h5py")
     path = str(tmp_path / "f.zarr")
     zarr.create_array(path, shape=(4,), chunks=(2,), dtype="f2")[:] = [0.5, 1, 2, 4]
-    for choice, dtype in (("keep", "f2"), ("float32", "f4")):
+    for choice, dtype in (("auto", "f2"), ("keep", "f2"), ("float32", "f4")):
         with h5py.File(open_tree(path, hdf5_float16=choice).open("f.h5")) as file:
             assert file["f"].dtype == dtype
             assert file["f"][:].tolist() == [0.5, 1, 2, 4]

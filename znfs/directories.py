@@ -135,6 +135,7 @@ class NodeDir:
         remarks += said
         if isinstance(node, Group):
             remarks += ome.remarks(node.meta.attributes)
+            remarks += _other_dimensions(node)
         return tuple(shown), (*remarks, *not_shown)
 
     def _why_not_shown(self, view: View, entry: str, store_names: Set[str]) -> str | None:
@@ -324,6 +325,21 @@ def _is_never_there(name: str) -> bool:
 
 def _is_junk(name: str) -> bool:
     return name in _OS_JUNK or name.startswith(_OS_JUNK_PREFIXES)
+
+
+def _other_dimensions(group: Group) -> Iterator[str]:
+    """Remarks on levels whose arrays have not as many dimensions as the group's metadata says:
+    nothing that it tells of the image holds for them."""
+    for path, axes in ome.level_axes(group.meta.attributes).items():
+        try:
+            level = group.child(path)
+        except Denied:
+            continue
+        if isinstance(level, Array) and level.meta.ndim != len(axes):
+            yield (
+                f"multiscales: {path} has {level.meta.ndim} dimensions and no axes, sizes or "
+                f"channels, for {len(axes)} axes are told"
+            )
 
 
 def _not_shown(names: Set[str]) -> list[str]:

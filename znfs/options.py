@@ -125,8 +125,8 @@ class Options:
         parse=number(int, 1, (1 << 63) - 1), metavar="COUNT",
     )
     hdf5_float16: str = option(
-        "keep", "what HDF5 files show 16-bit floats as; those that are NetCDF always have float32",
-        "views", choices=("keep", "float32"),
+        "auto", "what HDF5 files show 16-bit floats as; auto: float32 where they are NetCDF, whose "
+        "readers fail on others", "views", choices=("auto", "keep", "float32"),
     )
     string_bytes: int = option(
         256, "room in HDF5 files for a string of variable length, on average over a chunk",

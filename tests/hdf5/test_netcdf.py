@@ -18,6 +18,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from tests.conftest import require
 from tests.hdf5.support import Seekable, materialise, resolve, tree
 from tests.waiting import eventually
 from znfs.errors import NotFound
@@ -183,8 +184,8 @@ def test_attributes_that_say_what_dimensions_are(tmp_path: Path, names: list[Any
             moved = {key.rstrip("_"): file[name].attrs[key] for key in file[name].attrs}
             assert set(odd) <= set(moved)
             assert list(file[name].attrs["DIMENSION_LIST_"]) == [1, 2]
-            assert file[name].attrs["CLASS_"] == "DIMENSION_SCALE"
-        assert file["v"].attrs["NAME_" if names else "NAME"] == "x"
+            assert file[name].attrs["CLASS_"] == b"DIMENSION_SCALE"
+        assert file["v"].attrs["NAME_" if names else "NAME"] == b"x"
 
 
 def test_xarray_reads_without_a_copy(store: Path) -> None:
@@ -472,6 +473,128 @@ def test_float16_is_float32(tmp_path: Path) -> None:
             assert np.isnan(file[name].attrs.get("_FillValue", np.nan))
         assert file["s"].dtype == [("h", "f4"), ("n", "i4")]
         assert of_array["beside"].dtype == "f2"
+
+
+@pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_characters_are_characters(tmp_path: Path, fmt: Any, engine: Any) -> None:
+    """As NetCDF's text is in Zarr that kerchunk made of it: a dimension has its letters."""
+    letters = np.array([list(b"north"), list(b"a\0\0\0\0"), list(b" \xe9  z")], "u1").view("S1")
+    names = ("station", "string5")
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt)
+    array = group.create_array(
+        "name", shape=(3, 5), chunks=(2, 5), dtype="S1",
+        dimension_names=names if fmt == 3 else None,
+    )  # fmt: skip
+    array[...] = letters
+    if fmt == 2:
+        array.attrs["_ARRAY_DIMENSIONS"] = names
+    copy, said = _copied(tmp_path)
+    assert "variable length" not in said["name"]
+    with netCDF4.Dataset(copy) as file:
+        assert file["name"].dtype == "S1"
+        file["name"].set_auto_chartostring(False)
+        file["name"].set_auto_mask(False)
+        assert file["name"][:].tobytes() == letters.tobytes()
+    with xr.open_dataset(copy, engine=engine) as found:
+        assert found["name"].dims == ("station",)
+        assert found["name"].values.tolist() == [b"north", b"a", b" \xe9  z"]
+    done = subprocess.run(["ncdump", "-h", copy], capture_output=True, text=True, check=True)
+    assert "char name(station, string5)" in done.stdout
+
+
+@pytest.mark.parametrize("shape", [(3, 4), ()], ids=str)
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_half_floats_are_float32(tmp_path: Path, fmt: Any, shape: tuple[int, ...]) -> None:
+    """netCDF4-python crashes of others, also without names of dimensions beside such that have."""
+    names = ["y", "x"][: len(shape)]
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt)
+    for name, told in (("a", names), ("alone", None), ("single", ["n"])):
+        size = (3,) if name == "single" else shape
+        array = group.create_array(
+            name, shape=size, dtype="f2", dimension_names=told if fmt == 3 else None
+        )
+        array[...] = np.arange(array.size).reshape(size) / 2
+        if fmt == 2 and told is not None:
+            array.attrs["_ARRAY_DIMENSIONS"] = told
+    copy, said = _copied(tmp_path)
+    assert "alone: float16 promoted to float32" in said[""]
+    _read_all(copy)
+    with h5py.File(copy) as file:
+        assert {file[name].dtype for name in file if name[0] in "as"} == {np.dtype("f4")}
+        np.testing.assert_array_equal(file["a"][()], np.arange(file["a"].size).reshape(shape) / 2)
+
+
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_scalars_alone_in_a_group(tmp_path: Path, fmt: Any) -> None:
+    told = xr.DataTree.from_dict({
+        "/": xr.Dataset({"x": ("x", [1, 2])}),
+        "/g": xr.Dataset({"flag": ((), True), "missing": ((), np.nan)}),
+    })  # fmt: skip
+    told["g"]["missing"].encoding = {"dtype": "i2", "_FillValue": -1}
+    told.to_zarr(tmp_path / "g.zarr", zarr_format=fmt)
+    copy, _ = _copied(tmp_path)
+    for engine in ("netcdf4", "h5netcdf"):
+        with xr.open_dataset(copy, engine=engine, group="g") as found:
+            assert found["flag"].dtype == bool
+            assert found["flag"].item() is True
+            assert np.isnan(found["missing"].item())
+
+
+@pytest.mark.parametrize("unit", ["D", "h", "s", "ms", "ns"])
+def test_lengths_of_time_are_such_to_xarray(tmp_path: Path, unit: str) -> None:
+    values = np.array([1, -2, 3], f"m8[{unit}]")
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=2)
+    array = group.create_array("d", shape=(3,), dtype=values.dtype)
+    array[...] = values
+    array.attrs["_ARRAY_DIMENSIONS"] = ["x"]
+    copy, _ = _copied(tmp_path)
+    for engine in ("netcdf4", "h5netcdf"):
+        with xr.open_dataset(copy, engine=engine) as found:
+            assert found["d"].dtype.kind == "m"
+            np.testing.assert_array_equal(found["d"].values, values)
+
+
+@pytest.mark.parametrize("slots", [False, True], ids=["exact", "slots"])
+@pytest.mark.parametrize("fmt", [2, 3])
+def test_text_attributes_are_characters(
+    tmp_path: Path, fmt: Any, slots: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As netCDF-C writes them: NCO, CDO and Octave pass over strings. In `.h5` h5py has text."""
+    texts = {"units": "days since 2001-01-01", "µ": "température µ 日本語", "long": "é" * 50_000}
+    others = {"empty": "", "list": ["a", "bé"]}
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt, attributes=texts | others)
+    named: dict[str, Any] = {"dimension_names": ["time"]} if fmt == 3 else {}
+    array = group.create_array("time", shape=(3,), dtype="i4", fill_value=-1, **named)
+    array[...] = [0, 1, 2]
+    array.attrs.update(texts | others | ({"_ARRAY_DIMENSIONS": ["time"]} if fmt == 2 else {}))
+    if slots:
+        monkeypatch.setattr("znfs.views.hdf5.walk", lambda group: None)
+    with tree(tmp_path / "g.zarr") as opened:
+        for path in ("g.nc", "time/time.nc", "g.h5", "time/time.h5"):
+            with h5py.File(Seekable(resolve(opened, path))) as file:
+                attributes = file["time"].attrs
+                for name, text in texts.items():
+                    fixed = path.endswith(".nc") and name != "long"
+                    assert attributes[name] == (text.encode() if fixed else text)
+        if slots:
+            return
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+    _read_all(copy)
+    with netCDF4.Dataset(copy) as found:
+        for at in (found, found["time"]):
+            assert {name: at.getncattr(name) for name in texts | others} == texts | others
+    for engine in ("netcdf4", "h5netcdf"):
+        with xr.open_dataset(copy, engine=engine) as known:
+            assert known["time"].values.tolist() == [
+                978307200000000000 + day * 86400 * 10**9 for day in range(3)
+            ]
+            assert known.attrs["µ"] == texts["µ"]
+    require("ncks")
+    done = subprocess.run(
+        ["ncks", "--dt_fmt=1", "-v", "time", copy], capture_output=True, text=True, check=True
+    )
+    assert '"2001-01-01", "2001-01-02", "2001-01-03"' in done.stdout
 
 
 def _copied(folder: Path) -> tuple[Path, dict[str, str]]:

@@ -29,8 +29,7 @@ Not run, for want of a package or a licence: HDFView, jHDF, current netCDF-Java,
 Imaris. GNU Data Language of Debian is built without HDF5. PyTables knows no strings of variable
 length, whoever wrote them: such a dataset is an `UnImplemented` node, and all others read.
 CDO leaves them out, and variables that have them for a coordinate; Octave's `load` stops at them
-unless it is told what to load, and its `ncread` knows none: in native files too. Its `ncreadatt`
-reads no text attribute, as in files that h5py wrote; netCDF-C writes them as characters. Bytes of
+unless it is told what to load, and its `ncread` knows none: in native files too. Bytes of
 variable length are beyond NCO, ncdf4, rhdf5, pyfive and jsfive, in native files too.
 """
 _COLUMNS = ("datasets", "attributes", "10^9 chunks", "strings", "NetCDF")

@@ -66,6 +66,7 @@ def n5_axes(attributes: Mapping[str, Any], ndim: int) -> Axes | None:
 
     Read are `transform` (COSEM), else `axes`, `units`, `resolution`, `pixelResolution` (a list,
     or an object with `dimensions` and `unit`) and `downsamplingFactors`, all fastest axis first.
+    A pixel that is the mean of several lies in the middle of these, as n5-viewer shows it.
     """
     transform = attributes.get("transform")
     if isinstance(transform, dict):
@@ -77,9 +78,10 @@ def n5_axes(attributes: Mapping[str, Any], ndim: int) -> Axes | None:
     if isinstance(sizes, dict):
         units = [sizes.get("unit")] * ndim
         sizes = sizes.get("dimensions")
-    scale = numbers(sizes, ndim)
-    if scale is not None:
-        factors = numbers(attributes.get("downsamplingFactors"), ndim) or [1.0] * ndim
+    scale, origin = numbers(sizes, ndim), None
+    factors = numbers(attributes.get("downsamplingFactors"), ndim)
+    if scale is not None and factors is not None:
+        origin = [a * (b - 1) / 2 for a, b in zip(scale, factors, strict=True)]
         scale = [a * b for a, b in zip(scale, factors, strict=True)]
     if not isinstance(names, list) or len(names) != ndim:
         names = None
@@ -93,6 +95,7 @@ def n5_axes(attributes: Mapping[str, Any], ndim: int) -> Axes | None:
             unit=text(units[k]) if units else None,
             scale=scale[k] if scale else None,
             kind=KINDS.get(name) if isinstance(name, str) else None,
+            translation=origin[k] if origin else None,
         )
         for k, name in enumerate(names or default_names(ndim)[::-1])
     )

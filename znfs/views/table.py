@@ -4,6 +4,7 @@ into a directory: a mount is ready sooner."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from znfs.array import Array, Group
@@ -86,7 +87,9 @@ def views(options: Options) -> tuple[View, ...]:
             "h5", "{}.h5", _hdf5(layout), no_hdf5, no_hdf5,
             remarks=partial(hdf5.remarks, layout=layout),
         ),
-        View("nc", "{}.nc", _hdf5(layout), no_netcdf, no_netcdf),
+        View(
+            "nc", "{}.nc", _hdf5(replace(layout, characters=True)), no_netcdf, no_netcdf,
+        ),
         View(
             "ome.tif", "{}.ome.tif", ometiff.image_file,
             lambda array: NOT_OF_ARRAYS, _ome_tiff, remarks=ometiff.remarks,
@@ -95,5 +98,5 @@ def views(options: Options) -> tuple[View, ...]:
 
 
 def _layout(options: Options) -> hdf5.Layout:
-    promote = options.hdf5_float16 == "float32"
+    promote = {"auto": None, "keep": False, "float32": True}[options.hdf5_float16]
     return hdf5.Layout(options.hdf5_index, options.hdf5_merge, promote)

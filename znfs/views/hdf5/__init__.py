@@ -46,7 +46,7 @@ class _Plans:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()  # who makes it, of a group whose metadata is all at hand
-        self.files: dict[Layout, File] = {}  # of such groups; `NAME.h5` and `NAME.nc` are one file
+        self.files: dict[Layout, File] = {}  # of such groups
         self.has_names: bool | None = None  # of dimensions; None: not known yet
         self.until = inf  # monotonic seconds: how long that holds
 
@@ -76,7 +76,7 @@ os.register_at_fork(after_in_child=_begin_anew)
 def array_file(array: Array, name: str, layout: Layout = _DEFAULT) -> File:
     """`NAME.h5` of an array: the dataset `/NAME` with its attributes. Raises Unsupported."""
     built = build_array(array, name, layout)
-    return PlannedFile(built.root, array.version, array.mtime)
+    return PlannedFile(built.root, array.version, array.mtime, layout.characters)
 
 
 def group_file(group: Group, name: str, layout: Layout = _DEFAULT) -> File:
@@ -101,7 +101,7 @@ def _exact_or_slots(group: Group, layout: Layout) -> File:
             return SlotFile(group, layout)
         built = build_group(branch, layout)
         mtime = max(node.mtime for node in branch.nodes())
-        return PlannedFile(built.root, branch.version(), mtime)
+        return PlannedFile(built.root, branch.version(), mtime, layout.characters)
 
 
 def refuse(node: Array | Group, layout: Layout) -> str | None:

@@ -51,13 +51,18 @@ class ReferenceLists:
     targets: tuple[Callable[[], int], ...]
 
 
-def attribute_messages(attributes: Mapping[str, Any], heap: GlobalHeap) -> list[Message]:
-    """One message per attribute; values of variable length go to `heap`."""
+def attribute_messages(
+    attributes: Mapping[str, Any], heap: GlobalHeap, characters: bool = False
+) -> list[Message]:
+    """One message per attribute; values of variable length go to `heap`.
+
+    With `characters`, single texts are of fixed length if a message has room for them.
+    """
     items = list(zip(names(attributes), attributes.values(), strict=True))
     if (rest := name_of_rest(attributes)) is not None:
         items.sort(key=lambda item: _is_json(item[1]))  # else it keeps the order
         items[_MOST_ATTRIBUTES:] = [(rest, dict(items[_MOST_ATTRIBUTES:]))]
-    return [_message(name, value, heap) for name, value in items]
+    return [_message(name, value, heap, characters) for name, value in items]
 
 
 def name_of_rest(attributes: Collection[str]) -> str | None:
@@ -154,7 +159,7 @@ def _numbers(values: list[Any] | tuple[Any, ...]) -> np.ndarray[Any, Any] | None
     return None
 
 
-def _message(name: str, value: Any, heap: GlobalHeap) -> Message:
+def _message(name: str, value: Any, heap: GlobalHeap, characters: bool) -> Message:
     if isinstance(value, FixedText):
         data = value.text.encode("utf-8", "surrogateescape") + b"\0"
         kind = datatypes.string(len(data), padding=datatypes.NULL_TERMINATED)
@@ -163,6 +168,8 @@ def _message(name: str, value: Any, heap: GlobalHeap) -> Message:
         return _reference_lists(name, value, heap)
     native = _native(value)
     if isinstance(native, str):
+        if characters and 0 < len(data := native.encode()) <= _MOST_DATA:
+            return _characters(name, data)
         return _texts(name, [native], (), heap)
     if isinstance(native, list):
         return _texts(name, native, (len(native),), heap)
@@ -178,6 +185,13 @@ def _message(name: str, value: Any, heap: GlobalHeap) -> Message:
         lambda: kept.reference(native.size),
         16,
     )
+
+
+def _characters(name: str, text: bytes) -> Message:
+    """As netCDF-C writes them: there is no NUL behind."""
+    charset = datatypes.ASCII if text.isascii() else datatypes.UTF8
+    kind = datatypes.string(len(text), charset, datatypes.NULL_TERMINATED)
+    return messages.attribute(name, kind, (), text, len(text))
 
 
 def _texts(name: str, texts: list[str], shape: Shape, heap: GlobalHeap) -> Message:

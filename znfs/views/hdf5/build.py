@@ -31,7 +31,7 @@ def build_array(array: Array, name: str, layout: Layout) -> Built:
     """A root group that holds one array. Raises Unsupported."""
     built = Built(GroupObject({}), bool(netcdf.dimension_names(array.meta)))
     _add_array(built, built.root, array, name, layout)
-    _, remarks = netcdf.attach(built.root, {name: array}, {})
+    _, remarks = netcdf.attach(built.root, {name: array}, {}, built.netcdf)
     built.remarks += remarks
     return built
 
@@ -47,7 +47,7 @@ def build_group(branch: Branch, layout: Layout) -> Built:
         for name, reason in this.left_out.items():
             built.remarks.append(f"{path}{name} is left out: {reason}")
         added = _add_children(built, this.children, target, layout, path)
-        scales, remarks = netcdf.attach(target, added, scales)
+        scales, remarks = netcdf.attach(target, added, scales, built.netcdf)
         built.remarks += [f"{path or '/'}: {remark}" for remark in remarks]
         for name, child in this.children.items():
             below = target.children.get(name)

@@ -20,7 +20,9 @@ _CF_UNITS = {
     "D": "days", "h": "hours", "m": "minutes", "s": "seconds",
     "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds",
 }  # fmt: skip
+_XARRAY_UNITS = ("s", "ms", "us", "ns")  # those of time that it has
 
+_CHARACTER = np.dtype("S1")
 
 _VARIABLE: Mapping[np.dtype[Any], bytes] = {
     VARIABLE_TEXT: datatypes.VARIABLE_STRING,
@@ -49,19 +51,24 @@ class Stored:
 
 
 @lru_cache(256)
-def stored(dtype: np.dtype[Any], *, promote_float16: bool = False, netcdf: bool = False) -> Stored:
+def stored(
+    dtype: np.dtype[Any], *, promote_float16: bool | None = None, netcdf: bool = False
+) -> Stored:
     """How elements of `dtype` are stored. Raises Unsupported if HDF5 has no such type.
 
     `netcdf` is for files of NetCDF, whose strings of bytes have no fixed length: netCDF-C writes
-    beyond its buffers when it reads those. In structs they keep theirs. Nor have they 16-bit
-    floats, of which netCDF4-python crashes.
+    beyond its buffers when it reads those. In structs they keep theirs; single bytes are NetCDF's
+    characters. It crashes of 16-bit floats, too: these are float32 there, and everywhere or
+    nowhere as `promote_float16` says.
     """
     if dtype in _VARIABLE:
         return Stored(_VARIABLE[dtype], ELEMENT)
+    if dtype == _CHARACTER and netcdf:
+        return Stored(datatypes.CHARACTER, dtype)
     if dtype.kind == "U" or (dtype.kind == "S" and netcdf):
         remark = f"{dtype.name} as text of variable length"
         return Stored(datatypes.VARIABLE_STRING, ELEMENT, {}, (remark,))
-    target = _stored_dtype(dtype, promote_float16 or netcdf)
+    target = _stored_dtype(dtype, netcdf if promote_float16 is None else promote_float16)
     attributes, remarks = _time_attributes(dtype)
     if netcdf and _has_strings(target):
         remarks += ("strings in structs have a fixed length: netCDF-C may crash",)
@@ -177,7 +184,10 @@ def _time_attributes(dtype: np.dtype[Any]) -> tuple[Mapping[str, Any], tuple[str
     if name is None:
         return {"numpy_dtype": dtype.name}, (f"{dtype.name} as int64: CF has no such unit",)
     if dtype.kind == "m":
-        return {"units": name}, (f"{dtype.name} as int64 with CF units",)
+        # xarray's own mark: without it, it reads numbers.
+        exact = unit if unit in _XARRAY_UNITS else "s"
+        attributes = {"units": name, "dtype": f"timedelta64[{exact}]"}
+        return attributes, (f"{dtype.name} as int64 with CF units",)
     return (
         {"units": f"{name} since 1970-01-01", "calendar": "proleptic_gregorian"},
         (f"{dtype.name} as int64 with CF units",),

@@ -94,6 +94,7 @@ def variable_length(base: bytes) -> bytes:
 
 OBJECT_REFERENCE = _datatype(REFERENCE, 8)
 BOOLEAN = enumerated(fixed_point(1, True), 1, {"FALSE": b"\0", "TRUE": b"\1"})
+CHARACTER = string(1, padding=NULL_TERMINATED)  # as netCDF-C writes them
 VARIABLE_STRING = _datatype(
     VARIABLE_LENGTH, 16, 1 | NULL_TERMINATED << 4 | UTF8 << 8, fixed_point(1, False)
 )

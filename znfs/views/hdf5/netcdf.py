@@ -68,13 +68,14 @@ def _can_be_name(name: str) -> bool:
 
 
 def attach(
-    group: GroupObject, arrays: Mapping[str, Array], inherited: Scales
+    group: GroupObject, arrays: Mapping[str, Array], inherited: Scales, is_netcdf: bool
 ) -> tuple[Scales, list[str]]:
     """Give `group`'s datasets their dimensions; `arrays` are those that the datasets show.
 
+    A group of scalars is like any other where the file `is_netcdf`, for what is elsewhere in it.
     Returns the dimensions in scope below `group`, and remarks.
     """
-    if all(a.meta.dimension_names is None for a in arrays.values()):
+    if not is_netcdf and all(a.meta.dimension_names is None for a in arrays.values()):
         return inherited, []
     named = {name: dims for name, a in arrays.items() if (dims := dimension_names(a.meta))}
     own: dict[str, Scale] = {}

@@ -64,15 +64,15 @@ class Dataset:
             attributes[free] = value
         self.attributes = attributes
 
-    def header(self, heap: GlobalHeap) -> ObjectHeader:
-        """Its object header; long attributes go to `heap`."""
+    def header(self, heap: GlobalHeap, characters: bool = False) -> ObjectHeader:
+        """Its object header; long attributes go to `heap`. `characters` is Layout's."""
         return ObjectHeader(
             [
                 messages.dataspace(self.shape),
                 messages.datatype(self.stored.datatype),
                 messages.fill_value(self.fill, self.storage.allocation),
                 self.storage.layout,
-                *attribute_messages(self.attributes, heap),
+                *attribute_messages(self.attributes, heap, characters),
             ]
         )
 
@@ -85,12 +85,14 @@ class GroupObject:
         self.children: dict[str, Dataset | GroupObject] = {}
         self.address = 0
 
-    def header(self, heap: GlobalHeap, table: SymbolTable) -> ObjectHeader:
-        """Its object header; `table` holds its links."""
+    def header(
+        self, heap: GlobalHeap, table: SymbolTable, characters: bool = False
+    ) -> ObjectHeader:
+        """Its object header; `table` holds its links. `characters` is Layout's."""
         return ObjectHeader(
             [
                 messages.symbol_table(lambda: (table.address, table.heap_address)),
-                *attribute_messages(self.attributes, heap),
+                *attribute_messages(self.attributes, heap, characters),
             ]
         )
 

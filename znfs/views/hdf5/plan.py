@@ -26,12 +26,14 @@ class PlannedFile(File):
 
     has_gaps = True
 
-    def __init__(self, root: GroupObject, version: str, mtime: float) -> None:
-        super().__init__(_extents(root), version, mtime)
+    def __init__(
+        self, root: GroupObject, version: str, mtime: float, characters: bool = False
+    ) -> None:
+        super().__init__(_extents(root, characters), version, mtime)
 
 
-def _extents(root: GroupObject) -> list[Extent]:
-    placed = Placement(SIZE)
+def _extents(root: GroupObject, characters: bool) -> list[Extent]:
+    placed = Placement(SIZE, characters)
     placed.add(root)
     placed.place_data()
     table = placed.table(root)
@@ -40,10 +42,12 @@ def _extents(root: GroupObject) -> list[Extent]:
 
 
 class Placement:
-    """Gives objects their addresses, from `base` on, in the order they come."""
+    """Gives objects their addresses, from `base` on, in the order they come. `characters` is
+    Layout's."""
 
-    def __init__(self, base: int) -> None:
+    def __init__(self, base: int, characters: bool = False) -> None:
         self._base = base
+        self._characters = characters
         self.end = base
         self._heap = GlobalHeap()
         self._objects: list[tuple[Dataset | GroupObject, ObjectHeader]] = []
@@ -65,7 +69,7 @@ class Placement:
                 self.add_group(this, [link_name(name) for name in names])
                 waiting += [this.children[name] for name in reversed(names)]
             else:
-                self._add_header(this, this.header(self._heap))
+                self._add_header(this, this.header(self._heap, self._characters))
 
     def add_group(self, group: GroupObject, names: list[bytes]) -> SymbolTable:
         """Place the header of a group, and the symbol table of its links, sorted by `names`.
@@ -73,7 +77,7 @@ class Placement:
         Where the targets of the links are not the group's children, `link` says where they are.
         """
         table = self._tables[id(group)] = SymbolTable(names)
-        self._add_header(group, group.header(self._heap, table))
+        self._add_header(group, group.header(self._heap, table, self._characters))
         table.address = self.end
         self.end += table.size
         return table

@@ -117,7 +117,7 @@ class SlotFile(File):
 def slot_bits(group: Group) -> int:
     """R of the group's own children when the group has a file to itself."""
     names = _sorted_names(group)
-    placed, _ = _place_group(group, names, SIZE)
+    placed, _ = _place_group(group, names, SIZE, False)
     return _bits(FILE_SIZE - align(placed.end, PAGE), len(names))
 
 
@@ -136,8 +136,10 @@ def _bits(room: int, count: int) -> int:
     return (room // max(1, count)).bit_length() - 1 if room > 0 else -1
 
 
-def _place_group(group: Group, names: list[str], base: int) -> tuple[Placement, GroupObject]:
-    placed = Placement(base)
+def _place_group(
+    group: Group, names: list[str], base: int, characters: bool
+) -> tuple[Placement, GroupObject]:
+    placed = Placement(base, characters)
     this = GroupObject(group.meta.attributes)
     placed.add_group(this, [link_name(name) for name in names])
     placed.place_heap()
@@ -157,7 +159,7 @@ def _region(
 
     Raises Unsupported if that is too small.
     """
-    placed, this = _place_group(group, names, base + reserve)
+    placed, this = _place_group(group, names, base + reserve, layout.characters)
     first = align(placed.end, PAGE)
     bits = _bits(base + size - first, len(names))
     if bits < PAGE.bit_length():
@@ -251,7 +253,7 @@ class _Slots:
             raise child
         if isinstance(child, Group):
             return _region(child, _sorted_names(child), base, size, self._layout, self._file)
-        extents = _object(dataset(child, self._layout), base)
+        extents = _object(dataset(child, self._layout), base, self._layout.characters)
         if sum(e.size for e in extents) > size:
             raise Unsupported(f"larger than its slot of {size} bytes")
         return extents
@@ -281,8 +283,8 @@ def _present(child: tuple[Group, str]) -> str | None:
         return None
 
 
-def _object(this: Dataset | GroupObject, base: int) -> list[Extent]:
-    placed = Placement(base)
+def _object(this: Dataset | GroupObject, base: int, characters: bool = False) -> list[Extent]:
+    placed = Placement(base, characters)
     placed.add(this)
     placed.place_data()
     return placed.extents()

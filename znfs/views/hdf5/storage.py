@@ -36,11 +36,15 @@ class Layout:
     `index`: "btree" (every reader) or "implicit" (HDF5 1.10 and later, no index bytes).
     `merge`: so many chunks of the store make one HDF5 chunk, for readers that walk the whole
     index; with the B-tree only.
+    `characters`: text attributes are of fixed length, NetCDF's characters: NCO, CDO, Octave and
+    Fortran programs pass over strings where they look for units or a grid.
+    `promote_float16`: whether 16-bit floats are float32; None: in NetCDF files.
     """
 
     index: str = "btree"
     merge: int = 1
-    promote_float16: bool = False
+    promote_float16: bool | None = None
+    characters: bool = False
 
 
 class Storage:

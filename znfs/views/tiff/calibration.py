@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import inf
+from unicodedata import normalize
 
 from znfs.meta import Axis
 from znfs.views.tiff.structure import (
+    MOST_INT,
     RATIONAL,
     RESOLUTION_UNIT,
     SHORT,
@@ -33,17 +35,26 @@ _CENTIMETRES = {
     "millimeter": Fraction(1, 10),
     "centimeter": Fraction(1),
     "inch": Fraction(254, 100),
+    "decimeter": Fraction(10),
+    "foot": Fraction(3048, 100),
+    "yard": Fraction(9144, 100),
     "meter": Fraction(100),
     "kilometer": Fraction(10**5),
+    "mile": Fraction(1609344, 10),
 }
+_NAMES = _CENTIMETRES.keys() | _SYMBOLS.values()  # written with any case, and in the plural
 
 
 def unit_name(axis: Axis) -> str | None:
     """The unit by OME-Zarr's name, whatever symbol the metadata has for it."""
     if not axis.unit:
         return None
-    name = axis.unit.removesuffix("s") if axis.unit.endswith("meters") else axis.unit
-    return _SYMBOLS.get(name, name.replace("metre", "meter"))
+    unit = normalize("NFC", axis.unit)  # Å is two characters of Unicode
+    if unit in _SYMBOLS:
+        return _SYMBOLS[unit]
+    unit = unit.replace("metre", "meter")
+    name = unit.lower().removesuffix("s")
+    return name if name in _NAMES else unit
 
 
 def pixel_size(axis: Axis) -> Fraction | None:
@@ -67,8 +78,9 @@ def unitless_tags(row: Axis, column: Axis) -> list[Tag]:
 
 
 def _tags(sizes: list[tuple[Fraction | None, Fraction | None]], unit: int) -> list[Tag]:
+    """None where TIFF cannot hold the numbers: the nearest that it can would be another size."""
     values = [1 / (size * factor) for size, factor in sizes if size and factor]
-    if len(values) < 2:
+    if len(values) < 2 or not all(Fraction(1, MOST_INT) <= value <= MOST_INT for value in values):
         return []
     return [
         (X_RESOLUTION, RATIONAL, values[:1]),

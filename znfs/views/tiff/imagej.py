@@ -15,7 +15,7 @@ import numpy as np
 
 from znfs.meta import ArrayMeta, Axis, Channel, Index
 from znfs.views.tiff.axes import Hyperstack
-from znfs.views.tiff.calibration import pixel_size, unit_name
+from znfs.views.tiff.calibration import pixel_size, unit_name, unitless_tags
 from znfs.views.tiff.structure import BYTE, LONG, Tag
 
 METADATA_BYTE_COUNTS, METADATA = 50838, 50839
@@ -59,7 +59,7 @@ def _calibration(meta: ArrayMeta, stack: Hyperstack, start: Index) -> list[tuple
     row, column = stack.order[-2:]
     x, y = meta.axes[column], meta.axes[row]
     found: list[tuple[str, str]] = []
-    if pixel_size(x) and pixel_size(y):
+    if unitless_tags(y, x):  # the sizes themselves
         if unit := _unit(x):
             found.append(("unit", unit))
         if (other := _unit(y)) and other != unit:

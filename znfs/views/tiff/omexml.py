@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,10 @@ _TIMES = {
     "picosecond": "ps", "nanosecond": "ns", "microsecond": "µs", "millisecond": "ms",
     "second": "s", "minute": "min", "hour": "h", "day": "d",
 }  # fmt: skip
+
+# What is no Char of XML 1.0, and white space that attributes keep as `&#10;` only; the other
+# controls (C1) are discouraged there.
+_NOT_XML = re.compile("[^ -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -120,5 +125,5 @@ def _looks(channel: Channel) -> dict[str, str]:
 
 
 def _text(text: str) -> str:
-    """`text` without what XML cannot hold."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """`text` without what XML 1.0 cannot hold, and what it holds as references only."""
+    return _NOT_XML.sub(" ", text)
