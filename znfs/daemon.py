@@ -84,9 +84,8 @@ def prepare(request: MountRequest) -> None:
     mountpoint = request.mountpoint
     mounts.clear_dead(mountpoint)
     if (there := mounts.topmost(mountpoint)) is not None and there.fstype == mounts.FSTYPE:
-        raise MountError(
-            f"{mountpoint}: {there.source} is mounted there; 'znfs umount {mountpoint}' takes it away"
-        )
+        away = f"'znfs umount {mountpoint}' takes it away"
+        raise MountError(f"{mountpoint}: {there.source} is mounted there; {away}")
     try:
         if not stat.S_ISDIR(os.stat(mountpoint).st_mode):
             raise MountError(f"{mountpoint}: not a directory")
