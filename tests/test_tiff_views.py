@@ -141,6 +141,29 @@ def test_axes_in_any_order(tmp_path, names):
     assert known.get("frames", 1) == prod(lengths[n] for n in joined)
 
 
+@pytest.mark.parametrize(
+    ("names", "planes", "counts"),
+    [
+        (("T", "C", "Z", "Y", "X"), (2, 3, 4, 5, 6), (2, 4, 3)),
+        (("time", "Channel", "Z", "y", "x"), (2, 3, 4, 5, 6), (2, 4, 3)),
+        (("Y", "X", "S"), (4, 2, 3), (4, 1, 1)),  # planes of 2 x 3, each of an S
+        (("Y", "y", "x"), (2, 3, 4), (2, 1, 1)),  # what is named so exactly is before
+    ],
+)
+def test_axes_in_capitals_and_in_full(tmp_path, names, planes, counts):
+    shape = {"S": (2, 3, 4)}.get(names[-1], planes)
+    data = values(shape, "<u2")
+    tree = write(tmp_path / "a.zarr", data, names=names)
+    with tifffile.TiffFile(Handle(tree.resolve("a.tif"))) as found:
+        known = found.imagej_metadata
+        shown = found.asarray()
+    assert tuple(known.get(k, 1) for k in ("frames", "slices", "channels")) == counts
+    moved = np.moveaxis(data, 2, 0) if names[-1] == "S" else data
+    if len(names) == 5:
+        moved = data.transpose(0, 2, 1, 3, 4)  # ImageJ's: t, z, c
+    np.testing.assert_array_equal(shown.ravel(), moved.ravel())
+
+
 def test_the_axis_called_z_is_before_others_of_space(tmp_path):
     data = values((2, 3, 4, 5), "<u2")
     path = tmp_path / "i.zarr"

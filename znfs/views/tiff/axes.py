@@ -37,9 +37,21 @@ class PlaneAxes:
     rest: tuple[int, ...]
 
 
-def named(meta: ArrayMeta, name: str) -> int | None:
-    """The axis of that name."""
-    return next((d for d, axis in enumerate(meta.axes) if axis.name == name), None)
+_IN_FULL = {"time": "t", "channel": "c"}  # as xarray's users name them
+
+
+def _letter(axis: Axis) -> str:
+    """The axis's name in small letters, or the one that it is short for."""
+    name = axis.name.lower()
+    return _IN_FULL.get(name, name)
+
+
+def named(meta: ArrayMeta, name: str, among: Sequence[int] | None = None) -> int | None:
+    """The axis of that name, else the first with it in capitals or in full."""
+    among = range(meta.ndim) if among is None else among
+    exact = (d for d in among if meta.axes[d].name == name)
+    alike = (d for d in among if _letter(meta.axes[d]) == name)
+    return next(exact, next(alike, None))
 
 
 def yx(meta: ArrayMeta) -> tuple[int, int]:
@@ -67,13 +79,14 @@ def plane_axes(meta: ArrayMeta, orientation: str = "yx") -> PlaneAxes:
 
 
 def _is(axis: Axis, name: str, kind: str) -> bool:
-    return axis.name == name or axis.kind == kind
+    return _letter(axis) == name or axis.kind == kind
 
 
 def _find(meta: ArrayMeta, among: Sequence[int], name: str, kind: str) -> int | None:
     """The axis of that name, else the first of that kind."""
-    named = [d for d in among if meta.axes[d].name == name]
-    return next(iter(named or [d for d in among if meta.axes[d].kind == kind]), None)
+    found = named(meta, name, among)
+    of_kind = (d for d in among if meta.axes[d].kind == kind)
+    return next(of_kind, None) if found is None else found
 
 
 @dataclass(frozen=True)
