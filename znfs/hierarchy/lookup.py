@@ -128,8 +128,8 @@ class Hierarchy:
         self._lock = threading.Lock()
         # Who looks at a path, and who waits for that, has its lock; when nobody has, it goes.
         self._looking: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
-        # When a look for the node's own document began that found it.
-        self._there: LRUCache[str, float] = LRUCache(maxsize=1024)
+        # When a look for the node's own document began that found it, by path and stamps.
+        self._there: LRUCache[tuple[str, tuple[tuple[str, str], ...]], float] = LRUCache(1024)
         self._generation = 0
         self._pid = os.getpid()
         self._tier = None if disk is None else disk.of_store(self._identity)
@@ -511,17 +511,25 @@ class Hierarchy:
         is still there now.
 
         A local look costs microseconds: it is taken anew, so that a folder deleted within that
-        second is not an image of zeros either. Far away one request tells that a document is there.
+        second is not an image of zeros either. Far away one request tells that a document is there,
+        and the same.
         """
         if self.store.local and self._stands(path, version):
             return
         arrived = time.monotonic()
-        seen = self._look(path, arrived - (0.0 if self.store.local else _CONFIRM_SECONDS))
+        since = arrived - (0.0 if self.store.local else _CONFIRM_SECONDS)
+        seen = self._look_for(path, version, since)
+        is_consolidated = seen.scope is not None and seen.scope.path != path
+        is_older = is_consolidated or seen.checked < arrived
+        if is_older and not self._confirm_own(path, seen, arrived):
+            self._look_for(path, version, arrived)
+
+    def _look_for(self, path: str, version: str, since: float) -> _Seen:
+        """A look at `path` that began since then. Raises Stale if it has not `version` any more."""
+        seen = self._look(path, since)
         if seen.node is None or seen.node.version != version:
             raise Stale(f"{path or self.store.url}: changed, or gone from its store")
-        is_consolidated = seen.scope is not None and seen.scope.path != path
-        if is_consolidated or seen.checked < arrived:
-            self._confirm_own(path, seen, arrived)
+        return seen
 
     def _stands(self, path: str, version: str) -> bool:
         """Whether the documents of a local node are the very files they were: 20 us, where reading
@@ -533,27 +541,33 @@ class Hierarchy:
         stats = ((self.store.stat(key), stamp) for key, stamp in seen.stamps)
         return all(stat is not None and stat.version == stamp for stat, stamp in stats)
 
-    def _confirm_own(self, path: str, seen: _Seen, arrived: float) -> None:
+    def _confirm_own(self, path: str, seen: _Seen, arrived: float) -> bool:
         """That the node's own document is there, by a look begun since `arrived`: one look serves
-        all who wait for the one before."""
+        all who wait for the one before. False if it is another one than was seen: it has to be
+        read."""
         with self._turn(path) as is_ours:
             if not is_ours:
                 raise StoreError(f"{path}: another look at it did not end in time")
             began = time.monotonic()
             with self._lock:
-                if self._there.get(path, -inf) >= arrived:
-                    return
+                if self._there.get((path, seen.stamps), -inf) >= arrived:
+                    return True
             own = [name for name in seen.documents if name in _OWN_DOCUMENTS]
             own = own or [".zmetadata"]  # which may be all that an array has
             keys = [_join(path, name) for name in own]
-            if not any(map(self.store.stat, keys)):
+            stats = {key: stat for key in keys if (stat := self.store.stat(key)) is not None}
+            if not stats:
                 if seen.stamps:
                     raise Stale(f"{keys[0]}: gone, though it was there a moment ago")
                 # A deleted array's is in consolidated metadata, too.
                 only = "only in consolidated metadata"
                 raise Stale(f"{keys[0]}: not there, {only}: a missing chunk is no fill value then")
+            stamps = dict(seen.stamps)
+            if any(stat.version != stamps.get(key, stat.version) for key, stat in stats.items()):
+                return False
             with self._lock:
-                self._there[path] = began
+                self._there[path, seen.stamps] = began
+            return True
 
 
 _OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray", "attributes.json"})
