@@ -20,7 +20,7 @@ from znfs.cache import BlockCache
 from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered
 from znfs.hierarchy import Hierarchy, Prefix, Unreadable
 from znfs.hierarchy.listings import Listings
-from znfs.stores.base import Store
+from znfs.stores.base import Stat, Store
 from znfs.stores.watched import WatchedStore
 
 
@@ -278,6 +278,28 @@ def test_absent_chunks_wait_for_one_look_together(store):
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda call: call(), [partial(confirm, "a", seen, arrived)] * 32))
         assert store.stats["a/zarr.json"] == looks
+
+
+def test_a_chunk_that_another_array_lacks_is_no_fill_value_of_this_one(store):
+    """Replaced within the second in which a look at its document serves for absent chunks."""
+    store.objects |= {"a/zarr.json": array_v3((4,), (2,)), "a/c/0": b"12", "a/c/1": b"34"}
+    h = hierarchy(store, ttl=3600)
+    a = h.node("a")
+    assert bytes(a.block((0,))) == b"12"
+    store.put("a/zarr.json", array_v3((4,), (2,), fill_value=7))
+    del store.objects["a/c/1"]
+    with pytest.raises(Stale):
+        a.block((1,))
+    assert h.node("a") is not a
+    assert bytes(h.node("a").block((1,))) == b"\7\7"
+
+
+def test_a_store_whose_stat_tells_another_version_is_read(store, monkeypatch):
+    h = hierarchy(store, ttl=3600)
+    a = h.node("a")
+    monkeypatch.setattr(store, "stat", lambda key: Stat(1, "another", 0.0))
+    assert bytes(a.block((1,))) == b"\t\t"
+    assert h.node("a") is a
 
 
 def test_a_sharded_array_that_was_away_for_a_moment_has_its_chunks_again(store):

@@ -25,6 +25,8 @@ from znfs.hierarchy.paths import relative
 _MOST_NODES = 16_384
 _MOST_FAILURES = 1024
 
+Stamps = tuple[tuple[str, str], ...]  # keys of documents, and their versions
+
 
 @dataclass
 class Seen:
@@ -42,7 +44,7 @@ class Seen:
     scope: Group | None = None  # nearest group, this node or above it, with consolidated metadata
     above: Seen | None = None  # what was seen above it, which the LRU may have dropped
     documents: tuple[str, ...] = ()  # names of those that make the node
-    stamps: tuple[tuple[str, str], ...] = ()  # keys and versions of its own documents
+    stamps: Stamps = ()  # of its own documents
 
     def consolidated(self, path: str) -> Mapping[str, bytes]:
         """The documents of the node at `path`, in its scope, by the scope's metadata."""
