@@ -172,6 +172,34 @@ def test_after_renew_on_a_full_disk_nothing_old_is_used(folder, monkeypatch):
     tier.close()
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["at its end", "meanwhile"])
+def test_after_renew_on_a_read_only_disk_nothing_old_is_used(folder, ends, monkeypatch):
+    """Once it may be written again, what was noted before the refresh goes."""
+    tier = DiskTier(folder, 1 << 20)
+    tier.of_store("s3://b").over(Chunks({(0,): b"old"}), "a").get((0,))
+    eventually(lambda: tier.written)
+
+    def refuse(*args, **more):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if not ends:
+        monkeypatch.setattr("znfs.disk._LOOK_SECONDS", 0.01)
+        tier.put("k", b"")  # the writer waits no longer as it began to
+    with monkeypatch.context() as patch:
+        patch.setattr("znfs.disk.tempfile.mkstemp", refuse)
+        patch.setattr(Path, "unlink", refuse)
+        tier.renew("s3://b")
+        assert any((folder / "epochs").iterdir())
+    if ends:
+        tier.close()
+    eventually(lambda: not any((folder / "epochs").iterdir()))
+    tier.close()
+    tier = DiskTier(folder, 1 << 20)
+    kept = tier.of_store("s3://b").over(Chunks({(0,): b"new"}), "a")
+    assert bytes(kept.get((0,)).data) == b"new"
+    tier.close()
+
+
 @pytest.mark.parametrize("left", [None, b"", bytes(16), b"\xff" * 16, b"0123456789abcdef\n"])
 def test_where_the_epoch_was_lost_nothing_old_is_used(folder, left):
     for _ in range(2):  # as it was before any refresh, and lost in the same way again

@@ -30,7 +30,7 @@ from tests.faketree import Blocked, Bytes, Counted, Failing, FakeTree, Folder, t
 from tests.waiting import eventually
 from znfs import fuse, mounts
 from znfs.errors import ChunkError, Denied, MountError, NotFound, SourceError, Stale, StoreError
-from znfs.fuse.handles import OpenDir, Seen
+from znfs.fuse.handles import OpenDir, Versions
 from znfs.fuse.operations import MUTATING, version_ns
 from znfs.fuse.session import FIRST_THREADS
 from znfs.node import File, Kind
@@ -366,7 +366,7 @@ def test_pages_are_kept_once_the_kernel_has_dropped_the_old_ones(tmp_path: Path)
 def test_forgotten_versions_cost_one_look_up(tmp_path: Path) -> None:
     root = Folder({str(i): text(str(i)) for i in range(50)})
     operations = fuse.Operations(FakeTree(root), ttl=5.0)
-    operations._shown, operations._opened = Seen(3), Seen(3)
+    operations._shown, operations._opened = Versions(3), Versions(3)
     with serving(operations, tmp_path, ttl=5.0):
         for _ in range(2):
             for i in range(50):

@@ -78,3 +78,18 @@ def test_what_is_asked_once_is_asked_anew_on_demand():
     last.ask_anew()
     assert last.get() == 1
     assert [last.get(), last.get()] == [3, 3]
+
+
+def test_a_failure_that_is_overtaken_does_not_count_either():
+    """Whoever refreshes a store that refuses has given it other credentials."""
+    asked: list[int] = []
+
+    def ask() -> int:
+        asked.append(len(asked))
+        if len(asked) == 1:
+            last.ask_anew()
+            raise StoreError("refused")
+        return len(asked)
+
+    last = LastSaid(ask, 0, once=True)
+    assert [last.get(), last.get()] == [0, 2]

@@ -245,6 +245,35 @@ def test_all_that_hang_take_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert mounts.ask_all(ask) == [(mount, mount.mountpoint) for mount in found]
 
 
+def test_nobody_waits_for_answers_once_it_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [mounts.Mount("x.zarr", f"/srv/{i}", f"0:{i}", "ro") for i in range(2)]
+    monkeypatch.setattr(mounts, "mounts", lambda: found)
+    hangs, over = threading.Event(), threading.Event()
+    answers: list[mounts.Mount] = []
+
+    def ask(mount: mounts.Mount) -> None:
+        if mount is found[1]:
+            hangs.set()
+            over.wait(30)
+            answers.append(mount)
+        hangs.wait()
+        raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            mounts.ask_all(ask)
+        assert not answers
+    finally:
+        over.set()
+
+
+def test_what_asks_a_mount_and_is_ended_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends the program that waits for a daemon; who then asks by itself waits for ever."""
+    monkeypatch.setattr(mounts, "_run", lambda _: (-signal.SIGINT, ""))
+    with pytest.raises(MountError, match="does not answer"):
+        mounts.is_dead("/srv")
+
+
 def test_below_a_mount_that_hangs_or_is_dead(
     store: Path, mountpoint: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -254,12 +283,15 @@ def test_below_a_mount_that_hangs_or_is_dead(
     run("mount", store, mountpoint, "--ttl", "0")
     pid = mounts.status(str(mountpoint))["pid"]
     below = mountpoint / "chunks"
+    link = store.parent / "link"
+    link.symlink_to(below)
     time.sleep(1.1)  # what the kernel knows of the mount is not believed any more
 
     def all_say(why: str) -> None:
         for words in (
             ["mount", store, below], ["umount", below], ["status", below], ["refresh", below],
-            ["ls", below], ["mount", below, "/mnt"],
+            ["ls", below], ["mount", below, "/mnt"], ["mount", store, link / "c"],
+            ["umount", f"{link}/../x"], ["ls", link], ["ls", link / "c"],
         ):  # fmt: skip
             assert cli.main([str(word) for word in words]) == 1
             assert capsys.readouterr().err.endswith(f": {mountpoint}: {why}\n")

@@ -13,6 +13,8 @@ import zarr
 from tests import images
 from tests.bioformats import describe
 from tests.images import Handle, save
+from znfs.errors import StoreError
+from znfs.stores.local import LocalStore
 from znfs.tree import open_tree
 
 SIZES = {"t": 2.5, "c": 1.0, "z": 1.25, "y": 0.65, "x": 0.65}
@@ -165,3 +167,21 @@ def test_levels_of_other_dimensions_are_named(tmp_path):
     said = [remark for node in open_tree(str(folder)).describe() for remark in node.remarks]
     (told,) = [remark for remark in said if remark.startswith("multiscales")]
     assert told.startswith("multiscales: 1 has 2 dimensions")
+
+
+def test_a_level_that_cannot_be_read_takes_no_other_with_it(tmp_path, monkeypatch):
+    folder = images.write_image(tmp_path / "i.zarr", [np.zeros((3, 4, 4), "u1")] * 2, "zyx")
+    read = LocalStore.get
+
+    def get(self, key, *args, **kwargs):
+        if key.startswith("1/"):
+            raise StoreError(f"{key}: no answer")
+        return read(self, key, *args, **kwargs)
+
+    monkeypatch.setattr(LocalStore, "get", get)
+    opened = open_tree(str(folder), views=("npy",))
+    found = {node.path: (node.kind, node.remarks) for node in opened.describe()}
+    assert {path: kind for path, (kind, _) in found.items()} == {
+        "": "group", "0": "array", "1": "unreadable",
+    }  # fmt: skip
+    assert "no answer" in found["1"][1][0]

@@ -112,7 +112,8 @@ def test_no_resolution_in_units_that_tiff_lacks(unit):
     [("µm", "micrometer"), ("um", "micrometer"), ("micrometre", "micrometer"), ("nm", "nanometer"),
      ("micrometers", "micrometer"), ("meters", "meter"), ("s", "second"), ("furlong", "furlong"),
      ("\u212b", "angstrom"), ("A\u030a", "angstrom"), ("Angstrom", "angstrom"),
-     ("Micrometres", "micrometer"), ("Mm", "Mm"), ("femtometre", "femtometer")],
+     ("Micrometres", "micrometer"), ("MICRONS", "micrometer"), ("Seconds", "second"),
+     ("inches", "inch"), ("Feet", "foot"), ("Mm", "Mm"), ("femtometre", "femtometer")],
 )  # fmt: skip
 def test_units_have_one_name(given_unit, name):
     assert unit_name(Axis("x", given_unit)) == name

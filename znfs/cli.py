@@ -227,7 +227,7 @@ def _options(source: str, given: dict[str, Any]) -> Options:
     refuse_secrets(source, extra, named.get("endpoint_url"))
     options = load(source, named)
     if (path := local_path(source, options)) is not None:
-        mounts.check_above(os.path.abspath(path))
+        mounts.check_source(path)
     return options
 
 

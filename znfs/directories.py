@@ -16,6 +16,7 @@ from znfs.extents import Object
 from znfs.forks import cached_property
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
+from znfs.hierarchy.paths import join
 from znfs.node import File, Kind, Node, is_encodable
 from znfs.options import UNLISTED_VIEWS, Options
 from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, TOO_LONG, View, fits
@@ -150,7 +151,7 @@ class NodeDir:
             return str(error)
 
     def _below(self, name: str) -> str:
-        return f"{self.node.path}/{name}" if self.node.path else name
+        return join(self.node.path, name)
 
     def _view(self, name: str) -> View | None:
         """The view this node has under that name."""
@@ -333,7 +334,7 @@ def _other_dimensions(group: Group) -> Iterator[str]:
     for path, axes in ome.level_axes(group.meta.attributes).items():
         try:
             level = group.child(path)
-        except Denied:
+        except ZnfsError:  # which is said of the level itself
             continue
         if isinstance(level, Array) and level.meta.ndim != len(axes):
             yield (

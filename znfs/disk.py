@@ -80,6 +80,7 @@ class DiskTier:
         self._waiting = 0
         self._paused_until = 0.0
         self._renewed: dict[str, str] = {}  # epochs begun by this process, by store
+        self._unended: set[str] = set()  # stores whose last epoch is noted still
         self._queue: queue.SimpleQueue[tuple[bytes, bytes] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write_all, name="znfs-disk", daemon=True)
         self._writer.start()
@@ -126,7 +127,8 @@ class DiskTier:
             # It cannot be noted, so the last one must go: a later mount would believe it. That
             # takes no room on a full disk; and what was of it may still be on its way there.
             log.warning("disk cache: %s; what it holds of the store is not used again", error)
-            self._attempt(partial(self._end, store))
+            self._unended.add(store)
+            self._end_epochs()
         self.spill.clear()
 
     def _begin(self, store: str, epoch: str) -> None:
@@ -146,11 +148,19 @@ class DiskTier:
             raise
         _sync(file.parent)
 
-    def _end(self, store: str) -> None:
-        """Have later mounts find no epoch, after a power cut too. Raises OSError."""
-        file = self._epoch_file(store)
-        file.unlink(missing_ok=True)
-        _sync(file.parent)
+    def _end_epochs(self) -> None:
+        """Have later mounts find none where a refresh could not be noted, after a power cut too:
+        tried again while the disk is read-only. Not the refresh's own, for another mount may have
+        begun one since."""
+        for store in list(self._unended):
+            file = self._epoch_file(store)
+            try:
+                file.unlink(missing_ok=True)
+                _sync(file.parent)
+            except OSError as error:
+                log.debug("disk cache: %s", error)
+            else:
+                self._unended.discard(store)
 
     def _epoch_file(self, store: str) -> Path:
         return self.folder / "epochs" / _digest(store).hex()
@@ -212,6 +222,7 @@ class DiskTier:
         """Write what waits, and stop."""
         self._queue.put(None)
         self._writer.join(10)
+        self._end_epochs()
         self.spill.close()
 
     def _path(self, name: bytes) -> Path:
@@ -323,6 +334,7 @@ class DiskTier:
         """Make the folder anew if it was deleted, and notice when it cannot be used or works again.
         Whoever reads what it has would not notice."""
         state = _WORKS
+        self._end_epochs()
         try:
             gone = not self.folder.exists()
             self._make()

@@ -86,7 +86,9 @@ class LastSaid(Generic[T]):
             said = self._ask()
         except ZnfsError as error:
             log.debug("what was known stays: %s", error)
-            self.pause()
+            with self._lock:
+                if asked_anew == self._asked_anew:
+                    self.pause()
             return
         with self._lock:
             if asked_anew == self._asked_anew:

@@ -123,18 +123,32 @@ def _at(place: str) -> list[Mount]:
 def _place(path: str) -> str:
     """os.path.realpath(path), which would wait for a daemon mounted there: lstat(2) asks it,
     readlink(2) does not. Raises MountError where the path leads through a mount that is dead, or
-    hangs."""
-    for _ in range(_MOST_LINKS):
-        check_above(os.path.dirname(os.path.abspath(path)))
-        if os.pardir in path.split("/"):
-            break
-        folder, name = os.path.split(os.path.abspath(path))
-        folder = os.path.realpath(folder)
+    hangs: what is below that its daemon would be asked for."""
+    served = {mount.mountpoint for mount in mounts()}
+    whole = path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
+    rest, place, links = whole.split("/")[::-1], "/", 0
+    while rest:
+        name = rest.pop()
+        if name in ("", os.curdir):
+            continue
+        if name == os.pardir:
+            place = os.path.dirname(place)
+            continue
+        if place in served:
+            _check_alive(place)
+        place = os.path.join(place, name)
         try:
-            path = os.path.join(folder, os.readlink(os.path.join(folder, name)))
+            target = os.readlink(place)
         except OSError:  # no link
-            return os.path.join(folder, name)
-    return os.path.realpath(path)
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            break  # it goes round; whoever opens it is told so
+        place = os.path.dirname(place)
+        rest += target.split("/")[::-1]
+        if os.path.isabs(target):
+            place = "/"
+    return place
 
 
 def is_dead(mountpoint: str) -> bool:
@@ -144,7 +158,7 @@ def is_dead(mountpoint: str) -> bool:
 
     with contextlib.suppress(OSError):  # without the program: who hangs is waited for
         done = _run(["stat", "-f", "--", mountpoint])
-        if done is None:
+        if done is None or done[0] < 0:  # or its waiting was broken off, as by Ctrl-C
             raise MountError(
                 f"{mountpoint}: its daemon does not answer; 'znfs umount --lazy' takes it away"
             )
@@ -173,12 +187,12 @@ def _run(command: list[str]) -> tuple[int, str] | None:
     return program.returncode, said
 
 
-def check_above(path: str) -> None:
+def check_source(path: str) -> None:
     """Raises MountError if a local path is on a znfs mount whose daemon has died, or does not
     answer."""
-    above = [m.mountpoint for m in mounts() if f"{path}/".startswith(f"{m.mountpoint}/")]
-    for mountpoint in above:
-        _check_alive(mountpoint)
+    place = _place(path)
+    if any(mount.mountpoint == place for mount in mounts()):
+        _check_alive(place)
 
 
 def _check_alive(mountpoint: str) -> None:
@@ -187,12 +201,16 @@ def _check_alive(mountpoint: str) -> None:
 
 
 def ask_all(question: Callable[[Mount], Answer]) -> list[tuple[Mount, Answer]]:
-    """`question` of every znfs mount, side by side: all that hang take the time of one."""
+    """`question` of every znfs mount, side by side: all that hang take the time of one, and none
+    once that is broken off (Ctrl-C)."""
     from concurrent.futures import ThreadPoolExecutor
 
     found = mounts()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(_AT_ONCE)
+    try:
         return list(zip(found, pool.map(question, found), strict=True))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def status(mountpoint: str) -> dict[str, Any]:

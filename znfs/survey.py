@@ -10,6 +10,7 @@ from znfs.array import Array, Group
 from znfs.directories import NodeDir, Shown
 from znfs.errors import Denied, ZnfsError
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
+from znfs.hierarchy.paths import join
 from znfs.meta import ArrayMeta, GroupMeta
 from znfs.stores.base import Store
 
@@ -65,7 +66,7 @@ class Survey:
             visited += len(entries) // 1000
             for entry in entries:
                 if entry.is_prefix and entry.name not in ("", ".", ".."):
-                    waiting.append(f"{prefix}/{entry.name}" if prefix else entry.name)
+                    waiting.append(join(prefix, entry.name))
                 size += entry.size
         return size or None  # web servers' pages do not tell sizes exactly
 
@@ -96,7 +97,7 @@ class Survey:
         if isinstance(node, Array) and node.meta.format != "n5":
             return
         for name in self._hierarchy.children(node.path):
-            path = f"{node.path}/{name}" if node.path else name
+            path = join(node.path, name)
             if (
                 isinstance(node, Unreadable)
                 and _OF_CHUNKS.fullmatch(name)

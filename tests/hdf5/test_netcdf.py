@@ -473,6 +473,10 @@ def test_float16_is_float32(tmp_path: Path) -> None:
             assert np.isnan(file[name].attrs.get("_FillValue", np.nan))
         assert file["s"].dtype == [("h", "f4"), ("n", "i4")]
         assert of_array["beside"].dtype == "f2"
+    with tree(tmp_path / "g.zarr", hdf5_float16="keep") as opened:
+        kept = materialise(resolve(opened, "g.nc"), tmp_path / "kept.nc")
+    with h5py.File(kept) as file:
+        assert file["x"].dtype == "f2"
 
 
 @pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])

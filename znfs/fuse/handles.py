@@ -11,14 +11,14 @@ from itertools import chain, islice
 from znfs.errors import StoreError
 from znfs.node import File, Kind
 
-SEEN = 1 << 16  # paths whose last version is remembered; forgetting one costs one look-up
+MOST_PATHS = 1 << 16  # paths whose last version is remembered; forgetting one costs one look-up
 FAILED_SECONDS = 0.2  # how long a read that the store did not answer is not tried again
 
 
-class Seen:
+class Versions:
     """The last version of a path, for the paths used last. Forgetting one is always safe."""
 
-    def __init__(self, limit: int = SEEN) -> None:
+    def __init__(self, limit: int = MOST_PATHS) -> None:
         self._limit = limit
         self._versions: dict[str, str] = {}
         self._mutex = threading.Lock()

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from znfs.errors import ChunkError, Denied, NotFound, Stale, StoreError, ZnfsError
 from znfs.fuse.binding import Binding
-from znfs.fuse.handles import OpenDir, OpenFile, Seen
+from znfs.fuse.handles import OpenDir, OpenFile, Versions
 from znfs.fuse.readahead import ReadAhead, is_own
 from znfs.lastsaid import LastSaid
 from znfs.node import File, Kind, Node
@@ -106,8 +106,8 @@ class Operations:
         self._file_mode = stat.S_IFREG | (0o444 & ~umask)
         self._dir_mode = stat.S_IFDIR | (0o555 & ~umask)
         self._ttl = min(ttl, KERNEL_TTL)
-        self._shown = Seen()  # versions whose attributes the kernel has been told
-        self._opened = Seen()  # versions whose pages the kernel may hold
+        self._shown = Versions()  # versions whose attributes the kernel has been told
+        self._opened = Versions()  # versions whose pages the kernel may hold
         # By path, the handle opened last of those that have the kernel drop pages: it does so some
         # time after the answer, and until then what it holds may be old.
         self._dropping: dict[str, int] = {}

@@ -20,11 +20,12 @@ from znfs.views.tiff.structure import (
 # Units as OME-Zarr (UDUNITS-2) names them, and other spellings met in the wild.
 _SYMBOLS = {
     "Å": "angstrom", "nm": "nanometer", "um": "micrometer", "µm": "micrometer",
-    "μm": "micrometer", "micron": "micrometer", "microns": "micrometer", "mm": "millimeter",
-    "cm": "centimeter", "m": "meter", "km": "kilometer", "in": "inch",
-    "s": "second", "sec": "second", "seconds": "second", "ms": "millisecond",
+    "μm": "micrometer", "mm": "millimeter", "cm": "centimeter", "m": "meter", "km": "kilometer",
+    "in": "inch", "s": "second", "sec": "second", "ms": "millisecond",
     "us": "microsecond", "µs": "microsecond", "min": "minute", "h": "hour", "d": "day",
 }  # fmt: skip
+# Names that are not those of OME-Zarr even without a plural's s.
+_OTHER_NAMES = {"micron": "micrometer", "inche": "inch", "feet": "foot"}
 
 # Centimetres per unit, for TIFF's ResolutionUnit 3; other units have no place in TIFF proper.
 _CENTIMETRES = {
@@ -54,6 +55,7 @@ def unit_name(axis: Axis) -> str | None:
         return _SYMBOLS[unit]
     unit = unit.replace("metre", "meter")
     name = unit.lower().removesuffix("s")
+    name = _OTHER_NAMES.get(name, name)
     return name if name in _NAMES else unit
 
 
