@@ -140,11 +140,16 @@ class Hierarchy:
 
     def refresh(self) -> None:
         """Forget all metadata, and begin anew with the blocks of every node."""
+        tier = self._tier
         if self._disk is not None:
             self._disk.renew(self._identity)
-            self._tier = self._disk.of_store(self._identity)
-        self._listings.forget()
-        self._sightings.forget()  # last: what begins in the new generation sees none of the old
+            tier = self._disk.of_store(self._identity)
+
+        def begin() -> None:
+            self._tier = tier
+
+        self._listings.forget()  # first: what begins in the new generation sees none of the old
+        self._sightings.forget(begin)
 
     def close(self) -> None:
         """Stop the threads that read metadata."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
@@ -140,9 +140,10 @@ class Sightings:
             return replace(known, excused=above.excused)
         return None
 
-    def forget(self) -> None:
-        """Forget all, and begin a new generation."""
+    def forget(self, begin: Callable[[], None]) -> None:
+        """Forget all, and `begin` a new generation: nothing of the one before is kept from then."""
         with self._lock:
+            begin()
             self.generation += 1
             self._seen.clear()
             self._failed.clear()
