@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from znfs.tree import Tree
 
 _STOP_SECONDS = 10.0
+_MOST_ADDRESS = 107  # bytes: unix(7), sun_path
 
 
 def open_tree(source: str | Path, options: Options | None = None, **overrides: Any) -> Tree:
@@ -85,15 +86,16 @@ def status() -> list[dict[str, Any]]:
 @contextmanager
 def _listening(folder: str) -> Iterator[tuple[socket.socket, str]]:
     """A socket in the folder, and its address for other processes: by way of the folder's
-    descriptor, for an address has 107 bytes, and $TMPDIR may be longer."""
-    at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+    descriptor where its path is too long for one, as $TMPDIR may be."""
+    address = os.path.join(folder, "ready")
+    with ExitStack() as stack:
+        if len(os.fsencode(address)) > _MOST_ADDRESS:
+            at = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, at)
             address = f"/proc/{os.getpid()}/fd/{at}/ready"
-            ready.bind(address)
-            yield ready, address
-    finally:
-        os.close(at)
+        ready = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        ready.bind(address)
+        yield ready, address
 
 
 def _start(
