@@ -15,7 +15,6 @@ import sys
 import tempfile
 import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,18 +199,23 @@ def test_a_mount_that_was_aborted_is_taken_away(store: Path, mountpoint: Path) -
     assert not is_mounted(mountpoint)
 
 
-def test_nobody_waits_for_a_daemon_that_hangs(
-    store: Path, mountpoint: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+@pytest.fixture
+def stoppable(store: Path, mountpoint: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The process of a mount that is to be stopped: the kernel believes nothing of it for longer,
+    and commands wait for it for half a second."""
     monkeypatch.setattr(mounts, "ANSWER_SECONDS", 0.5)
     monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
     run("mount", store, mountpoint, "--ttl", "0")
-    pid = mounts.status(str(mountpoint))["pid"]
+    pid: int = mounts.status(str(mountpoint))["pid"]
+    return pid
+
+
+def test_nobody_waits_for_a_daemon_that_hangs(
+    stoppable: int, store: Path, mountpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     link = store.parent / "link"
     link.symlink_to(mountpoint)
-    time.sleep(1.1)  # what the kernel knows of the mount point is not believed any more
-    stop(pid)
+    stop(stoppable)
     try:
         for words in (
             ["status", mountpoint], ["status", link, "--json"], ["refresh", f"{link}/"],
@@ -229,8 +233,8 @@ def test_nobody_waits_for_a_daemon_that_hangs(
         eventually(lambda: cli.main(["umount", str(mountpoint)]) == 0)
         assert not is_mounted(mountpoint)
     finally:
-        os.kill(pid, signal.SIGCONT)
-    eventually(lambda: ended(pid))
+        os.kill(stoppable, signal.SIGCONT)
+    eventually(lambda: ended(stoppable))
 
 
 def test_all_that_hang_take_the_time_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,17 +279,11 @@ def test_what_asks_a_mount_and_is_ended_is_not_followed(monkeypatch: pytest.Monk
 
 
 def test_below_a_mount_that_hangs_or_is_dead(
-    store: Path, mountpoint: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    monkeypatch.setattr(mounts, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
-    run("mount", store, mountpoint, "--ttl", "0")
-    pid = mounts.status(str(mountpoint))["pid"]
+    stoppable: int, store: Path, mountpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     below = mountpoint / "chunks"
     link = store.parent / "link"
     link.symlink_to(below)
-    time.sleep(1.1)  # what the kernel knows of the mount is not believed any more
 
     def all_say(why: str) -> None:
         for words in (
@@ -296,11 +294,11 @@ def test_below_a_mount_that_hangs_or_is_dead(
             assert cli.main([str(word) for word in words]) == 1
             assert capsys.readouterr().err.endswith(f": {mountpoint}: {why}\n")
 
-    stop(pid)
+    stop(stoppable)
     try:
         all_say("its daemon does not answer; 'znfs umount --lazy' takes it away")
     finally:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(stoppable, signal.SIGKILL)
     eventually(lambda: is_dead(str(mountpoint)))
     all_say("its daemon has died; 'znfs umount' clears the mount")
 

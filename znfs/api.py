@@ -74,13 +74,10 @@ def status() -> list[dict[str, Any]]:
     one that does not answer its `source` and the `error`."""
     from znfs import mounts
 
-    def about(mount: mounts.Mount) -> dict[str, Any]:
-        try:
-            return mounts.status(mount.mountpoint)
-        except MountError as error:
-            return {"source": mount.source, "error": str(error)}
-
-    return [said | {"mountpoint": mount.mountpoint} for mount, said in mounts.ask_all(about)]
+    return [
+        {"source": mount.source} | said | {"mountpoint": mount.mountpoint}
+        for mount, said in mounts.statuses()
+    ]
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError, ZnfsError
+from znfs.hierarchy.paths import join
 from znfs.node import File, Node
 from znfs.reader import RawReader, looker
 from znfs.tree import Tree
@@ -71,7 +72,7 @@ class ZnfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
         node = self._resolve(path)
         if isinstance(node, File):
             return [_details(path, node)] if detail else [path]
-        names = {f"{path}/{name}" if path else name: name for name in node.names()}
+        names = {join(path, name): name for name in node.names()}
         if not detail:
             return list(names)
         found = {p: _below(node, name) for p, name in names.items()}

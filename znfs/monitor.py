@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from znfs import mounts
-from znfs.errors import MountError
 from znfs.tables import console, duration_text, make_table, print_table, size_text
 
 if TYPE_CHECKING:
@@ -94,14 +93,7 @@ def _find(mountpoint: str | None) -> Found:
     if mountpoint is not None:
         mount = mounts.find(mountpoint)
         return [(mount, mounts.status(mount.mountpoint))]
-    return mounts.ask_all(_status)
-
-
-def _status(mount: mounts.Mount) -> dict[str, Any]:
-    try:
-        return mounts.status(mount.mountpoint)
-    except MountError as exc:
-        return {"error": str(exc)}
+    return mounts.statuses()
 
 
 def row(mount: mounts.Mount, status: dict[str, Any]) -> tuple[str, ...]:

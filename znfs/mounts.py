@@ -213,6 +213,19 @@ def ask_all(question: Callable[[Mount], Answer]) -> list[tuple[Mount, Answer]]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def statuses() -> list[tuple[Mount, dict[str, Any]]]:
+    """What the daemon of each znfs mount says of itself; of one that does not answer, the
+    `error`."""
+
+    def say(mount: Mount) -> dict[str, Any]:
+        try:
+            return status(mount.mountpoint)
+        except MountError as error:
+            return {"error": str(error)}
+
+    return ask_all(say)
+
+
 def status(mountpoint: str) -> dict[str, Any]:
     """What the mount's daemon says of itself. Raises MountError."""
     _check_alive(mountpoint)
