@@ -15,6 +15,7 @@ from znfs.codecs import Decoder
 from znfs.errors import ChunkError, MetadataError
 from znfs.formats import FORMATS, ome
 from znfs.formats.document import MAX_CHUNK_NBYTES, MAX_NDIM
+from znfs.formats.n5axes import numbered_level
 from znfs.meta import ArrayMeta, GroupMeta
 
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
@@ -47,6 +48,12 @@ N5 = {
     "pixelResolution": {"unit": "nm", "dimensions": [4, 4]}, "downsamplingFactors": [2, 2],
     "transform": {"axes": ["y", "x"], "scale": [1, 2], "translate": [0, 0], "units": ["m", "m"]},
 }  # fmt: skip
+IMAGEJ = {
+    **{key: value for key, value in N5.items() if key != "transform"}, "unit": "nm",
+    "dimensions": [6, 5, 2], "blockSize": [4, 3, 1], "resolution": [1, 2], "offset": [0, 0],
+    "numChannels": 1, "numSlices": 2, "numFrames": 1, "pixelUnit": "micron", "pixelWidth": 0.5,
+    "pixelHeight": 0.5, "pixelDepth": 2, "xOrigin": 3, "yOrigin": 0, "frameInterval": 1.5,
+}  # fmt: skip
 CONSOLIDATED = {
     "zarr_consolidated_format": 1,
     "metadata": {".zgroup": {"zarr_format": 2}, "a/.zarray": ZARRAY, "a/.zattrs": {}},
@@ -69,6 +76,7 @@ OME = {
     "omero": {"channels": [{"label": "a", "color": "FF0000", "window": {"start": 0, "end": 9}}]},
     "plate": {"wells": [{"path": "A/1"}]}, "well": {"images": [{"path": "0"}]},
     "labels": ["cells"], "series": ["0"],
+    "multiScale": True, "painteraData": {}, "resolution": [4, 4], "offset": [1, 2], "unit": "nm",
 }  # fmt: skip
 STRINGS = {**ZARR, "data_type": "string", "fill_value": "é", "codecs": [
     {"name": "vlen-utf8"}, {"name": "gzip", "configuration": {"level": 1}}]}  # fmt: skip
@@ -78,6 +86,7 @@ DOCUMENTS = {
     "zmetadata": (".zmetadata", CONSOLIDATED),
     "zgroup": (".zgroup", {"zarr_format": 2}), "array": ("zarr.json", ZARR),
     "group": ("zarr.json", GROUP), "n5": ("attributes.json", N5),
+    "n5-ij": ("attributes.json", IMAGEJ),
     "strings": ("zarr.json", STRINGS), "objects": (".zarray", OBJECTS),
 }  # fmt: skip
 
@@ -217,4 +226,6 @@ def test_image_metadata_never_raises(attributes: dict[str, Any]):
             assert isinstance(axes, tuple)
         assert all(isinstance(text, str) and len(text) < 400 for text in ome.remarks(source))
         ome.channels(source)
+        if first := ome.first_level(source, "s1"):
+            numbered_level(first, attributes, 2)
         assert all(isinstance(path, str) for path in (*ome.children(source), *ome.perhaps(source)))

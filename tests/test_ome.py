@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from znfs.formats import axes
-from znfs.formats.n5axes import n5_axes
+from znfs.formats.n5axes import imagej, n5_axes, numbered_level, zarr_axes
 from znfs.formats.ome import level_axes, remarks
 from znfs.meta import Axis
 
@@ -144,7 +144,7 @@ def test_n5_viewer():
     for attributes in (group, {**group, "scales": ..., "downsamplingFactors": group["scales"]}):
         levels = level_axes({k: v for k, v in attributes.items() if v is not ...})
         assert [(a.name, a.scale, a.unit, a.translation) for a in levels["s1"]] == [
-            ("z", 6, "um", 0), ("y", 4, "um", 1), ("x", 2, "um", 0.5),
+            ("", 6, "um", 0), ("", 4, "um", 1), ("", 2, "um", 0.5),
         ]  # fmt: skip
         assert {a.translation for a in levels["s0"]} == {0}
     assert level_axes({"scales": [[1, 1, 1]]}) == {}
@@ -153,7 +153,7 @@ def test_n5_viewer():
 
 def test_n5_arrays():
     assert n5_axes({}, 3) is None
-    assert n5_axes({"pixelResolution": [1, 2]}, 3) is None
+    assert n5_axes({"pixelResolution": ["1", 2, 3]}, 3) is None
     named = n5_axes({"axes": ["x", "y", "c"], "units": ["nm", "nm", ""]}, 3)
     assert named == (
         Axis("c", kind="channel"),
@@ -162,7 +162,84 @@ def test_n5_arrays():
     )
     found = n5_axes({"pixelResolution": [1, 2], "downsamplingFactors": [4, 8]}, 2)
     assert found is not None
-    assert [(a.name, a.scale, a.translation) for a in found] == [("y", 16, 7), ("x", 4, 1.5)]
+    assert [(a.name, a.scale, a.translation) for a in found] == [("", 16, 7), ("", 4, 1.5)]
+
+
+def test_sizes_of_more_or_fewer_axes_than_there_are():
+    """n5-ij writes three of every image; n5-viewer's frames are a fourth axis."""
+    attributes = {
+        "pixelResolution": {"unit": "um", "dimensions": [0.5, 0.25, 2]},
+        "downsamplingFactors": [2, 2, 1],
+    }
+    plane, volume, frames = (n5_axes(attributes, ndim) for ndim in (2, 3, 4))
+    assert [a.scale for a in frames or ()] == [None, 2, 0.5, 1]
+    assert frames is not None
+    assert frames[1:] == volume
+    assert volume is not None
+    assert volume[1:] == plane
+
+
+def test_paintera():
+    """Of a level that is the mean of pixels the first lies in their middle, beyond the offset."""
+    first = {"resolution": [2, 3, 4], "offset": [10, 0, -4], "unit": "nm"}
+    level = numbered_level(first, {"downsamplingFactors": [2, 4, 1], "resolution": [9, 9, 9]}, 3)
+    assert [(a.scale, a.translation, a.unit) for a in level or ()] == [
+        (4, -4, "nm"), (12, 4.5, "nm"), (4, 11, "nm"),
+    ]  # fmt: skip
+    whole = numbered_level({"resolution": [2, 3, 4]}, {"unit": "um"}, 3)
+    assert [(a.scale, a.translation, a.unit) for a in whole or ()] == [
+        (4, None, "um"), (3, None, "um"), (2, None, "um"),
+    ]  # fmt: skip
+    alone = n5_axes({**first, "downsamplingFactors": [2, 4, 1]}, 3)  # as n5-universe reads it
+    assert [a.translation for a in alone or ()] == [-4, 0, 10]
+
+
+IMAGEJ = {
+    "title": "cells", "fps": 7.0, "frameInterval": 1.5, "pixelUnit": "micron", "pixelWidth": 0.5,
+    "pixelHeight": 0.25, "pixelDepth": 2.0, "xOrigin": 10.0, "yOrigin": -4.0, "zOrigin": 0.0,
+    "numChannels": 2, "numSlices": 5, "numFrames": 3, "ImagePlusType": 1,
+}  # fmt: skip
+
+
+def test_n5_ij():
+    assert imagej(IMAGEJ, (3, 5, 2, 8, 9)) == (
+        Axis("t", "second", 1.5, None, "time"),
+        Axis("z", "micron", 2.0, 0.0, "space"),
+        Axis("c", None, None, None, "channel"),
+        Axis("y", "micron", 0.25, 1.0, "space"),
+        Axis("x", "micron", 0.5, -5.0, "space"),
+    )
+    alone = {"numChannels": 1, "numSlices": 1, "numFrames": 1}
+    for several, names in (
+        ({}, "yx"), ({"numChannels": 6}, "cyx"), ({"numSlices": 6}, "zyx"),
+        ({"numFrames": 6}, "tyx"),
+    ):  # fmt: skip
+        axes = imagej({**IMAGEJ, **alone, **several}, (6, 8, 9)[3 - len(names) :])
+        assert "".join(a.name for a in axes or ()) == names
+    frames = imagej({**IMAGEJ, **alone, "numFrames": 6, "frameInterval": 0.0}, (6, 8, 9))
+    assert frames is not None
+    assert frames[0].scale is None  # ImageJ's word for unknown
+
+
+@pytest.mark.parametrize("shape", [(), (9,), (8, 9), (2, 5, 3, 8, 9), (3, 5, 2, 1, 8, 9)])
+def test_n5_ij_of_another_shape(shape: tuple[int, ...]):
+    assert imagej(IMAGEJ, shape) is None
+
+
+@pytest.mark.parametrize("value", [None, "5", [5], {}, True, 1e999, 10**400, 0, -1])
+@pytest.mark.parametrize("key", IMAGEJ)
+def test_n5_ij_that_makes_no_sense(key: str, value: Any):
+    axes = imagej({**IMAGEJ, key: value}, (3, 5, 2, 8, 9))
+    assert axes is None or "".join(a.name for a in axes) == "tzcyx"
+
+
+def test_what_fiji_wrote_into_zarr():
+    """Others than Fiji's programs write `resolution` in the order of Zarr's axes."""
+    viewer = {"pixelResolution": {"unit": "um", "dimensions": [1, 2]}}
+    assert zarr_axes(viewer, (4, 5)) == n5_axes(viewer, 2) != None  # noqa: E711
+    assert zarr_axes(IMAGEJ, (3, 5, 2, 8, 9)) == imagej(IMAGEJ, (3, 5, 2, 8, 9))
+    others = {"resolution": [40, 4], "offset": [0, 8], "units": ["nm"] * 2, "axes": ["y", "x"]}
+    assert zarr_axes(others, (4, 5)) is None
 
 
 @pytest.mark.parametrize(
@@ -184,6 +261,8 @@ def test_n5_arrays():
         ({"multiscales": [{"datasets": [{"path": "s0", "transform": {"axes": 5}}]}]}, "axes are",
          set()),
         ({"scales": [["a"], [1, 2]], "pixelResolution": [1, 2]}, "factors", {"s1"}),
+        ({"multiScale": True, "resolution": "4 nm"}, "resolution: no list", set()),
+        ({"multiScale": True, "resolution": [4], "offset": {}}, "offset: no list", set()),
     ],
 )  # fmt: skip
 def test_what_is_broken_is_remarked(attributes: dict[str, Any], words: str, paths: set[str]):

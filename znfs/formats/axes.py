@@ -30,15 +30,13 @@ def valid(names: Sequence[str | None]) -> bool:
 
 
 def choose(ndim: int, *candidates: Sequence[Axis] | None) -> tuple[Axis, ...]:
-    """The first candidate of `ndim` axes with valid names.
+    """The first candidate of `ndim` axes, with the names of the first whose names are valid.
 
-    If there is none, default names, with unit and scale of the first candidate of `ndim` axes.
+    If there is none, default names.
     """
-    fitting = [c for c in candidates if c is not None and len(c) == ndim]
-    for axes in fitting:
-        if valid([a.name for a in axes]):
-            return tuple(axes)
-    return _renamed(fitting[0] if fitting else [Axis("")] * ndim, default_names(ndim))
+    fitting = [c for c in candidates if c is not None and len(c) == ndim] or [[Axis("")] * ndim]
+    names = ([a.name for a in axes] for axes in fitting)
+    return _renamed(fitting[0], next(filter(valid, names), default_names(ndim)))
 
 
 def told(above: Sequence[Axis], own: Sequence[Axis]) -> tuple[Axis, ...]:

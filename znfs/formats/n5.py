@@ -15,7 +15,7 @@ from znfs.errors import MetadataError, Unsupported
 from znfs.formats import axes, dtypes
 from znfs.formats.arrays import checked, telling
 from znfs.formats.document import chunk_shape, load, require, shape
-from znfs.formats.n5axes import n5_axes
+from znfs.formats.n5axes import imagej, n5_axes
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta
 
 DOCUMENT = "attributes.json"
@@ -59,6 +59,7 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
     dtype = dtypes.parse_n5(name, document["dataType"])
     attributes = {k: v for k, v in document.items() if k not in RESERVED}
     compression = _compression(document)
+    told = imagej(attributes, extents[::-1]) or n5_axes(attributes, len(extents))
     return checked(
         name,
         ArrayMeta(
@@ -69,7 +70,7 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
             fill=bytes(dtype.itemsize),
             keys=ChunkKeys("/", reverse=True),
             codecs=(CodecSpec("n5_block", {"compression": compression}),),
-            axes=axes.choose(len(extents), n5_axes(attributes, len(extents))),
+            axes=axes.choose(len(extents), told),
             attributes=attributes,
             stored_dtype=document["dataType"],
         ),

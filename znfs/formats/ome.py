@@ -8,16 +8,25 @@ raises for what attributes hold: what is broken is left out, and `remarks` says 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from znfs.codecs.forms import shown
 from znfs.formats.axes import numbers, text
 from znfs.formats.multiscales import multiscales, normal
-from znfs.formats.n5axes import Axes, Remark, n5_viewer
-from znfs.meta import Channel
+from znfs.formats.n5axes import (
+    LEVEL,
+    Axes,
+    Remark,
+    is_numbered,
+    n5_viewer,
+    numbered,
+    paintera,
+)
+from znfs.meta import Channel, GroupMeta
 
 SERIES_GROUP = "OME"  # bioformats2raw: its attribute `series` lists the images beside it
+PAINTERA_DATA = "data"  # the group of levels below one with `painteraData`
 _MAX_CHANNELS = 1000
 _MAX_CHILDREN = 100_000
 
@@ -28,7 +37,8 @@ def level_axes(attributes: Mapping[str, Any]) -> dict[str, Axes]:
 
 
 def levels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Paths of the arrays of the group's first image, the highest resolution first."""
+    """Paths of the arrays of the group's first image, the highest resolution first, as far as it
+    tells them; `counted_levels` has others."""
     known = level_axes(attributes)
     images = _source(attributes).get("multiscales")
     for image in images if isinstance(images, list) else []:
@@ -36,6 +46,17 @@ def levels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
         if found := tuple(path for path in dict.fromkeys(paths) if path in known):
             return found
     return tuple(known)
+
+
+def counted_levels(meta: GroupMeta, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of `names` below a group that are its levels because of what they are called: s0, s1, …
+    in N5, where n5-viewer's groups say no more, and where Paintera says it."""
+    return numbered(names) if meta.format == "n5" or is_numbered(meta.attributes) else ()
+
+
+def first_level(attributes: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    """What the group says of its first level, if `path` is one of those that it only counts."""
+    return paintera(attributes, lambda text: None) if LEVEL.fullmatch(path) else {}
 
 
 def channels(attributes: Mapping[str, Any]) -> tuple[Channel, ...]:
@@ -61,10 +82,12 @@ def children(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def perhaps(attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names below the group that OME-Zarr reserves, and whose groups may be there."""
+    """Names below the group that OME-Zarr or Paintera reserves, and whose groups may be there."""
     source = _source(attributes)
     if "bioformats2raw.layout" in source:
         return (SERIES_GROUP,)
+    if "painteraData" in source:
+        return (PAINTERA_DATA,)
     return ("labels",) if "multiscales" in source else ()
 
 
@@ -74,6 +97,7 @@ def remarks(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     _read(attributes, found.append)
     source = _source(attributes)
     _channels(source.get("omero"), found.append)
+    paintera(attributes, found.append)
     if "scene" in source:
         found.append("scene: its images are shown each in coordinates of its own")
     return tuple(found)

@@ -19,6 +19,7 @@ from znfs.formats.document import (
     safe_path,
     shape,
 )
+from znfs.formats.n5axes import zarr_axes
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, GroupMeta
 
 ARRAY, GROUP, ATTRIBUTES, CONSOLIDATED = ".zarray", ".zgroup", ".zattrs", ".zmetadata"
@@ -98,7 +99,7 @@ def _array(document: dict[str, Any], attributes: dict[str, Any]) -> ArrayMeta:
             fill=fill.parse(name, value, dtype, stored),
             keys=ChunkKeys(separator),
             codecs=(*layout, *codecs),
-            axes=axes.choose(len(extents), axes.named(names)),
+            axes=axes.choose(len(extents), zarr_axes(attributes, extents), axes.named(names)),
             dimension_names=names,
             attributes=attributes,
             stored_dtype=spelled if isinstance(spelled, str) else json.dumps(spelled),

@@ -23,6 +23,7 @@ from znfs.formats.document import (
     safe_path,
     shape,
 )
+from znfs.formats.n5axes import zarr_axes
 from znfs.meta import VARIABLE, ArrayMeta, ChunkKeys, CodecSpec, GroupMeta, Shape, Shard
 
 DOCUMENT = "zarr.json"
@@ -130,6 +131,7 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
     shards = tuple(replace(shard, outer=tuple(_typed(shard.outer, kind))) for shard in shards)
     value = require(name, document, "fill_value")
     names = _dimension_names(document.get("dimension_names"), len(extents))
+    attributes = mapping(name, "attributes", document.get("attributes"))
     return checked(
         name,
         ArrayMeta(
@@ -144,9 +146,9 @@ def _array(document: dict[str, Any]) -> ArrayMeta:
             codecs=(*kind.before, *codecs),
             shards=shards,
             edges=edges,
-            axes=axes.choose(len(extents), axes.named(names)),
+            axes=axes.choose(len(extents), zarr_axes(attributes, extents), axes.named(names)),
             dimension_names=names,
-            attributes=mapping(name, "attributes", document.get("attributes")),
+            attributes=attributes,
             stored_dtype=spelled if isinstance(spelled, str) else json.dumps(spelled),
             fill_given=value is not None,
         ),

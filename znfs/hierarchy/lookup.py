@@ -11,15 +11,17 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from math import inf, prod
+from typing import Any
 
 from znfs import forks
 from znfs.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.disk import DiskTier
 from znfs.errors import Denied, MetadataError, StoreError
-from znfs.formats import FORMATS, Format, ome
+from znfs.formats import FORMATS, Format, n5axes, ome
 from znfs.formats.arrays import with_room
 from znfs.formats.axes import told
 from znfs.hierarchy.absence import CONFIRM_SECONDS, Absence
@@ -48,6 +50,7 @@ class _Inherited:
 
     axes: tuple[Axis, ...] | None = None
     channels: tuple[Channel, ...] = ()
+    first: Mapping[str, Any] = field(default_factory=dict)  # attributes that hold for its s0
 
 
 class Hierarchy:
@@ -294,8 +297,11 @@ class Hierarchy:
                 return self._group(path, meta, version, mtime, at_hand)
             if meta.is_variable:
                 meta = with_room(document, meta, self._string_bytes)
-            if inherited.axes is not None and len(inherited.axes) == meta.ndim:
-                axes = told(inherited.axes, meta.axes)
+            above = inherited.axes
+            if inherited.first:
+                above = n5axes.numbered_level(inherited.first, meta.attributes, meta.ndim)
+            if above is not None and len(above) == meta.ndim:
+                axes = told(above, meta.axes)
                 meta = replace(meta, axes=axes, channels=inherited.channels)
             return Array(
                 path, name, meta, version, mtime, self.store, self.cache,
@@ -373,11 +379,15 @@ class Hierarchy:
         return listing is not None and name not in listing.prefixes
 
     def _reserved(self, path: str, node: HierarchyNode | None) -> set[str]:
-        """Names that OME-Zarr reserves below a group, and that are there: it takes a look each."""
+        """Names that OME-Zarr or Paintera reserves below a group, and are there: a look at each."""
         if not isinstance(node, Group):
             return set()
         names = ome.perhaps(node.meta.attributes)
-        return {name for name in names if self._is_there(join(path, name))}
+        found = {name for name in names if self._is_there(join(path, name))}
+        if n5axes.is_numbered(node.meta.attributes):
+            levels = (f"s{k}" for k in range(n5axes.MOST_LEVELS))
+            found.update(takewhile(lambda name: self._is_there(join(path, name)), levels))
+        return found
 
     def _is_there(self, path: str) -> bool:
         """Whether there is a node. Denied is no: S3 denies what is missing to who may not list."""
@@ -394,9 +404,11 @@ def _inherited(path: str, above: Seen | None) -> _Inherited:
         at = parent(at)
         if isinstance(above.node, Group) and above.node.meta.attributes:
             attributes = above.node.meta.attributes
-            axes = ome.level_axes(attributes).get(relative(path, at))
-            if axes is not None:
-                return _Inherited(axes, ome.channels(attributes))
+            below = relative(path, at)
+            axes = ome.level_axes(attributes).get(below)
+            first = ome.first_level(attributes, below)
+            if axes is not None or first:
+                return _Inherited(axes, ome.channels(attributes), first)
         above = above.above
     return _Inherited()
 
