@@ -24,7 +24,7 @@ KEYS = (
     "axes", "name", "datasets", "path", "coordinateTransformations", "type", "scale", "version",
     "plate", "wells", "well", "images", "series", "bioformats2raw.layout", "scales",
     "pixelResolution", "dimensions", "transform", "units", "coordinateSystems", "sequence", "input",
-    "output", "transformations", "scene",
+    "output", "transformations", "scene", "multiScale", "resolution", "offset", "painteraData",
 )  # fmt: skip
 
 
@@ -93,6 +93,22 @@ def test_labels_of_an_image_are_found():
     assert tree.children("") == ["0", "labels"]
     assert tree.children("labels") == ["cells", "nuclei"]
     assert isinstance(tree.node("labels/cells/0"), Array)
+
+
+def test_paintera_s_levels_are_looked_for_until_one_is_missing():
+    store = Unlistable()
+    group(store, "", {"painteraData": {"type": "raw"}})
+    group(store, "data", {"multiScale": True, "resolution": [2, 3], "offset": [4, 4]})
+    array(store, "data/s0")
+    array(store, "data/s1")
+    store.put("data/s1/.zattrs", b'{"downsamplingFactors": [2, 2]}')
+    tree = hierarchy(store)
+    assert tree.children("") == ["data"]
+    assert tree.children("data") == ["s0", "s1"]
+    node = tree.node("data/s1")
+    assert isinstance(node, Array)
+    assert [(a.scale, a.translation) for a in node.meta.axes] == [(6, 5.5), (4, 5)]
+    assert "data.ome.tif" in NodeDir(Shown(tree, Options()), tree.node("data")).names()
 
 
 def test_a_level_whose_path_no_file_can_have():

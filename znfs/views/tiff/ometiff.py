@@ -1,4 +1,4 @@
-"""`NAME.ome.tif`: the levels of an OME-Zarr image as one tiled pyramidal OME-TIFF (BigTIFF).
+"""`NAME.ome.tif`: the levels of an OME-Zarr or N5 image as one tiled pyramidal OME-TIFF (BigTIFF).
 
 Planes follow each other as in `NAME.tif`: t, z, c, the channel fastest (OME's XYCZT). Each has an
 IFD for the full resolution, and SubIFDs for the levels below. The file is
@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -90,8 +91,11 @@ def refuse(group: Group) -> str | None:
 
 
 def is_image(group: Group) -> bool:
-    """Whether the group's metadata names levels of an image."""
-    return bool(ome.level_axes(group.meta.attributes))
+    """Whether the group has levels of an image: its metadata names them, or they are called so.
+    Raises StoreError."""
+    if ome.level_axes(group.meta.attributes):
+        return True
+    return any(isinstance(first, Array) for _, first in islice(_nodes(group), 1))
 
 
 def image_file(group: Group, name: str) -> File:
@@ -114,13 +118,20 @@ def remarks(group: Group) -> list[str]:
 
 
 def _nodes(group: Group) -> Iterator[tuple[str, Array | None]]:
-    """The levels that the group's metadata names, and their arrays if these can be read."""
-    for path in ome.levels(group.meta.attributes):
+    """The group's levels, and their arrays if these can be read."""
+    for path in ome.levels(group.meta.attributes) or _counted(group):
         try:
             node = group.child(path)
         except Denied:
             node = None
         yield path, node if isinstance(node, Array) else None
+
+
+def _counted(group: Group) -> Sequence[str]:
+    try:
+        return ome.counted_levels(group.meta, group.names())
+    except Denied:
+        return ()
 
 
 def _levels(group: Group) -> list[Array]:
