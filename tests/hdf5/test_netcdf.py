@@ -608,6 +608,22 @@ def _copied(folder: Path) -> tuple[Path, dict[str, str]]:
         return materialise(resolve(opened, "g.nc"), folder / "g.nc"), said
 
 
+@pytest.mark.parametrize("fill", [0, 7])
+def test_only_a_fill_value_that_is_not_zero_is_written(tmp_path: Path, fill: int) -> None:
+    """netCDF-Java takes one that is for what is missing: zeros were. netCDF4-python masked 255."""
+    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=3)
+    array = group.create_array("v", shape=(3,), dtype="u1", fill_value=fill, dimension_names=["x"])
+    array[...] = [0, 255, 3]
+    copy, _ = _copied(tmp_path)
+    with h5py.File(copy) as file:
+        assert file["v"].fillvalue == fill
+        status = file["v"].id.get_create_plist().fill_value_defined()
+        assert status == (h5py.h5d.FILL_VALUE_USER_DEFINED if fill else h5py.h5d.FILL_VALUE_DEFAULT)
+    if not fill:
+        with netCDF4.Dataset(copy) as got:
+            assert got["v"][...].tolist() == [0, 255, 3]
+
+
 _ENCODED = ["AAAAAAAA8D8=", "AAAAAAAAAEA="]  # a complex number, as xarray writes it
 
 

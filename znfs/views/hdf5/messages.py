@@ -45,6 +45,10 @@ def datatype(body: bytes) -> Message:
 
 def fill_value(value: bytes, allocation: int) -> Message:
     """Fill Value message, version 2."""
+    if not any(value):
+        # HDF5's default. One that is written is what netCDF-Java takes for missing, and because of
+        # it netCDF4-python masks NetCDF's own for bytes: 255.
+        value = b""
     return Message(
         FILL_VALUE,
         struct.pack("<BBBBI", 2, allocation, _IF_SET, 1, len(value)) + value,
