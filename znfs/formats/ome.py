@@ -8,7 +8,7 @@ raises for what attributes hold: what is broken is left out, and `remarks` says 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from znfs.codecs.forms import shown
@@ -20,10 +20,10 @@ from znfs.formats.n5axes import (
     Remark,
     is_numbered,
     n5_viewer,
-    numbered,
     paintera,
+    zarr_axes,
 )
-from znfs.meta import Channel, GroupMeta
+from znfs.meta import ArrayMeta, Channel, GroupMeta
 
 SERIES_GROUP = "OME"  # bioformats2raw: its attribute `series` lists the images beside it
 PAINTERA_DATA = "data"  # the group of levels below one with `painteraData`
@@ -38,7 +38,7 @@ def level_axes(attributes: Mapping[str, Any]) -> dict[str, Axes]:
 
 def levels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     """Paths of the arrays of the group's first image, the highest resolution first, as far as it
-    tells them; `counted_levels` has others."""
+    tells them."""
     known = level_axes(attributes)
     images = _source(attributes).get("multiscales")
     for image in images if isinstance(images, list) else []:
@@ -48,10 +48,12 @@ def levels(attributes: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(known)
 
 
-def counted_levels(meta: GroupMeta, names: Iterable[str]) -> tuple[str, ...]:
-    """Those of `names` below a group that are its levels because of what they are called: s0, s1, …
-    in N5, where n5-viewer's groups say no more, and where Paintera says it."""
-    return numbered(names) if meta.format == "n5" or is_numbered(meta.attributes) else ()
+def are_levels(group: GroupMeta, first: ArrayMeta) -> bool:
+    """Whether a group's arrays s0, which is `first`, s1, … are levels because they are called so:
+    in N5, where n5-viewer's groups say no more; elsewhere if Paintera or n5-zarr wrote them."""
+    if group.format == "n5" or is_numbered(group.attributes):
+        return True
+    return zarr_axes(first.attributes, first.shape) is not None
 
 
 def first_level(attributes: Mapping[str, Any], path: str) -> Mapping[str, Any]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from znfs.array import Array, Group
 from znfs.errors import Denied, Stale
 from znfs.extents import Literal, Records, Zeros
 from znfs.formats import ome
+from znfs.formats.n5axes import numbered
 from znfs.meta import ArrayMeta
 from znfs.node import Extent, File
 from znfs.views.tiff import imagej, omexml, planes
@@ -93,9 +93,7 @@ def refuse(group: Group) -> str | None:
 def is_image(group: Group) -> bool:
     """Whether the group has levels of an image: its metadata names them, or they are called so.
     Raises StoreError."""
-    if ome.level_axes(group.meta.attributes):
-        return True
-    return any(isinstance(first, Array) for _, first in islice(_nodes(group), 1))
+    return bool(ome.level_axes(group.meta.attributes) or _counted(group))
 
 
 def image_file(group: Group, name: str) -> File:
@@ -128,10 +126,14 @@ def _nodes(group: Group) -> Iterator[tuple[str, Array | None]]:
 
 
 def _counted(group: Group) -> Sequence[str]:
+    """Levels that only their names tell."""
     try:
-        return ome.counted_levels(group.meta, group.names())
+        names = numbered(group.names())
+        first = group.child(names[0]) if names else None
     except Denied:
         return ()
+    known = isinstance(first, Array) and ome.are_levels(group.meta, first.meta)
+    return names if known else ()
 
 
 def _levels(group: Group) -> list[Array]:
