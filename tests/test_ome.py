@@ -190,6 +190,8 @@ def test_paintera():
     assert [(a.scale, a.translation, a.unit) for a in whole or ()] == [
         (4, None, "um"), (3, None, "um"), (2, None, "um"),
     ]  # fmt: skip
+    mixed = numbered_level({"resolution": [2, 3], "units": ["nm", "um"]}, {"unit": "m"}, 2)
+    assert [a.unit for a in mixed or ()] == ["um", "nm"]
     alone = n5_axes({**first, "downsamplingFactors": [2, 4, 1]}, 3)  # as n5-universe reads it
     assert [a.translation for a in alone or ()] == [-4, 0, 10]
 

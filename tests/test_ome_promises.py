@@ -111,6 +111,19 @@ def test_paintera_s_levels_are_looked_for_until_one_is_missing():
     assert "data.ome.tif" in NodeDir(Shown(tree, Options()), tree.node("data")).names()
 
 
+def test_what_multiscales_say_goes_before_paintera_s_own():
+    """Its newest version writes both, and not the same origins."""
+    store = Unlistable()
+    found = image()
+    found["multiscales"][0]["datasets"][0]["path"] = "s1"
+    group(store, "", {**found, "multiScale": True, "resolution": [2, 3], "offset": [4, 4]})
+    array(store, "s0")
+    array(store, "s1")
+    tree = hierarchy(store)
+    found = [[(a.scale, a.translation) for a in tree.node(p).meta.axes] for p in ("s0", "s1")]
+    assert found == [[(3, 4), (2, 4)], [(0.5, None)] * 2]
+
+
 def test_a_level_whose_path_no_file_can_have():
     store = Unlistable()
     levels = image()

@@ -155,8 +155,8 @@ def n5_axes(attributes: Mapping[str, Any], ndim: int) -> Axes | None:
     if isinstance(sizes, dict):
         units = [sizes.get("unit")] * ndim
         sizes = sizes.get("dimensions")
-    elif numbers(sizes) and "unit" in attributes:
-        units = [attributes["unit"]] * ndim
+    elif numbers(sizes) and not isinstance(units, list):
+        units = [attributes.get("unit")] * ndim
     if not isinstance(names, list) or len(names) != ndim:
         names = None
     if not isinstance(units, list) or len(units) != ndim:

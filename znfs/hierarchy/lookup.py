@@ -50,7 +50,7 @@ class _Inherited:
 
     axes: tuple[Axis, ...] | None = None
     channels: tuple[Channel, ...] = ()
-    first: Mapping[str, Any] = field(default_factory=dict)  # attributes that hold for its s0
+    first: Mapping[str, Any] = field(default_factory=dict)  # what a group tells of its s0, where it has no axes for each
 
 
 class Hierarchy:
@@ -406,7 +406,7 @@ def _inherited(path: str, above: Seen | None) -> _Inherited:
             attributes = above.node.meta.attributes
             below = relative(path, at)
             axes = ome.level_axes(attributes).get(below)
-            first = ome.first_level(attributes, below)
+            first = {} if axes is not None else ome.first_level(attributes, below)
             if axes is not None or first:
                 return _Inherited(axes, ome.channels(attributes), first)
         above = above.above
