@@ -50,7 +50,7 @@ class _Inherited:
 
     axes: tuple[Axis, ...] | None = None
     channels: tuple[Channel, ...] = ()
-    first: Mapping[str, Any] = field(default_factory=dict)  # what a group tells of its s0, where it has no axes for each
+    first: Mapping[str, Any] = field(default_factory=dict)  # told of s0, if `axes` is None
 
 
 class Hierarchy:
