@@ -10,6 +10,8 @@ import os
 import signal
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -20,7 +22,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import botocore.session
 import pytest
+from botocore.exceptions import BotoCoreError
 
 from tests.conftest import running
 from tests.servers.faultproxy import FaultProxy
@@ -138,6 +142,62 @@ def test_profile(s3: S3, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     with pytest.raises((UsageError, Denied)) as caught:
         opened("s3://data/x", profile="nobody", backend=backend, endpoint_url=s3.url).get("obj")
     assert "nobody" in checked(caught) or "Profile" in checked(caught)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"SESSION_TOKEN": "t"},
+        {"SECURITY_TOKEN": "old", "SESSION_TOKEN": "t"},
+        {"SESSION_TOKEN": ""},
+        {"SECRET_ACCESS_KEY": ""},
+        {"ACCESS_KEY_ID": ""},
+        {"PROFILE": "lab"},
+        {"DEFAULT_PROFILE": "lab"},
+        {"PROFILE": "nobody"},
+        {"CREDENTIAL_EXPIRATION": "2001-01-01T00:00:00Z"},
+        {"CREDENTIAL_EXPIRATION": "2101-01-01T00:00:00Z"},
+    ],
+)
+def test_keys_in_the_environment_are_taken_as_botocore_takes_them(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text(
+        "".join(
+            f"[{name}]\naws_access_key_id = {name}\naws_secret_access_key = secret\n"
+            for name in ("default", "lab")
+        )
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name, value in ({"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret"} | given).items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    expected: object
+    try:
+        found = botocore.session.Session().get_credentials().get_frozen_credentials()
+        expected = found.access_key, found.secret_key, found.token
+    except (BotoCoreError, RuntimeError) as error:
+        expected = type(error)
+    for profile in (None, "lab"):
+        try:
+            own: object = aws.Credentials(profile, 5).find()
+        except Denied as error:
+            own = type(error.__cause__)
+        except RuntimeError as error:
+            own = type(error)
+        assert own == (expected if profile is None else ("lab", "secret", None))
+
+
+def test_botocore_is_not_imported_for_keys_in_the_environment() -> None:
+    code = (
+        "import sys; from znfs.stores.aws import Credentials, Settings\n"
+        "print(Credentials(None, 5).find(), Settings(None).region(), 'botocore' in sys.modules)"
+    )
+    env = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "here"}
+    said = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True)
+    assert said.stdout == "('key', 'secret', None) here False\n", said.stderr
 
 
 @pytest.mark.parametrize("name", ["AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"])

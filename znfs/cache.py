@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from math import inf
 from typing import Any
 
@@ -183,9 +183,10 @@ class BlockCache:
 
         helpers = self._begin_parts(run, len(tasks) - 1) if self.far else []
         run()
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        running = [helper for helper in helpers if not helper.cancel()]
+        wait(running)  # for all at once: each that woke this thread took 60 µs
+        for helper in running:
+            helper.result()
         if errors:
             raise errors[0]
 

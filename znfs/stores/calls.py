@@ -6,16 +6,18 @@ That is the given number of seconds, or what the operation at hand has left, if 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from znfs import deadline
 from znfs.errors import StoreError, Unanswered
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -44,6 +46,8 @@ def run_async(
     loop: asyncio.AbstractEventLoop, call: Coroutine[Any, Any, T], seconds: float, what: str
 ) -> T:
     """The result of a coroutine on another thread's loop; it is cancelled when time is up."""
+    import asyncio
+
     seconds = min(seconds, deadline.left())
 
     async def bounded() -> T:

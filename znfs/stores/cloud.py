@@ -16,7 +16,6 @@ from znfs.stores.aws import Credentials, Settings
 from znfs.stores.base import Store
 from znfs.stores.calls import Budget
 from znfs.stores.certificates import ca_file, ca_pem
-from znfs.stores.httpclient import HttpClient
 from znfs.stores.objects import ObjectStore
 from znfs.stores.urls import Location
 
@@ -150,6 +149,8 @@ def open_s3(location: Location, options: Options, fallback: Callable[[], Store])
 
 def bucket_region(bucket: str, options: Options) -> str:
     """Where Amazon says a bucket is; it tells anyone, in answers of any status."""
+    from znfs.stores.httpclient import HttpClient
+
     client = HttpClient(_AMAZON, {}, Budget.of(options.deadline))
     try:
         answer = client.fetch(f"s3://{bucket}", f"{_AMAZON}/{bucket}", "HEAD")
