@@ -574,9 +574,14 @@ def test_text_attributes_are_characters(
     array.attrs.update(texts | others | ({"_ARRAY_DIMENSIONS": ["time"]} if fmt == 2 else {}))
     if slots:
         monkeypatch.setattr("znfs.views.hdf5.walk", lambda group: None)
+        (tmp_path / "g.zarr" / "bad").mkdir()
+        (tmp_path / "g.zarr" / "bad" / "zarr.json").write_text("{")
     with tree(tmp_path / "g.zarr") as opened:
         for path in ("g.nc", "time/time.nc", "g.h5", "time/time.h5"):
             with h5py.File(Seekable(resolve(opened, path))) as file:
+                if slots and path.startswith("g."):
+                    why = file["bad"].attrs["znfs_left_out"]
+                    assert isinstance(why, bytes if path == "g.nc" else str)
                 attributes = file["time"].attrs
                 for name, text in texts.items():
                     fixed = path.endswith(".nc") and name != "long"

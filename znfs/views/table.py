@@ -48,7 +48,7 @@ def _hdf5(layout: hdf5.Layout) -> Make:
     def make(node: Array | Group, name: str) -> File:
         if isinstance(node, Array):
             return hdf5.array_file(node, name, layout)
-        return hdf5.group_file(node, name, layout)
+        return hdf5.group_file(node, layout)
 
     return make
 

@@ -23,7 +23,7 @@ from znfs.extents import Literal, Zeros, as_bytes, by_stride
 from znfs.meta import brief
 from znfs.node import Extent, File
 from znfs.views import TOO_LONG, fits
-from znfs.views.hdf5.objects import Dataset, GroupObject, dataset, link_name
+from znfs.views.hdf5.objects import Dataset, GroupObject, dataset, group_object, link_name
 from znfs.views.hdf5.plan import Placement
 from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.structures import PAGE, align
@@ -114,10 +114,10 @@ class SlotFile(File):
             self.version = f"{self._group.version}.{self._names}.{self._read.changes}"
 
 
-def slot_bits(group: Group) -> int:
+def slot_bits(group: Group, layout: Layout) -> int:
     """R of the group's own children when the group has a file to itself."""
     names = _sorted_names(group)
-    placed, _ = _place_group(group, names, SIZE, False)
+    placed, _ = _place_group(group, names, SIZE, layout)
     return _bits(FILE_SIZE - align(placed.end, PAGE), len(names))
 
 
@@ -137,10 +137,10 @@ def _bits(room: int, count: int) -> int:
 
 
 def _place_group(
-    group: Group, names: list[str], base: int, characters: bool
+    group: Group, names: list[str], base: int, layout: Layout
 ) -> tuple[Placement, GroupObject]:
-    placed = Placement(base, characters)
-    this = GroupObject(group.meta.attributes)
+    placed = Placement(base)
+    this = group_object(group, layout)
     placed.add_group(this, [link_name(name) for name in names])
     placed.place_heap()
     return placed, this
@@ -159,7 +159,7 @@ def _region(
 
     Raises Unsupported if that is too small.
     """
-    placed, this = _place_group(group, names, base + reserve, layout.characters)
+    placed, this = _place_group(group, names, base + reserve, layout)
     first = align(placed.end, PAGE)
     bits = _bits(base + size - first, len(names))
     if bits < PAGE.bit_length():
@@ -242,7 +242,8 @@ class _Slots:
         try:
             extents = self._extents(child, k)
         except Unsupported as error:
-            extents = _object(_stand_in(str(error)), self._first + (k << self._bits))
+            this = _stand_in(str(error), self._layout)
+            extents = _object(this, self._first + (k << self._bits))
         self._made[k] = changes
         return File(extents, version)
 
@@ -253,7 +254,7 @@ class _Slots:
             raise child
         if isinstance(child, Group):
             return _region(child, _sorted_names(child), base, size, self._layout, self._file)
-        extents = _object(dataset(child, self._layout), base, self._layout.characters)
+        extents = _object(dataset(child, self._layout), base)
         if sum(e.size for e in extents) > size:
             raise Unsupported(f"larger than its slot of {size} bytes")
         return extents
@@ -283,12 +284,12 @@ def _present(child: tuple[Group, str]) -> str | None:
         return None
 
 
-def _object(this: Dataset | GroupObject, base: int, characters: bool = False) -> list[Extent]:
-    placed = Placement(base, characters)
+def _object(this: Dataset | GroupObject, base: int) -> list[Extent]:
+    placed = Placement(base)
     placed.add(this)
     placed.place_data()
     return placed.extents()
 
 
-def _stand_in(reason: str) -> GroupObject:
-    return GroupObject({LEFT_OUT: reason})
+def _stand_in(reason: str, layout: Layout) -> GroupObject:
+    return GroupObject({LEFT_OUT: reason}, characters=layout.characters)
