@@ -303,8 +303,7 @@ class Hierarchy:
                 self._tier, self._sightings.generation,
             )  # fmt: skip
         except MetadataError as error:
-            documents = tuple(sorted(blobs))
-            return Unreadable(path, name, str(error), version, mtime, documents, error.of_array)
+            return Unreadable(path, name, str(error), version, mtime, error.of_array)
 
     def _group(
         self, path: str, meta: GroupMeta, version: str, mtime: float, at_hand: bool = False
