@@ -28,7 +28,7 @@ from znfs.views.hdf5.plan import Placement
 from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.structures import PAGE, align
 from znfs.views.hdf5.superblock import SIZE, superblock
-from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS
+from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS, child
 
 FILE_SIZE = 1 << 62
 LEFT_OUT = "znfs_left_out"
@@ -225,7 +225,7 @@ class _Slots:
                 yield brief(name), TOO_LONG
         for k, name in enumerate(self._names):
             try:
-                extents = self._extents(_child(self._group, name), k)
+                extents = self._extents(child((self._group, name)), k)
             except Unsupported as error:
                 yield name, str(error)
                 continue
@@ -236,50 +236,43 @@ class _Slots:
     def _make(self, k: int, changes: int) -> File:
         """The slot, as it is after so many changes."""
         name = self._names[k]
-        child = _child(self._group, name)
-        version = _version(child)
+        found = child((self._group, name))
+        version = _version(found)
         self._file.note(self._group, name, version)
         try:
-            extents = self._extents(child, k)
+            extents = self._extents(found, k)
         except Unsupported as error:
             this = _stand_in(str(error), self._layout)
             extents = _object(this, self._first + (k << self._bits))
         self._made[k] = changes
         return File(extents, version)
 
-    def _extents(self, child: Array | Group | Unsupported, k: int) -> list[Extent]:
+    def _extents(self, found: Array | Group | Unsupported, k: int) -> list[Extent]:
         """What stands in a slot. Raises Unsupported."""
         base, size = self._first + (k << self._bits), 1 << self._bits
-        if isinstance(child, Unsupported):
-            raise child
-        if isinstance(child, Group):
-            return _region(child, _sorted_names(child), base, size, self._layout, self._file)
-        extents = _object(dataset(child, self._layout), base)
+        if isinstance(found, Unsupported):
+            raise found
+        if isinstance(found, Group):
+            return _region(found, _sorted_names(found), base, size, self._layout, self._file)
+        extents = _object(dataset(found, self._layout), base)
         if sum(e.size for e in extents) > size:
             raise Unsupported(f"larger than its slot of {size} bytes")
         return extents
 
 
-def _child(group: Group, name: str) -> Array | Group | Unsupported:
-    try:
-        return group.child(name) or Unsupported("no array or group that can be read")
-    except Denied as error:
-        return Unsupported(str(error))
-
-
-def _version(child: Array | Group | Unsupported) -> str:
+def _version(found: Array | Group | Unsupported) -> str:
     """Changes whenever what stands in the child's slot does."""
-    if isinstance(child, Unsupported):
-        return str(child)
-    if isinstance(child, Group):
-        return f"{child.version}.{_digest(_sorted_names(child))}"
-    return child.version
+    if isinstance(found, Unsupported):
+        return str(found)
+    if isinstance(found, Group):
+        return f"{found.version}.{_digest(_sorted_names(found))}"
+    return found.version
 
 
-def _present(child: tuple[Group, str]) -> str | None:
+def _present(at: tuple[Group, str]) -> str | None:
     """The version of a child now; None if that cannot be told."""
     try:
-        return _version(_child(*child))
+        return _version(child(at))
     except (Denied, StoreError):
         return None
 
