@@ -10,6 +10,7 @@ from functools import lru_cache
 from znfs import deadline
 from znfs.errors import Denied, MetadataError
 from znfs.formats import Format
+from znfs.hierarchy.paths import join
 from znfs.meta import ArrayMeta, GroupMeta
 from znfs.stores.base import Blob, Store
 
@@ -68,14 +69,12 @@ class Documents:
         return found | others, denied or denied_too
 
     def _get_all(self, path: str, names: list[str]) -> tuple[dict[str, Blob], Denied | None]:
-        prefix = path + "/" if path else ""
-
         # Only as much as is needed to see that it is too long to be a document.
         stop = _MOST_DOCUMENT_BYTES + 1
 
         def get(name: str) -> Blob | Denied | None:
             try:
-                return self._store.get(prefix + name, 0, stop)
+                return self._store.get(join(path, name), 0, stop)
             except Denied as error:
                 return error
 

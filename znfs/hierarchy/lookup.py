@@ -270,8 +270,7 @@ class Hierarchy:
         # what a group above says of all below it stands.
         if scope is None and isinstance(node, Group) and node.meta.consolidated is not None:
             scope = node
-        prefix = path + "/" if path else ""
-        stamps = tuple((prefix + name, blob.version) for name, blob in blobs.items())
+        stamps = tuple((join(path, name), blob.version) for name, blob in blobs.items())
         own = above is None or above.scope is None
         return Seen(
             node, began, scope=scope, documents=tuple(sorted(blobs)),
