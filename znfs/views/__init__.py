@@ -16,7 +16,7 @@ Make = Callable[[Any, str], File | Dir]
 
 NOT_OF_GROUPS = "groups have none"
 NOT_OF_ARRAYS = "arrays have none"
-MOST_NAME_BYTES = 255
+MOST_NAME_BYTES = 255  # of a file, and of an HDF5 attribute: netCDF-C has room for 256
 TOO_LONG = f"the name is longer than {MOST_NAME_BYTES} bytes"
 
 

@@ -11,6 +11,7 @@ from znfs.array import Array, Group
 from znfs.node import File, Kind
 from znfs.options import Options
 from znfs.views import (
+    MOST_NAME_BYTES,
     NOT_OF_ARRAYS,
     NOT_OF_GROUPS,
     Make,
@@ -38,7 +39,7 @@ def _refuse_planes(orientation: str) -> Refuse:
             return why
         first = next(planes.PlanesDir(array, array.name, orientation).names())
         if not fits(first):
-            return "the names of its files would be longer than 255 bytes"
+            return f"the names of its files would be longer than {MOST_NAME_BYTES} bytes"
         return None
 
     return refuse
