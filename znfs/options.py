@@ -151,7 +151,7 @@ class Options:
     )
     missing_403: bool = option(False, "a chunk answered 403 is missing, not an error", "source")
     deadline: float = option(
-        30.0, "longest a request may take, retries included", "source",
+        30.0, "how long a store may say nothing, retries included", "source",
         parse=number(float, 0.001, _MOST_SECONDS), metavar="SECONDS",
     )
     allow_other: bool = option(False, "let other users read the mount", "mount")
