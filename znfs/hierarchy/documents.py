@@ -21,6 +21,8 @@ _MOST_DOCUMENT_BYTES = 256 << 20
 # What is parsed of documents up to this long is kept for others of the same words.
 _MOST_ALIKE_BYTES = 8192
 
+# Documents that make arrays: one that is there says that its array is.
+OF_ARRAYS = frozenset({"zarr.json", ".zarray", "attributes.json"})
 # Documents that make a node, in order of precedence, each with those that say more of it.
 _MORE_OF: dict[str, Sequence[str]] = {
     "zarr.json": (),
