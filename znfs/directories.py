@@ -30,6 +30,7 @@ _OS_JUNK = frozenset(
      "Network Trash Folder", "Temporary Items", "System Volume Information", "$RECYCLE.BIN"}
 )  # fmt: skip
 _OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
+CONTROL = ".znfs"  # at the root, what the mount says of itself; a child of the store hides it
 _MOST_FILE_BYTES = 1 << 63
 _MOST_TOLD = 3  # names in a remark
 
@@ -77,7 +78,7 @@ class NodeDir:
                     kinds[view.entry.format(self.node.name)] = view.kind
         kinds |= self._store_names()
         if not self.node.path:
-            kinds.setdefault(".znfs", Kind.DIRECTORY)
+            kinds.setdefault(CONTROL, Kind.DIRECTORY)
         # A name that cannot be looked up must not be listed: `tar` and `rsync` would fail on it.
         names = sorted(n for n in kinds if _is_listable(n) and not _is_junk(n))
         return ((name, kinds[name]) for name in names[start:])
@@ -115,7 +116,7 @@ class NodeDir:
         node = self.node
         store_names = self._store_names().keys()
         not_shown = [*_not_shown(store_names), *self._beyond_grid()]
-        if not node.path and ".znfs" in store_names:
+        if not node.path and CONTROL in store_names:
             not_shown.append(".znfs: what the mount says of itself is hidden by the store's own")
         if not isinstance(node, Array | Group):
             return (), tuple(not_shown)

@@ -18,7 +18,7 @@ from znfs import __version__, forks
 from znfs.bands import spill_to
 from znfs.cache import BlockCache
 from znfs.control import ControlDir
-from znfs.directories import NodeDir, Shown
+from znfs.directories import CONTROL, NodeDir, Shown
 from znfs.disk import DiskTier
 from znfs.errors import Denied, NoBucket, NotFound, SourceError, StoreError, UsageError
 from znfs.formats import FORMATS
@@ -276,11 +276,11 @@ class Tree:
 
     def _is_control(self, path: str) -> bool:
         """Whether that is `.znfs`, or below it, and not the store's own."""
-        return path.split("/", 1)[0] == ".znfs" and not self._store_has_control.get()
+        return path.split("/", 1)[0] == CONTROL and not self._store_has_control.get()
 
     def _look_for_control(self) -> bool:
         """Whether a child of the store takes the place of `.znfs`."""
-        return self._hierarchy.node(".znfs") is not None or self._store.stat(".znfs") is not None
+        return self._hierarchy.node(CONTROL) is not None or self._store.stat(CONTROL) is not None
 
     def _control(self, path: str) -> Node:
         node: Node | None = ControlDir(self.status)
