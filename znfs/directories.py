@@ -18,8 +18,8 @@ from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.hierarchy.paths import join
 from znfs.node import File, Kind, Node, is_encodable
-from znfs.options import UNLISTED_VIEWS, Options
-from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, TOO_LONG, View, fits
+from znfs.options import Options
+from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, TOO_LONG, Listed, View, fits
 
 # Names that desktops and their daemons look for in every folder: they shall cost no request.
 _OS_JUNK = frozenset(
@@ -51,10 +51,8 @@ class Shown:
 
     @cached_property
     def listed(self) -> tuple[View, ...]:
-        all_of_them = self._options.views is not None
-        return tuple(
-            v for v in self.views if v.listed and (all_of_them or v.key not in UNLISTED_VIEWS)
-        )
+        wanted = {Listed.BY_DEFAULT} | ({Listed.IF_NAMED} if self._options.views else set())
+        return tuple(view for view in self.views if view.listed in wanted)
 
 
 class NodeDir:

@@ -12,8 +12,6 @@ from typing import Any
 from znfs.errors import UsageError
 
 VIEW_NAMES = ("chunks", "npy", "tiff", "tiff.xz", "tiff.yz", "tif", "btf", "h5", "nc", "ome.tif")
-# Not listed by default, though a path to them resolves (docs/SEMANTICS.md, "Names").
-UNLISTED_VIEWS = frozenset({"tiff.xz", "tiff.yz"})
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 
