@@ -21,6 +21,16 @@ AXES = {
 SIZES = {"t": 2.5, "c": 1.0, "z": 1.25, "y": 0.65, "x": 0.65}
 
 
+def omero(*shown: tuple[str, str, float, float]) -> dict[str, Any]:
+    """How channels are shown: of each its label, its colour, and the ends of its window."""
+    return {
+        "channels": [
+            {"label": label, "color": color, "window": {"start": start, "end": end}}
+            for label, color, start, end in shown
+        ]
+    }
+
+
 def write_image(
     folder: Path,
     levels: Sequence[np.ndarray],

@@ -327,6 +327,7 @@ def test_info_is_json_whatever_codecs_are_told(tmp_path: Path, capsys: Capture) 
 def test_axis_text() -> None:
     assert info.axis_text(Axis("z")) == "z"
     assert info.axis_text(Axis("z", "nanometer", 40.0)) == "z:40nm"
+    assert info.axis_text(Axis("x", "kilometer", 2.0)) == "x:2km"
     assert info.axis_text(Axis("q", "parsec", 0.5)) == "q:0.5parsec"
 
 

@@ -639,7 +639,7 @@ def test_a_shard_that_is_packed_as_a_whole_is_of_one_version_with_the_indexes_in
     after = np.arange(101, 113)
     after[:2] = 0  # a chunk fewer: offsets move
     store.put("c/0", write(after)["c/0"])
-    for key in list(node.cache._lru):
+    for key in list(node.cache._values):
         if key[1] == "index" and key[0][1] == 0:  # of the outer shard
             node.cache.forget(key)
     assert node.block((1,)).tolist() == [103, 104]

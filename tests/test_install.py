@@ -97,6 +97,8 @@ def test_where_files_are(place: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o644
         assert "@PREFIX@" not in path.read_text()
     assert f"{prefix}/bin/znfs" in (prefix / "lib/systemd/system/znfs@.service").read_text()
+    # PEP 561: without it, type checkers of programs that import znfs take all of it for Any.
+    assert any(path.endswith("/site-packages/znfs/py.typed") for path in installed)
 
 
 def test_all_users_can_run_it(place: Path) -> None:

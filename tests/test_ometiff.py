@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tests.bioformats import describe
 from tests.conftest import require
-from tests.images import Handle, save, write_image
+from tests.images import Handle, omero, save, write_image
 from tests.test_extents import arrays, check_ranges
 from znfs.errors import NotFound
 from znfs.meta import unravel
@@ -52,17 +52,8 @@ def planes(level, axes="tczyx"):
     return moved.reshape(-1, *moved.shape[-2:])
 
 
-def omero(labels=(), colors=(), windows=()):
-    return {
-        "channels": [
-            {"label": label, "color": color, "window": {"start": start, "end": end}}
-            for label, color, (start, end) in zip(labels, colors, windows, strict=True)
-        ]
-    }
-
-
 FLUORESCENCE = omero(
-    ["DAPI", 'GFP µ<&"', "Cy5"], ["0000FF", "00FF00", "FF00FF"], [(1, 2), (0, 255), (5, 9)]
+    ("DAPI", "0000FF", 1, 2), ('GFP µ<&"', "00FF00", 0, 255), ("Cy5", "FF00FF", 5, 9)
 )
 
 
@@ -203,7 +194,7 @@ def test_bioformats_reads_every_type(tmp_path):
 
 
 def write_rgb(folder, data, axes="cyx", colors=RGB, window=(0, 255)):
-    shown = omero(["R", "G", "B"], colors, [window] * 3)
+    shown = omero(*((label, color, *window) for label, color in zip("RGB", colors, strict=True)))
     levels = [data, data[..., ::2, ::2]]
     return write_image(folder, levels, axes, chunks=[1] * (data.ndim - 2) + [64, 64], omero=shown)
 

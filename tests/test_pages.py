@@ -1,7 +1,9 @@
-"""The manual pages, the shells' completion, the systemd units: as the commands are."""
+"""The manual pages, the shells' completion, the systemd units: as the commands are. The page on
+the architecture: as the modules are."""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -93,3 +95,26 @@ def test_the_service_is_exposed_as_little_as_fuse_bears(tmp_path: Path) -> None:
     if found is None:
         pytest.skip(done.stderr.strip() or "this systemd-analyze knows no --offline")
     assert float(found[1]) < 5
+
+
+def _imported(file: Path) -> set[str]:
+    """The modules and packages of znfs that a file imports, as far as they are its own."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("znfs"):
+            _, *inner = node.module.split(".")
+            found |= {inner[0]} if inner else {alias.name for alias in node.names}
+    return found
+
+
+def test_the_architecture_names_every_module_below_those_that_import_it() -> None:
+    page = (ROOT / "docs/ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| (`[a-z`/, ]+`) \|", page, re.MULTILINE)
+    row_of = {name: i for i, row in enumerate(rows) for name in re.findall(r"[a-z]+", row)}
+    found = (p for p in (ROOT / "znfs").iterdir() if p.suffix in ("", ".py") and p.stem[0] != "_")
+    parts = {p.stem: p for p in found}
+    assert set(row_of) == set(parts)
+    for name, path in parts.items():
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            above = {n for n in _imported(file) & set(row_of) if row_of[n] < row_of[name]}
+            assert not above, f"{file} imports what stands above {name}"

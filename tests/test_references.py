@@ -9,19 +9,11 @@ from math import inf
 import pytest
 
 from tests.memory_store import MemoryStore
+from tests.waiting import Clock
 from znfs import deadline
 from znfs.errors import StoreError
 from znfs.stores import references
 from znfs.stores.references import ReferenceStore
-
-
-class Clock:
-    """Stands in for the module's clock."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -278,7 +278,7 @@ def test_requester_pays_is_sent(backend: str, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_bucket_tells_its_region(monkeypatch: pytest.MonkeyPatch) -> None:
     with Odd() as odd:
-        monkeypatch.setattr(cloud, "_AMAZON", odd.url(""))
+        monkeypatch.setattr(cloud, "AMAZON", odd.url(""))
         options = Options(deadline=DEADLINE)
         assert cloud.bucket_region("elsewhere", options) == "eu-elsewhere-1"
         assert odd.seen[-1]["path"] == "/elsewhere"

@@ -113,7 +113,8 @@ def test_no_resolution_in_units_that_tiff_lacks(unit):
      ("micrometers", "micrometer"), ("meters", "meter"), ("s", "second"), ("furlong", "furlong"),
      ("\u212b", "angstrom"), ("A\u030a", "angstrom"), ("Angstrom", "angstrom"),
      ("Micrometres", "micrometer"), ("MICRONS", "micrometer"), ("Seconds", "second"),
-     ("inches", "inch"), ("Feet", "foot"), ("Mm", "Mm"), ("femtometre", "femtometer")],
+     ("inches", "inch"), ("Feet", "foot"), ("ft", "foot"), ("ns", "nanosecond"),
+     ("Mm", "Mm"), ("femtometre", "femtometer")],
 )  # fmt: skip
 def test_units_have_one_name(given_unit, name):
     assert unit_name(Axis("x", given_unit)) == name

@@ -264,7 +264,7 @@ def _kept(block: Block | None) -> Block | None:
     return None if block is None else memory.keep(block)
 
 
-def flat_bytes(block: Block) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def flat_bytes(block: Block) -> memory.Bytes:
     """A C-contiguous array as a flat array of its bytes, without a copy."""
-    flat: np.ndarray[Any, np.dtype[np.uint8]] = block.reshape(-1).view(np.uint8)
+    flat: memory.Bytes = block.reshape(-1).view(np.uint8)
     return flat

@@ -68,14 +68,15 @@ class _Flight:
 
 
 class BlockCache:
-    """Least recently used values under hashable keys; every key holds its node's version."""
+    """Values under hashable keys; every key holds its node's version. See Recency for what goes
+    first."""
 
     def __init__(self, limit: int, workers: int = 4, *, far: bool = False) -> None:
         """`workers` loads run at most in the background; with `far`, their parts run side by
         side too, for they mostly wait for a network."""
         self.limit = limit
         self.far = far
-        self._lru = Recency(limit)
+        self._values = Recency(limit)
         self._flights: dict[Hashable, _Flight] = {}
         self._loading = 0  # bytes reserved by loads that run
         self._queued = 0  # bytes of prefetches not begun
@@ -104,7 +105,7 @@ class BlockCache:
         done = None
         with self._lock:
             try:
-                value = self._lru[key]
+                value = self._values[key]
                 self.hits += 1
                 return value
             except KeyError:
@@ -145,7 +146,7 @@ class BlockCache:
             missing, total, room = [], 0, True
             budget = self.limit // 2 - self._loading - self._queued
             for key, nbytes in items:
-                if key in self._lru or key in self._flights:
+                if key in self._values or key in self._flights:
                     continue
                 total += nbytes
                 if total > budget:
@@ -215,45 +216,45 @@ class BlockCache:
         return helpers
 
     def __contains__(self, key: Hashable) -> bool:
-        return key in self._lru
+        return key in self._values
 
     def expects(self, key: Hashable) -> bool:
         """Whether the value of `key` is here, or being loaded."""
-        return key in self._lru or key in self._flights
+        return key in self._values or key in self._flights
 
     def peek(self, key: Hashable, *, passing: bool = False) -> tuple[Value] | None:
         """The value of `key` in a tuple if it is here, counted as a hit; else None. With `passing`,
         it is passed by as well."""
         with self._lock:
             try:
-                value = self._lru[key]
+                value = self._values[key]
             except KeyError:
                 return None
             self.hits += 1
             if passing:
-                self._lru.pass_by(key)
+                self._values.pass_by(key)
             return (value,)
 
     def pass_by(self, key: Hashable) -> None:
         """A reader has passed the value of `key` who will want all others before it again."""
         with self._lock:
-            self._lru.pass_by(key)
+            self._values.pass_by(key)
 
     def retire(self, key: Hashable) -> None:
         """Let the value of `key` go early: it was read through."""
         with self._lock:
-            self._lru.retire(key)
+            self._values.retire(key)
 
     def forget(self, key: Hashable) -> None:
         """Drop one value, if it is here."""
         with self._lock:
-            self._lru.pop(key, None)
+            self._values.pop(key, None)
 
     def clear(self) -> None:
         """Drop everything; what is being loaded is handed out but not kept."""
         with self._lock:
             self._generation += 1
-            self._lru.clear()
+            self._values.clear()
             self._flights.clear()
             self._prefetches.clear()  # nobody waits for them: who does takes them over
             self._queued = 0
@@ -262,9 +263,9 @@ class BlockCache:
         """Counters, for status.json."""
         with self._lock:
             return {
-                "bytes": self._lru.currsize,
+                "bytes": self._values.currsize,
                 "limit": self.limit,
-                "entries": len(self._lru),
+                "entries": len(self._values),
                 "loading_bytes": self._loading,
                 "hits": self.hits,
                 "misses": self.misses,
@@ -351,7 +352,7 @@ class BlockCache:
             self._loading -= share
             if generation == self._generation and needs <= self.limit - self._loading:
                 self._shrink(needs)
-                self._lru[key] = value
+                self._values[key] = value
             del batch.flights[key]  # not before: should anything above fail, it gets the error
             flight.value = value
             self._landed += 1
@@ -426,8 +427,8 @@ class BlockCache:
 
     def _shrink(self, needs: int = 0) -> None:
         """Make room for the loads under way, and for a value that needs so many bytes."""
-        while self._lru and self._lru.currsize + self._loading + needs > self.limit:
-            evicted = self._lru.popitem()
+        while self._values and self._values.currsize + self._loading + needs > self.limit:
+            evicted = self._values.popitem()
             self.evictions += 1
             if self.on_evict is not None:
                 self._evicted.append(evicted)

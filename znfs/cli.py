@@ -203,14 +203,14 @@ def _sentence(text: str) -> str:
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """What the command line says of options: flags, and the items of `-o` below them."""
-    from znfs.config import FIELDS, pairs, split_items
+    from znfs.config import FIELDS, flag, pairs, split_items
 
     given: dict[str, Any] = dict(split_items(getattr(args, "items", [])))
     for name in (*FIELDS, "config"):
         if name in vars(args):
             value = getattr(args, name)
             if isinstance(value, list):  # one that may be repeated adds up
-                value = given.get(name, {}) | pairs(value, f"--{name.replace('_', '-')}")
+                value = given.get(name, {}) | pairs(value, flag(name))
             given[name] = value
     return given
 

@@ -49,8 +49,8 @@ def add_flags(parser: argparse.ArgumentParser, groups: Iterable[str]) -> None:
                     more["metavar"] = "{" + ",".join(about["choices"]) + "}"
                 if isinstance(field.default, int | float | str) and field.default is not None:
                     more["help"] += f" ({_spelt(field)})"
-            flag = "--" + field.name.replace("_", "-")
-            section.add_argument(flag, *_ALIASES.get(field.name, ()), dest=field.name, **more)
+            flags = flag(field.name), *_ALIASES.get(field.name, ())
+            section.add_argument(*flags, dest=field.name, **more)
         if group == "source":
             section.add_argument(
                 "--config", metavar="FILE", default=argparse.SUPPRESS,
@@ -96,7 +96,7 @@ def load(
     for spell, layer in (
         *_file_layers(source, named, environ),
         (variable, variables),
-        (_flag, given),
+        (flag, given),
     ):
         for name, raw in layer.items():
             field = FIELDS.get(name.replace("-", "_"))
@@ -256,7 +256,8 @@ def variable(name: str) -> str:
     return "ZNFS_" + name.upper()
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The command line's name of an option."""
     return "--" + name.replace("_", "-")
 
 

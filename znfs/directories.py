@@ -18,8 +18,8 @@ from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.hierarchy.paths import join
 from znfs.node import File, Kind, Node, is_encodable
-from znfs.options import UNLISTED_VIEWS, Options
-from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, TOO_LONG, View, fits
+from znfs.options import Options
+from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, TOO_LONG, Listed, View, fits
 
 # Names that desktops and their daemons look for in every folder: they shall cost no request.
 _OS_JUNK = frozenset(
@@ -30,6 +30,7 @@ _OS_JUNK = frozenset(
      "Network Trash Folder", "Temporary Items", "System Volume Information", "$RECYCLE.BIN"}
 )  # fmt: skip
 _OS_JUNK_PREFIXES = ("._", ".Trash-", ".fuse_hidden")
+CONTROL = ".znfs"  # at the root, what the mount says of itself; a child of the store hides it
 _MOST_FILE_BYTES = 1 << 63
 _MOST_TOLD = 3  # names in a remark
 
@@ -50,10 +51,8 @@ class Shown:
 
     @cached_property
     def listed(self) -> tuple[View, ...]:
-        all_of_them = self._options.views is not None
-        return tuple(
-            v for v in self.views if v.listed and (all_of_them or v.key not in UNLISTED_VIEWS)
-        )
+        wanted = {Listed.BY_DEFAULT} | ({Listed.IF_NAMED} if self._options.views else set())
+        return tuple(view for view in self.views if view.listed in wanted)
 
 
 class NodeDir:
@@ -77,7 +76,7 @@ class NodeDir:
                     kinds[view.entry.format(self.node.name)] = view.kind
         kinds |= self._store_names()
         if not self.node.path:
-            kinds.setdefault(".znfs", Kind.DIRECTORY)
+            kinds.setdefault(CONTROL, Kind.DIRECTORY)
         # A name that cannot be looked up must not be listed: `tar` and `rsync` would fail on it.
         names = sorted(n for n in kinds if _is_listable(n) and not _is_junk(n))
         return ((name, kinds[name]) for name in names[start:])
@@ -115,7 +114,7 @@ class NodeDir:
         node = self.node
         store_names = self._store_names().keys()
         not_shown = [*_not_shown(store_names), *self._beyond_grid()]
-        if not node.path and ".znfs" in store_names:
+        if not node.path and CONTROL in store_names:
             not_shown.append(".znfs: what the mount says of itself is hidden by the store's own")
         if not isinstance(node, Array | Group):
             return (), tuple(not_shown)

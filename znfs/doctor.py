@@ -27,7 +27,6 @@ _FEW_FILES = 1024
 _BESIDE_THE_CACHE = 256 << 20  # bytes: what a daemon takes (docs/PERFORMANCE.md, "Memory")
 _SKEW = 300.0  # seconds; S3 refuses signatures 15 minutes off
 _TIMEOUT = 10.0  # seconds
-_AMAZON = "https://s3.amazonaws.com"
 _EXCLUDE = (
     "updatedb: PRUNEFS in /etc/updatedb.conf; GNOME's tracker: a file .nomedia or .trackerignore "
     "above it; KDE: balooctl6 config add excludeFolders; macOS clients: mdutil -i off"
@@ -264,7 +263,9 @@ def _server(source: str, options: Options) -> str | None:
     location = parse(source)
     if location.scheme in ("http", "https"):
         return f"{location.scheme}://{location.host}"
-    return (cloud.endpoint_of(location, options) or _AMAZON) if location.scheme == "s3" else None
+    if location.scheme == "s3":
+        return cloud.endpoint_of(location, options) or cloud.AMAZON
+    return None
 
 
 def reach(source: str, options: Options) -> Iterator[Finding]:

@@ -19,10 +19,10 @@ from znfs.bands import Bands, BandSets
 from znfs.cache import BlockCache
 from znfs.errors import Stale, StoreError, ZnfsError
 from znfs.lookahead import Boxes, ChunkWalk, Walk
+from znfs.memory import Bytes
 from znfs.meta import Index, Shape, ravel, unravel
 from znfs.stores.base import Store
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 # Bytes of pieces with gaps between that the kernel reads ahead. Larger pieces it asks for in
 # several requests anyway, of which only the first is waited for: chunks of 4 MiB gained nothing.
 _AHEAD = 2 << 20

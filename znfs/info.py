@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from znfs.meta import ArrayMeta, Axis, CodecSpec, GroupMeta, brief
+from znfs.meta import SYMBOLS, ArrayMeta, Axis, CodecSpec, GroupMeta, brief
 from znfs.tables import print_table, printable, size_text
 
 if TYPE_CHECKING:
@@ -119,14 +119,7 @@ def axis_text(axis: Axis) -> str:
     """An axis with its pixel size: `z:40nm`."""
     if axis.scale is None:
         return axis.name
-    return f"{axis.name}:{axis.scale:g}{_UNITS.get(axis.unit or '', axis.unit or '')}"
-
-
-_UNITS = {
-    "angstrom": "Å", "nanometer": "nm", "micrometer": "µm", "millimeter": "mm",
-    "centimeter": "cm", "meter": "m", "second": "s", "millisecond": "ms", "minute": "min",
-    "hour": "h",
-}  # fmt: skip
+    return f"{axis.name}:{axis.scale:g}{SYMBOLS.get(axis.unit or '', axis.unit or '')}"
 
 
 def _by(shape: Iterable[int]) -> str:

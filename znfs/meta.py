@@ -192,6 +192,19 @@ class Edges:
         return numbers[run] + (element - starts[run]) // self.runs[run][0]
 
 
+# The symbols of units by OME-Zarr's names for them (UDUNITS-2); OME-XML has the same.
+LENGTHS: Mapping[str, str] = {
+    "picometer": "pm", "angstrom": "Å", "nanometer": "nm", "micrometer": "µm", "millimeter": "mm",
+    "centimeter": "cm", "decimeter": "dm", "meter": "m", "kilometer": "km", "inch": "in",
+    "foot": "ft", "yard": "yd", "mile": "mi",
+}  # fmt: skip
+TIMES: Mapping[str, str] = {
+    "picosecond": "ps", "nanosecond": "ns", "microsecond": "µs", "millisecond": "ms",
+    "second": "s", "minute": "min", "hour": "h", "day": "d",
+}  # fmt: skip
+SYMBOLS: Mapping[str, str] = {**LENGTHS, **TIMES}
+
+
 @dataclass(frozen=True)
 class Axis:
     """A named axis. `scale` is the pixel size in `unit` and `translation` its origin, if known."""

@@ -106,7 +106,7 @@ def row(mount: mounts.Mount, status: dict[str, Any]) -> tuple[str, ...]:
         mount.source,
         duration_text(status.get("uptime", 0)),
         str(sum(store.get("requests", {}).values())),
-        f"{size_text(cache.get('bytes', 0))} of {size_text(cache.get('limit', 0))}",
+        _filled(cache),
         _rate(cache),
         str(cache.get("errors", "")),
         "up" if store.get("answering", True) else "store does not answer",
@@ -128,14 +128,13 @@ def details(mountpoint: str, status: Mapping[str, Any]) -> list[tuple[str, str]]
         ("Failed requests", _counts(store.get("errors", {})) or "none"),
         ("Kernel requests", _counts(fuse.get("requests", {}))),
         ("Read", f"{size_text(fuse.get('bytes', 0))}, {fuse.get('open_files', 0)} files open"),
-        ("Cache", f"{size_text(cache.get('bytes', 0))} of {size_text(cache.get('limit', 0))}, "
-                  f"{cache.get('evictions', 0)} evicted, {cache.get('prefetched', 0)} ahead"),
+        ("Cache", f"{_filled(cache)}, {cache.get('evictions', 0)} evicted, "
+                  f"{cache.get('prefetched', 0)} ahead"),
         ("Cache hits", _rate(cache)),
     ]  # fmt: skip
     if disk := status.get("disk_cache"):
         rows += [
-            ("Disk cache", f"{size_text(disk['bytes'])} of {size_text(disk['limit'])} in "
-                           f"{disk['folder']}"),
+            ("Disk cache", f"{_filled(disk)} in {disk['folder']}"),
             ("Disk cache hits", _rate(disk)),
             ("Disk cache state", disk["state"]),
             ("Disk cache damage", f"{disk['corrupt']} entries, {disk['failures']} failures"),
@@ -191,6 +190,10 @@ def _latency_text(latency: Mapping[str, Sequence[Any]] | None) -> str:
 
 def _bound_text(bound: float, last: float) -> str:
     return f"> {last:g} s" if bound == float("inf") else f"≤ {bound:g} s"
+
+
+def _filled(cache: Mapping[str, Any]) -> str:
+    return f"{size_text(cache.get('bytes', 0))} of {size_text(cache.get('limit', 0))}"
 
 
 def _share(cache: Mapping[str, Any]) -> float | None:

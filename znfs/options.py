@@ -12,8 +12,6 @@ from typing import Any
 from znfs.errors import UsageError
 
 VIEW_NAMES = ("chunks", "npy", "tiff", "tiff.xz", "tiff.yz", "tif", "btf", "h5", "nc", "ome.tif")
-# Not listed by default, though a path to them resolves (docs/SEMANTICS.md, "Names").
-UNLISTED_VIEWS = frozenset({"tiff.xz", "tiff.yz"})
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 
@@ -151,7 +149,7 @@ class Options:
     )
     missing_403: bool = option(False, "a chunk answered 403 is missing, not an error", "source")
     deadline: float = option(
-        30.0, "longest a request may take, retries included", "source",
+        30.0, "how long a store may say nothing, retries included", "source",
         parse=number(float, 0.001, _MOST_SECONDS), metavar="SECONDS",
     )
     allow_other: bool = option(False, "let other users read the mount", "mount")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from znfs.array import Array
 from znfs.hierarchy import HierarchyNode, Unreadable
+from znfs.hierarchy.paths import relative
 from znfs.node import File, Node
 from znfs.stores.urls import split_chain
 
@@ -22,7 +23,7 @@ def attributes(url: str, path: str, owner: HierarchyNode, node: Node) -> dict[st
         found["reason"] = owner.reason
     if isinstance(owner, Array):
         found |= _of_array(owner)
-        below = path[len(owner.path) :].lstrip("/")
+        below = relative(path, owner.path)
         if below.startswith(_CHUNKS) and not stored:
             found |= _of_chunk(url, owner, below.removeprefix(_CHUNKS))
     return found

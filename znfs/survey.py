@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from znfs.array import Array, Group
 from znfs.directories import NodeDir, Shown
 from znfs.errors import Denied, ZnfsError
-from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix, Unreadable
+from znfs.hierarchy import HierarchyNode, Prefix, Unreadable
 from znfs.hierarchy.paths import join
 from znfs.meta import ArrayMeta, GroupMeta
-from znfs.stores.base import Store
 
 _MOST_LISTED = 10_000  # folders looked through for a stored size...
 _MOST_LISTED_FAR = 100  # ...and requests to a distant store
@@ -35,10 +34,10 @@ class Description:
 class Survey:
     """A walk over the nodes of a hierarchy, and over the store's objects."""
 
-    def __init__(self, hierarchy: Hierarchy, store: Store, shown: Shown) -> None:
-        self._hierarchy = hierarchy
-        self._store = store
+    def __init__(self, shown: Shown) -> None:
         self._shown = shown
+        self._hierarchy = shown.hierarchy
+        self._store = shown.hierarchy.store
 
     def describe(self) -> Iterator[Description]:
         """Every node from the root down, depth first."""

@@ -18,11 +18,12 @@ from znfs import __version__, forks
 from znfs.bands import spill_to
 from znfs.cache import BlockCache
 from znfs.control import ControlDir
-from znfs.directories import NodeDir, Shown
+from znfs.directories import CONTROL, NodeDir, Shown
 from znfs.disk import DiskTier
 from znfs.errors import Denied, NoBucket, NotFound, SourceError, StoreError, UsageError
 from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Unreadable
+from znfs.hierarchy.paths import last, parent
 from znfs.lastsaid import LastSaid
 from znfs.node import File, Node
 from znfs.options import Options
@@ -95,7 +96,7 @@ class Tree:
             identity=info.identity,
         )
         self._shown = Shown(self._hierarchy, options)
-        self._survey = Survey(self._hierarchy, self._store, self._shown)
+        self._survey = Survey(self._shown)
         self._files: LRUCache[str, _Resolved] = LRUCache(maxsize=_MOST_FILES)
         self._remembered: dict[str, _Resolved] = {}  # files that remember, which are few
         self._lock = threading.Lock()
@@ -137,9 +138,7 @@ class Tree:
         """
         forks.check(self._pid)
         path = path.strip("/")
-        if path.split("/", 1)[0] == ".znfs" and not self._store_has_control.get():
-            return self._control(path)
-        return self._resolve(path).node
+        return self._control(path) if self._is_control(path) else self._resolve(path).node
 
     def _resolve(self, path: str) -> _Resolved:
         """From the nearest place above that is known, down: not by recursion, for a path may have
@@ -150,7 +149,7 @@ class Tree:
             unknown.append(above)
             if not above:
                 break
-            above = above.rpartition("/")[0]
+            above = parent(above)
         for at in reversed(unknown):
             found = self._look_up(at, found)
         assert found is not None
@@ -168,24 +167,23 @@ class Tree:
             return known
         return None
 
-    def _look_up(self, path: str, parent: _Resolved | None) -> _Resolved:
-        """What the path is, in the directory `parent`; None above the root."""
+    def _look_up(self, path: str, above: _Resolved | None) -> _Resolved:
+        """What the path is, in the directory `above`; None above the root."""
         with self._lock:
             known = self._files.get(path) or self._remembered.get(path)
         began = time.monotonic()
-        if parent is None:
+        if above is None:
             root = self._hierarchy.node("")
             if root is None:
                 raise NotFound(f"{self.url}: nothing there any more")
             owner: HierarchyNode = root
             node: Node = NodeDir(self._shown, root)
         else:
-            name = path.rpartition("/")[2]
-            found = None if isinstance(parent.node, File) else parent.node.lookup(name)
+            found = None if isinstance(above.node, File) else above.node.lookup(last(path))
             if found is None:
                 raise NotFound(f"{path}: no such file")
             node = found
-            owner = node.node if isinstance(node, NodeDir) else parent.owner
+            owner = node.node if isinstance(node, NodeDir) else above.owner
         if known is not None:
             node = _again(known, owner, node)
         now = time.monotonic()
@@ -249,7 +247,7 @@ class Tree:
         """
         forks.check(self._pid)
         path = path.strip("/")
-        if path.split("/", 1)[0] == ".znfs" and not self._store_has_control.get():
+        if self._is_control(path):
             self._control(path)
             return {}
         found = self._resolve(path)
@@ -276,9 +274,13 @@ class Tree:
         if self._disk is not None:
             self._disk.close()
 
+    def _is_control(self, path: str) -> bool:
+        """Whether that is `.znfs`, or below it, and not the store's own."""
+        return path.split("/", 1)[0] == CONTROL and not self._store_has_control.get()
+
     def _look_for_control(self) -> bool:
         """Whether a child of the store takes the place of `.znfs`."""
-        return self._hierarchy.node(".znfs") is not None or self._store.stat(".znfs") is not None
+        return self._hierarchy.node(CONTROL) is not None or self._store.stat(CONTROL) is not None
 
     def _control(self, path: str) -> Node:
         node: Node | None = ControlDir(self.status)

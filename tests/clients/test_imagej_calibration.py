@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from tests.conftest import require, require_file
-from tests.images import save, write_image
+from tests.images import omero, save, write_image
 from znfs.tree import open_tree
 
 JAR = "/usr/share/java/ij.jar"
@@ -78,15 +78,6 @@ def noise(shape, dtype):
         return rng.normal(0, 100, shape).astype(dtype)
     info = np.iinfo(dtype)
     return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
-
-
-def omero(*shown):
-    return {
-        "channels": [
-            {"label": label, "color": color, "window": {"start": start, "end": end}}
-            for label, color, start, end in shown
-        ]
-    }
 
 
 CHANNELS = omero(("DAPI", "0000FF", 10, 200), ("GFP µ", "00FF00", 0, 255), ("Cy5", "FFFF00", 5, 99))

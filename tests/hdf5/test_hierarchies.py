@@ -217,7 +217,7 @@ def test_hierarchies(
         with tree(path) as opened:
             group = opened.resolve("").node  # type: ignore[union-attr]
             layout = data.draw(_LAYOUTS)
-            file = hdf5.group_file(group, "s", layout)
+            file = hdf5.group_file(group, layout)
             copy = materialise(file, Path(folder) / "copy.h5")
             _check_reads(file, copy, data)
             with h5py.File(copy) as h5:

@@ -60,7 +60,7 @@ def test_a_distant_group_reads_what_the_reader_asks_for() -> None:
         store.put(f"a{i}/c/0/0", np.full((2, 3), i, "<i4").tobytes())
     root = _root(store)
     assert not hdf5.is_netcdf(root)
-    file = hdf5.group_file(root, "r")
+    file = hdf5.group_file(root)
     with h5py.File(Seekable(file)) as h5:
         assert len(h5) == _MANY
         assert {key.split("/")[0] for key in store.gets if store.gets[key]} <= {
@@ -79,8 +79,8 @@ def test_consolidated_metadata_is_planned_once() -> None:
     store.put("a17/c/0/0", np.full((2, 3), 17, "<i4").tobytes())
     root = _root(store)
     store.gets.clear()
-    file = hdf5.group_file(root, "r")
-    assert file is hdf5.group_file(root, "r")
+    file = hdf5.group_file(root)
+    assert file is hdf5.group_file(root)
     assert gc.isenabled()
     assert not store.gets
     with h5py.File(Seekable(file)) as h5:
@@ -102,7 +102,7 @@ def test_many_who_ask_at_once_have_it_planned_once(monkeypatch: pytest.MonkeyPat
         together.wait()
         named = hdf5.is_netcdf(root)
         together.wait()
-        return hdf5.group_file(root, "r"), named
+        return hdf5.group_file(root), named
 
     with ThreadPoolExecutor(8) as pool:
         answers = set(pool.map(ask, range(8)))

@@ -447,38 +447,6 @@ def test_bytes_without_names_beside_arrays_that_have_some(
         assert of_array["a"].dtype == "S3"
 
 
-def test_float16_is_float32(tmp_path: Path) -> None:
-    """Of 16-bit floats netCDF4-python crashes."""
-    group = zarr.create_group(tmp_path / "g.zarr", zarr_format=2)
-    struct = np.dtype([("h", "f2"), ("n", "i4")])
-    for name, dtype, names in (("x", "f2", ["x"]), ("beside", "f2", None), ("s", struct, ["x"])):
-        told = {} if names is None else {"_ARRAY_DIMENSIONS": names}
-        fill = None if dtype is struct else np.nan
-        array = group.create_array(
-            name, shape=(3,), chunks=(2,), dtype=dtype, attributes=told, fill_value=fill
-        )
-        array[:2] = np.ones(2, dtype)
-    with tree(tmp_path / "g.zarr") as opened:
-        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
-        alone = materialise(resolve(opened, "beside/beside.h5"), tmp_path / "a.h5")
-        said = {node.path: "\n".join(node.remarks) for node in opened.describe()}
-    assert "float16 promoted to float32" in said["x"]
-    assert "beside: float16 promoted to float32" in said[""]
-    assert "float32" not in said["beside"]
-    _read_all(copy)
-    with h5py.File(copy) as file, h5py.File(alone) as of_array:
-        for name in ("x", "beside"):
-            assert file[name].dtype == "f4"
-            np.testing.assert_array_equal(file[name][()], [1, 1, np.nan])
-            assert np.isnan(file[name].attrs.get("_FillValue", np.nan))
-        assert file["s"].dtype == [("h", "f4"), ("n", "i4")]
-        assert of_array["beside"].dtype == "f2"
-    with tree(tmp_path / "g.zarr", hdf5_float16="keep") as opened:
-        kept = materialise(resolve(opened, "g.nc"), tmp_path / "kept.nc")
-    with h5py.File(kept) as file:
-        assert file["x"].dtype == "f2"
-
-
 @pytest.mark.parametrize("engine", ["netcdf4", "h5netcdf"])
 @pytest.mark.parametrize("fmt", [2, 3])
 def test_characters_are_characters(tmp_path: Path, fmt: Any, engine: Any) -> None:
@@ -509,24 +477,44 @@ def test_characters_are_characters(tmp_path: Path, fmt: Any, engine: Any) -> Non
 
 @pytest.mark.parametrize("shape", [(3, 4), ()], ids=str)
 @pytest.mark.parametrize("fmt", [2, 3])
-def test_half_floats_are_float32(tmp_path: Path, fmt: Any, shape: tuple[int, ...]) -> None:
+def test_float16_is_float32(tmp_path: Path, fmt: Any, shape: tuple[int, ...]) -> None:
     """netCDF4-python crashes of others, also without names of dimensions beside such that have."""
-    names = ["y", "x"][: len(shape)]
+    struct = np.dtype([("h", "f2"), ("n", "i4")])
     group = zarr.create_group(tmp_path / "g.zarr", zarr_format=fmt)
-    for name, told in (("a", names), ("alone", None), ("single", ["n"])):
-        size = (3,) if name == "single" else shape
+    for name, size, dtype, told in (
+        ("a", shape, "f2", ["y", "x"][: len(shape)]),
+        ("beside", shape, "f2", None),
+        ("single", (3,), "f2", ["n"]),
+        ("struct", (3,), struct, ["n"]),
+    ):
         array = group.create_array(
-            name, shape=size, dtype="f2", dimension_names=told if fmt == 3 else None
-        )
-        array[...] = np.arange(array.size).reshape(size) / 2
+            name, shape=size, dtype=dtype, dimension_names=told if fmt == 3 else None,
+            fill_value=None if dtype is struct else np.nan,
+        )  # fmt: skip
+        array[...] = _halves(size).astype(dtype)
         if fmt == 2 and told is not None:
             array.attrs["_ARRAY_DIMENSIONS"] = told
     copy, said = _copied(tmp_path)
-    assert "alone: float16 promoted to float32" in said[""]
+    assert "float16 promoted to float32" in said["single"]
+    assert "beside: float16 promoted to float32" in said[""]
+    assert "float32" not in said["beside"]
     _read_all(copy)
     with h5py.File(copy) as file:
-        assert {file[name].dtype for name in file if name[0] in "as"} == {np.dtype("f4")}
-        np.testing.assert_array_equal(file["a"][()], np.arange(file["a"].size).reshape(shape) / 2)
+        for name in ("a", "beside", "single"):
+            assert file[name].dtype == "f4"
+            np.testing.assert_array_equal(file[name][()], _halves(file[name].shape))
+            assert np.isnan(file[name].attrs.get("_FillValue", np.nan))
+        assert file["struct"].dtype == [("h", "f4"), ("n", "i4")]
+    with tree(tmp_path / "g.zarr") as opened:
+        alone = materialise(resolve(opened, "beside/beside.h5"), tmp_path / "alone.h5")
+    with tree(tmp_path / "g.zarr", hdf5_float16="keep") as opened:
+        kept = materialise(resolve(opened, "g.nc"), tmp_path / "kept.nc")
+    with h5py.File(alone) as of_array, h5py.File(kept) as file:
+        assert of_array["beside"].dtype == file["a"].dtype == "f2"
+
+
+def _halves(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    return np.arange(np.prod(shape)).reshape(shape) / 2
 
 
 @pytest.mark.parametrize("fmt", [2, 3])
@@ -574,9 +562,14 @@ def test_text_attributes_are_characters(
     array.attrs.update(texts | others | ({"_ARRAY_DIMENSIONS": ["time"]} if fmt == 2 else {}))
     if slots:
         monkeypatch.setattr("znfs.views.hdf5.walk", lambda group: None)
+        (tmp_path / "g.zarr" / "bad").mkdir()
+        (tmp_path / "g.zarr" / "bad" / "zarr.json").write_text("{")
     with tree(tmp_path / "g.zarr") as opened:
         for path in ("g.nc", "time/time.nc", "g.h5", "time/time.h5"):
             with h5py.File(Seekable(resolve(opened, path))) as file:
+                if slots and path.startswith("g."):
+                    why = file["bad"].attrs["znfs_left_out"]
+                    assert isinstance(why, bytes if path == "g.nc" else str)
                 attributes = file["time"].attrs
                 for name, text in texts.items():
                     fixed = path.endswith(".nc") and name != "long"

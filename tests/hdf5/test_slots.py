@@ -104,7 +104,7 @@ def test_bytes_do_not_depend_on_the_order_of_access(store: Path) -> None:
 def test_small_hierarchies_in_slots_read_the_same(store: Path) -> None:
     with tree(store) as opened:
         group = opened.resolve("z group").node  # type: ignore[union-attr]
-        exact = hdf5.group_file(group, "g")
+        exact = hdf5.group_file(group)
         lazy = slots.SlotFile(group, hdf5.Layout())
         assert exact.size < 1 << 20
         assert lazy.size == 1 << 62

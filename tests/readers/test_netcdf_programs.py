@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,11 @@ import xarray as xr
 from tests.conftest import require
 from tests.readers import samples
 from tests.readers.conftest import Sample
+from tests.readers.programs import run, version
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 _VALUES = samples.climate()["temperature"].values
-
-
-def _run(*command: object) -> str:
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, (done.stdout[-500:], done.stderr[-500:])
-    return done.stdout
-
-
-def _version(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r"\d+\.\d+[\w.]*", done.stdout + done.stderr)
-    return found[0] if found else "?"
 
 
 def _numbers(text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
@@ -43,12 +32,12 @@ def _numbers(text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 def test_xarray(engine: str, sample: Sample, note: Callable[..., None]) -> None:
     with xr.open_dataset(sample.climate, engine=engine) as got:
         xr.testing.assert_identical(got.load(), samples.climate())
-    note(f"xarray, {engine}", version("xarray"), "NetCDF")
+    note(f"xarray, {engine}", metadata.version("xarray"), "NetCDF")
 
 
 def test_ncdump(sample: Sample, note: Callable[..., None]) -> None:
     require("ncdump")
-    out = _run("ncdump", "-p", "9,17", "-v", "temperature", sample.climate)
+    out = run("ncdump", "-p", "9,17", "-v", "temperature", sample.climate)
     assert "float temperature(time, lat, lon) ;" in out
     assert ':title = "é text"' in out
     numbers = out.split(" temperature =")[1].split(";")[0]
@@ -59,48 +48,48 @@ def test_ncdump(sample: Sample, note: Callable[..., None]) -> None:
 def test_nco(sample: Sample, note: Callable[..., None], tmp_path: Path) -> None:
     require("ncks", "ncwa")
     copy = tmp_path / "copy.nc"
-    _run("ncks", "-O", "-d", "time,1,3", sample.climate, copy)
+    run("ncks", "-O", "-d", "time,1,3", sample.climate, copy)
     with xr.open_dataset(copy) as got:
         xr.testing.assert_equal(got.load(), samples.climate().isel(time=slice(1, 4)))
-    _run("ncwa", "-O", "-a", "time", "-v", "temperature", sample.climate, copy)
+    run("ncwa", "-O", "-a", "time", "-v", "temperature", sample.climate, copy)
     with xr.open_dataset(copy) as got:
         np.testing.assert_allclose(got["temperature"].values, _VALUES.mean(0), rtol=1e-6)
-    note("NCO", _version("ncks", "--version"), "NetCDF")
+    note("NCO", version("ncks", "--version"), "NetCDF")
 
 
 def test_nco_strings(sample: Sample, note: Callable[..., None]) -> None:
     require("ncks")
-    told = json.loads(_run("ncks", "--json", "-C", "-v", "words", sample.strings))
+    told = json.loads(run("ncks", "--json", "-C", "-v", "words", sample.strings))
     assert told["variables"]["words"]["data"] == samples.STRINGS
-    note("NCO", _version("ncks", "--version"), "strings")
+    note("NCO", version("ncks", "--version"), "strings")
 
 
 def test_gdal_strings(sample: Sample, note: Callable[..., None]) -> None:
     require("gdalmdiminfo")
-    told = json.loads(_run("gdalmdiminfo", "-detailed", "-array", "words", sample.strings))
+    told = json.loads(run("gdalmdiminfo", "-detailed", "-array", "words", sample.strings))
     assert told["values"] == samples.STRINGS
-    note("GDAL", _version("gdalinfo", "--version"), "strings")
+    note("GDAL", version("gdalinfo", "--version"), "strings")
 
 
 def test_cdo(sample: Sample, note: Callable[..., None]) -> None:
     require("cdo")
-    out = _run("cdo", "-s", "outputf,%.9g ,8", "-selname,temperature", sample.climate)
+    out = run("cdo", "-s", "outputf,%.9g ,8", "-selname,temperature", sample.climate)
     np.testing.assert_array_equal(_numbers(out), _VALUES)
-    about = _run("cdo", "-s", "sinfov", sample.climate)
+    about = run("cdo", "-s", "sinfov", sample.climate)
     assert re.search(r"lonlat\s+: points=40 \(8x5\)", about)
     assert "2001-01-02 06:00:00" in about
-    note("CDO", _version("cdo", "--version"), "NetCDF")
+    note("CDO", version("cdo", "--version"), "NetCDF")
 
 
 def test_gdal(sample: Sample, note: Callable[..., None], tmp_path: Path) -> None:
     require("gdal_translate", "gdalinfo")
     raw = tmp_path / "raw.bin"
     name = f'NETCDF:"{sample.climate}":temperature'
-    _run("gdal_translate", "-q", "-of", "ENVI", name, raw)
+    run("gdal_translate", "-q", "-of", "ENVI", name, raw)
     got = np.fromfile(raw, "f4").reshape(_VALUES.shape)
     np.testing.assert_array_equal(got[:, ::-1], _VALUES)  # the south is below: turned round
-    assert "Pixel Size = (45.0" in _run("gdalinfo", name)
-    note("GDAL", _version("gdalinfo", "--version"), "NetCDF")
+    assert "Pixel Size = (45.0" in run("gdalinfo", name)
+    note("GDAL", version("gdalinfo", "--version"), "NetCDF")
 
 
 def test_octave(sample: Sample, note: Callable[..., None]) -> None:
@@ -113,7 +102,7 @@ def test_octave(sample: Sample, note: Callable[..., None]) -> None:
         pytest.skip("octave has no package netcdf (Debian package octave-netcdf)")
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(_numbers(done.stdout), _VALUES)
-    note("Octave ncread", _version("octave-cli", "--version"), "NetCDF")
+    note("Octave ncread", version("octave-cli", "--version"), "NetCDF")
 
 
 def test_r(sample: Sample, note: Callable[..., None]) -> None:
@@ -130,5 +119,5 @@ def test_r(sample: Sample, note: Callable[..., None]) -> None:
     values, coordinates = done.stdout.strip().rsplit("\n", 1)
     np.testing.assert_array_equal(_numbers(values), _VALUES)
     assert coordinates == "-90 -45 0 45 90 hours since 2001-01-01"
-    about = _run("Rscript", "-e", "cat(as.character(packageVersion('ncdf4')))")
+    about = run("Rscript", "-e", "cat(as.character(packageVersion('ncdf4')))")
     note("R ncdf4", about.strip(), "NetCDF")

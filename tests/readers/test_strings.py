@@ -20,6 +20,7 @@ from zarr.dtype import VariableLengthBytes
 
 from tests.conftest import Mount, Mounts, require, require_fuse
 from tests.environments import python_with, run_with
+from tests.readers.programs import run, version
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -125,18 +126,6 @@ def native(tmp_path: Path) -> Path:
     return tmp_path / "native.h5"
 
 
-def _run(*command: object, fails: bool = False) -> str:
-    """What a command prints; its errors if it is known to fail."""
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120)
-    assert (done.returncode != 0) == fails, (done.stdout[-500:], done.stderr[-500:])
-    return done.stderr if fails else done.stdout
-
-
-def _version(*command: str) -> str:
-    found = re.search(r"\d+\.\d+[\w.]*", _run(*command))
-    return found[0] if found else "?"
-
-
 def _check(path: Path, *names: str) -> None:
     """The values, by h5py."""
     with h5py.File(path) as file:
@@ -155,17 +144,17 @@ def test_h5copy(kinds: Path, note: Callable[..., None], tmp_path: Path) -> None:
     require("h5copy", "h5diff")
     copy = tmp_path / "copy.h5"
     for name in (*_TEXTS, "blob", "numbers"):
-        _run("h5copy", "-i", kinds, "-o", copy, "-s", f"/{name}", "-d", f"/{name}")
-        assert _run("h5diff", kinds, copy, f"/{name}") == ""
+        run("h5copy", "-i", kinds, "-o", copy, "-s", f"/{name}", "-d", f"/{name}")
+        assert run("h5diff", kinds, copy, f"/{name}") == ""
     _check(copy)
-    note("h5copy", _version("h5copy", "--version"), "strings")
+    note("h5copy", version("h5copy", "--version"), "strings")
 
 
 @pytest.mark.parametrize("filters", [(), ("-f", "GZIP=1", "-l", "CHUNK=2"), ("-l", "CONTI")])
 def test_h5repack(filters: tuple[str, ...], kinds: Path, tmp_path: Path) -> None:
     require("h5repack", "h5diff")
-    _run("h5repack", *filters, kinds, tmp_path / "copy.h5")
-    assert _run("h5diff", kinds, tmp_path / "copy.h5") == ""
+    run("h5repack", *filters, kinds, tmp_path / "copy.h5")
+    assert run("h5diff", kinds, tmp_path / "copy.h5") == ""
     _check(tmp_path / "copy.h5")
 
 
@@ -176,7 +165,7 @@ def test_as_native(program: tuple[str, ...], kinds: Path, native: Path, tmp_path
     same_name = tmp_path / "other" / kinds.name
     same_name.parent.mkdir()
     native.rename(same_name)
-    printed, expected = _run(*program, kinds), _run(*program, same_name)
+    printed, expected = run(*program, kinds), run(*program, same_name)
     assert printed.replace(str(kinds), "") == expected.replace(str(same_name), "")
     assert "numbers" in printed
     assert "12345678" in printed
@@ -185,10 +174,10 @@ def test_as_native(program: tuple[str, ...], kinds: Path, native: Path, tmp_path
 def test_nccopy(kinds: Path, stations: Path, note: Callable[..., None], tmp_path: Path) -> None:
     require("nccopy")
     copy = tmp_path / "copy.nc"
-    _run("nccopy", kinds, copy)
+    run("nccopy", kinds, copy)
     _check(copy, *_TEXTS, "numbers")  # netCDF-C leaves out what has no type in its model
     note("nccopy", "netcdf-bin", "strings")
-    _run("nccopy", stations, copy)
+    run("nccopy", stations, copy)
     with xr.open_dataset(copy) as got:
         xr.testing.assert_identical(got.load(), _stations())
     note("nccopy", "netcdf-bin", "NetCDF")
@@ -197,10 +186,10 @@ def test_nccopy(kinds: Path, stations: Path, note: Callable[..., None], tmp_path
 def test_nco(kinds: Path, stations: Path, tmp_path: Path) -> None:
     require("ncks")
     for name, values in _TEXTS.items():
-        told = json.loads(_run("ncks", "--json", "-C", "-v", name, kinds))
+        told = json.loads(run("ncks", "--json", "-C", "-v", name, kinds))
         assert told["variables"][name]["data"] == values.tolist()
     copy = tmp_path / "copy.nc"
-    _run("ncks", "-O", "-d", "station,1,2", stations, copy)
+    run("ncks", "-O", "-d", "station,1,2", stations, copy)
     with xr.open_dataset(copy) as got:
         xr.testing.assert_equal(got.load(), _stations().isel(station=slice(1, 3)))
 
@@ -213,7 +202,7 @@ def test_xarray(engine: str, stations: Path) -> None:
 
 def test_gdal(stations: Path) -> None:
     require("gdalmdiminfo")
-    told = json.loads(_run("gdalmdiminfo", "-detailed", stations))["arrays"]
+    told = json.loads(run("gdalmdiminfo", "-detailed", stations))["arrays"]
     for name in ("station", "note", "temperature"):
         assert told[name]["values"] == _stations()[name].values.tolist()
 
@@ -231,7 +220,7 @@ def test_cdo(stations: Path, note: Callable[..., None], tmp_path: Path) -> None:
         assert done.stdout.split() == ["1013.25", "998.5"]
         for name in ("note", "temperature"):
             assert re.search(f"char/string.*skipped variable {name}", done.stderr)
-    note("CDO", _version("cdo", "--version"), "strings", "knows none")
+    note("CDO", version("cdo", "--version"), "strings", "knows none")
 
 
 def test_octave(kinds: Path, native: Path, note: Callable[..., None]) -> None:
@@ -240,10 +229,10 @@ def test_octave(kinds: Path, native: Path, note: Callable[..., None]) -> None:
     octave = ("octave-cli", "--quiet", "--eval")
     for path in (kinds, native):
         script = f"s = load('-hdf5', '{path}', 'numbers'); printf('%d ', s.numbers);"
-        assert [int(word) for word in _run(*octave, script).split()] == [*range(12)]
-        errors = _run(*octave, f"s = load('-hdf5', '{path}', 'words');", fails=True)
+        assert [int(word) for word in run(*octave, script).split()] == [*range(12)]
+        errors = run(*octave, f"s = load('-hdf5', '{path}', 'words');", fails=True)
         assert "unable to convert between src and dest" in errors
-    note("Octave load", _version("octave-cli", "--version"), "strings", "knows none")
+    note("Octave load", version("octave-cli", "--version"), "strings", "knows none")
 
 
 @pytest.mark.timeout(600)  # anndata may have to be installed first

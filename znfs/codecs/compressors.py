@@ -11,9 +11,10 @@ import bz2
 import lzma
 import struct
 import sys
-import zlib
 from collections.abc import Callable
 from typing import Any
+
+from isal import isal_zlib
 
 from znfs import memory
 from znfs.codecs.forms import (
@@ -35,16 +36,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-try:
-    from isal import isal_zlib
-
-    _inflate: Any = isal_zlib
-except ImportError:  # no wheel for this processor: the standard library decodes the same
-    _inflate = zlib
-
 STREAM_FAILURES: tuple[type[Exception], ...] = (
-    zlib.error,
-    _inflate.error,
+    isal_zlib.error,  # type: ignore[assignment]  # stub's error
     lzma.LZMAError,
     zstd.ZstdError,
 )
@@ -94,7 +87,7 @@ def _stream_codec(
 
 
 def _inflater(bits: int) -> Callable[[Config, BytesForm], Callable[[], Any]]:
-    return lambda config, form: lambda: _inflate.decompressobj(bits)
+    return lambda config, form: lambda: isal_zlib.decompressobj(bits)
 
 
 def _unlzma(config: Config, form: BytesForm) -> Callable[[], Any]:

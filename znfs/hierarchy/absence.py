@@ -10,6 +10,7 @@ from math import inf
 from cachetools import LRUCache
 
 from znfs.errors import Stale, StoreError
+from znfs.hierarchy.documents import OF_ARRAYS
 from znfs.hierarchy.paths import join
 from znfs.hierarchy.seen import Seen, Sightings, Stamps
 from znfs.stores.base import Store
@@ -17,7 +18,6 @@ from znfs.stores.base import Store
 # A look at the metadata that began this recently confirms that an absent chunk is fill;
 # a listing as recent, that a folder is empty. What is gone from its store is neither.
 CONFIRM_SECONDS = 1.0
-_OWN_DOCUMENTS = frozenset({"zarr.json", ".zarray", "attributes.json"})
 _MOST_CONFIRMED = 1024
 
 
@@ -82,7 +82,7 @@ class Absence:
             with self._lock:
                 if self._there.get((path, seen.stamps), -inf) >= arrived:
                     return True
-            own = [name for name in seen.documents if name in _OWN_DOCUMENTS]
+            own = [name for name in seen.documents if name in OF_ARRAYS]
             own = own or [".zmetadata"]  # which may be all that an array has
             keys = [join(path, name) for name in own]
             stats = {key: stat for key in keys if (stat := self._store.stat(key)) is not None}

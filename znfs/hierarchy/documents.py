@@ -10,6 +10,7 @@ from functools import lru_cache
 from znfs import deadline
 from znfs.errors import Denied, MetadataError
 from znfs.formats import Format
+from znfs.hierarchy.paths import join
 from znfs.meta import ArrayMeta, GroupMeta
 from znfs.stores.base import Blob, Store
 
@@ -20,6 +21,8 @@ _MOST_DOCUMENT_BYTES = 256 << 20
 # What is parsed of documents up to this long is kept for others of the same words.
 _MOST_ALIKE_BYTES = 8192
 
+# Documents that make arrays: one that is there says that its array is.
+OF_ARRAYS = frozenset({"zarr.json", ".zarray", "attributes.json"})
 # Documents that make a node, in order of precedence, each with those that say more of it.
 _MORE_OF: dict[str, Sequence[str]] = {
     "zarr.json": (),
@@ -68,14 +71,12 @@ class Documents:
         return found | others, denied or denied_too
 
     def _get_all(self, path: str, names: list[str]) -> tuple[dict[str, Blob], Denied | None]:
-        prefix = path + "/" if path else ""
-
         # Only as much as is needed to see that it is too long to be a document.
         stop = _MOST_DOCUMENT_BYTES + 1
 
         def get(name: str) -> Blob | Denied | None:
             try:
-                return self._store.get(prefix + name, 0, stop)
+                return self._store.get(join(path, name), 0, stop)
             except Denied as error:
                 return error
 

@@ -273,8 +273,7 @@ class Hierarchy:
         # what a group above says of all below it stands.
         if scope is None and isinstance(node, Group) and node.meta.consolidated is not None:
             scope = node
-        prefix = path + "/" if path else ""
-        stamps = tuple((prefix + name, blob.version) for name, blob in blobs.items())
+        stamps = tuple((join(path, name), blob.version) for name, blob in blobs.items())
         own = above is None or above.scope is None
         return Seen(
             node, began, scope=scope, documents=tuple(sorted(blobs)),
@@ -309,8 +308,7 @@ class Hierarchy:
                 self._tier, self._sightings.generation,
             )  # fmt: skip
         except MetadataError as error:
-            documents = tuple(sorted(blobs))
-            return Unreadable(path, name, str(error), version, mtime, documents, error.of_array)
+            return Unreadable(path, name, str(error), version, mtime, error.of_array)
 
     def _group(
         self, path: str, meta: GroupMeta, version: str, mtime: float, at_hand: bool = False

@@ -29,7 +29,6 @@ class Unreadable:
     reason: str
     version: str
     mtime: float
-    documents: tuple[str, ...] = ()
     is_array: bool = False
 
 

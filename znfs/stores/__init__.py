@@ -9,14 +9,11 @@ from dataclasses import dataclass, replace
 from znfs.errors import SourceError
 from znfs.options import Options
 from znfs.redaction import redact
-from znfs.stores.base import Blob, Entry, Stat, Store
+from znfs.stores.base import Store
 from znfs.stores.urls import Location, parse, refuse_secrets
 from znfs.stores.watched import WatchedStore
 
-__all__ = [
-    "Blob", "Entry", "SourceInfo", "Stat", "Store", "local_path", "open_store", "redact",
-    "refuse_secrets",
-]
+__all__ = ["SourceInfo", "Store", "local_path", "open_store", "refuse_secrets"]
 
 
 @dataclass(frozen=True)

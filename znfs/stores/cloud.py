@@ -41,7 +41,7 @@ _CLIENT_OPTIONS = frozenset(
         "user_agent",
     }
 )
-_AMAZON = "https://s3.amazonaws.com"
+AMAZON = "https://s3.amazonaws.com"
 _URL = re.compile(r"[!#$%&'()*+,\-./0-9:;=?@A-Z\[\]_a-z~]+")  # the characters of RFC 3986
 _BUCKET = re.compile(r"[0-9A-Za-z._:$-]+")  # of any of the clouds, and of Ceph's tenants
 
@@ -151,9 +151,9 @@ def bucket_region(bucket: str, options: Options) -> str:
     """Where Amazon says a bucket is; it tells anyone, in answers of any status."""
     from znfs.stores.httpclient import HttpClient
 
-    client = HttpClient(_AMAZON, {}, Budget.of(options.deadline))
+    client = HttpClient(AMAZON, {}, Budget.of(options.deadline))
     try:
-        answer = client.fetch(f"s3://{bucket}", f"{_AMAZON}/{bucket}", "HEAD")
+        answer = client.fetch(f"s3://{bucket}", f"{AMAZON}/{bucket}", "HEAD")
     finally:
         client.close()
     return answer.headers.get("x-amz-bucket-region", "us-east-1")

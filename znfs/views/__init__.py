@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from znfs.array import Array, Group
@@ -16,7 +17,7 @@ Make = Callable[[Any, str], File | Dir]
 
 NOT_OF_GROUPS = "groups have none"
 NOT_OF_ARRAYS = "arrays have none"
-MOST_NAME_BYTES = 255
+MOST_NAME_BYTES = 255  # of a file, and of an HDF5 attribute: netCDF-C has room for 256
 TOO_LONG = f"the name is longer than {MOST_NAME_BYTES} bytes"
 
 
@@ -25,13 +26,20 @@ def fits(name: str) -> bool:
     return len(name.encode("utf-8", "surrogateescape")) <= MOST_NAME_BYTES
 
 
+class Listed(Enum):
+    """Where a directory lists a view; a path to it resolves anyway (docs/SEMANTICS.md, "Names")."""
+
+    BY_DEFAULT = "by default"
+    IF_NAMED = "only where --views names it"
+    NEVER = "it is there for who knows of it"
+
+
 @dataclass(frozen=True)
 class View:
     """A presentation of an array or a group.
 
     `key` is its name in `--views`; `entry` its name in a directory, `{}` standing for NAME;
-    `listed` is False where it is there only for who knows of it; `kind` is what it is. `remarks`
-    tells what a view that is shown leaves out, renames or converts.
+    `kind` is what it is. `remarks` tells what a view that is shown leaves out, renames or converts.
     `of_array` and `of_group` tell why a node has no such view (None: it has); `make` builds it.
     """
 
@@ -40,7 +48,7 @@ class View:
     make: Make
     of_array: Refuse
     of_group: Refuse = lambda group: NOT_OF_GROUPS
-    listed: bool = True
+    listed: Listed = Listed.BY_DEFAULT
     kind: Kind = Kind.FILE
     remarks: Callable[[Any], list[str]] = lambda node: []
 

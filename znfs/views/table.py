@@ -11,8 +11,10 @@ from znfs.array import Array, Group
 from znfs.node import File, Kind
 from znfs.options import Options
 from znfs.views import (
+    MOST_NAME_BYTES,
     NOT_OF_ARRAYS,
     NOT_OF_GROUPS,
+    Listed,
     Make,
     Refuse,
     View,
@@ -38,7 +40,7 @@ def _refuse_planes(orientation: str) -> Refuse:
             return why
         first = next(planes.PlanesDir(array, array.name, orientation).names())
         if not fits(first):
-            return "the names of its files would be longer than 255 bytes"
+            return f"the names of its files would be longer than {MOST_NAME_BYTES} bytes"
         return None
 
     return refuse
@@ -48,7 +50,7 @@ def _hdf5(layout: hdf5.Layout) -> Make:
     def make(node: Array | Group, name: str) -> File:
         if isinstance(node, Array):
             return hdf5.array_file(node, name, layout)
-        return hdf5.group_file(node, name, layout)
+        return hdf5.group_file(node, layout)
 
     return make
 
@@ -76,12 +78,19 @@ def views(options: Options) -> tuple[View, ...]:
         ),
         View("npy", "{}.npy", lambda array, name: npy.npy_file(array), _of_fixed_size),
         View("tiff", "tiff", _planes("yx"), _refuse_planes("yx"), kind=Kind.DIRECTORY),
-        View("tiff.xz", "tiff.xz", _planes("xz"), _refuse_planes("xz"), kind=Kind.DIRECTORY),
-        View("tiff.yz", "tiff.yz", _planes("yz"), _refuse_planes("yz"), kind=Kind.DIRECTORY),
+        View(
+            "tiff.xz", "tiff.xz", _planes("xz"), _refuse_planes("xz"), kind=Kind.DIRECTORY,
+            listed=Listed.IF_NAMED,
+        ),
+        View(
+            "tiff.yz", "tiff.yz", _planes("yz"), _refuse_planes("yz"), kind=Kind.DIRECTORY,
+            listed=Listed.IF_NAMED,
+        ),
         View("tif", "{}.tif", lambda array, name: stacks.imagej_file(array), stacks.refuse_imagej),
         View("btf", "{}.btf", lambda array, name: stacks.big_file(array), planes.refuse),
         View(
-            "tiff", "crop", crop.CropDir, _refuse_planes("yx"), listed=False, kind=Kind.DIRECTORY,
+            "tiff", "crop", crop.CropDir, _refuse_planes("yx"), kind=Kind.DIRECTORY,
+            listed=Listed.NEVER,
         ),
         View(
             "h5", "{}.h5", _hdf5(layout), no_hdf5, no_hdf5,

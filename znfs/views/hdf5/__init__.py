@@ -76,10 +76,10 @@ os.register_at_fork(after_in_child=_begin_anew)
 def array_file(array: Array, name: str, layout: Layout = _DEFAULT) -> File:
     """`NAME.h5` of an array: the dataset `/NAME` with its attributes. Raises Unsupported."""
     built = build_array(array, name, layout)
-    return PlannedFile(built.root, array.version, array.mtime, layout.characters)
+    return PlannedFile(built.root, array.version, array.mtime)
 
 
-def group_file(group: Group, name: str, layout: Layout = _DEFAULT) -> File:
+def group_file(group: Group, layout: Layout = _DEFAULT) -> File:
     """`NAME.h5` of a group: the hierarchy below it.
 
     Its size and addresses are exact if all metadata is at hand, else it has fixed slots. Raises
@@ -101,7 +101,7 @@ def _exact_or_slots(group: Group, layout: Layout) -> File:
             return SlotFile(group, layout)
         built = build_group(branch, layout)
         mtime = max(node.mtime for node in branch.nodes())
-        return PlannedFile(built.root, branch.version(), mtime, layout.characters)
+        return PlannedFile(built.root, branch.version(), mtime)
 
 
 def refuse(node: Array | Group, layout: Layout) -> str | None:
@@ -157,7 +157,7 @@ def remarks(node: Array | Group, layout: Layout) -> list[str]:
     if branch is None:
         return [
             f"in HDF5: more than {MOST_DESCENDANTS} nodes below, so the file has fixed slots and a "
-            f"size of 2^62; a child of more than 2^{slot_bits(node)} bytes is left out, "
+            f"size of 2^62; a child of more than 2^{slot_bits(node, layout)} bytes is left out, "
             "and dimensions have no scales",
             *(
                 f"in HDF5: {path} is left out: {why}"

@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 
 from znfs.meta import Shape
+from znfs.views import MOST_NAME_BYTES
 from znfs.views.hdf5 import conversion, datatypes, messages
 from znfs.views.hdf5.heap import GlobalHeap
 from znfs.views.hdf5.messages import Message, ObjectHeader
 from znfs.views.hdf5.structures import MAX_MESSAGE, late_address
 
 _MOST_ATTRIBUTES = ObjectHeader.MOST_MESSAGES - 16  # room for what is no attribute
-_LONGEST_NAME = 255  # netCDF-C has room for 256 bytes
-_MOST_DATA = MAX_MESSAGE - _LONGEST_NAME - 512  # the type and the dataspace take far less
+_MOST_DATA = MAX_MESSAGE - MOST_NAME_BYTES - 512  # the type and the dataspace take far less
 _EXACT_FLOAT = 1 << 53
 
 _REST = "znfs_further_attributes"
@@ -96,9 +96,9 @@ def names(attributes: Iterable[str]) -> list[str]:
 def _legal(name: str) -> str:
     text = name.replace("\0", "\\u0000")
     text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates
-    if len(text.encode()) > _LONGEST_NAME:
+    if len(text.encode()) > MOST_NAME_BYTES:
         digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-        text = f"{text.encode()[: _LONGEST_NAME - 64].decode(errors='ignore')}~{digest}"
+        text = f"{text.encode()[: MOST_NAME_BYTES - 64].decode(errors='ignore')}~{digest}"
     return text or "_"
 
 

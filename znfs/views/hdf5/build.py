@@ -9,7 +9,7 @@ from znfs.array import Array
 from znfs.errors import Unsupported
 from znfs.views.hdf5 import conversion, netcdf
 from znfs.views.hdf5.netcdf import Scales
-from znfs.views.hdf5.objects import GroupObject, dataset
+from znfs.views.hdf5.objects import GroupObject, dataset, group_object
 from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.structures import MAX_FILE, PAGE
 from znfs.views.hdf5.walk import Branch
@@ -40,7 +40,7 @@ def build_group(branch: Branch, layout: Layout) -> Built:
     """The hierarchy below a group; what HDF5 cannot hold is left out and remarked on."""
     arrays = (node for node in branch.nodes() if isinstance(node, Array))
     has_names = any(netcdf.dimension_names(array.meta) for array in arrays)
-    built = Built(GroupObject(branch.group.meta.attributes), has_names)
+    built = Built(group_object(branch.group, layout), has_names)
     waiting: list[tuple[Branch, GroupObject, Scales, str]] = [(branch, built.root, {}, "")]
     while waiting:
         this, target, scales, path = waiting.pop()
@@ -66,7 +66,7 @@ def _add_children(
     arrays = {}
     for name, child in children.items():
         if isinstance(child, Branch):
-            target.children[name] = GroupObject(child.group.meta.attributes)
+            target.children[name] = group_object(child.group, layout)
             continue
         try:
             _add_array(built, target, child, name, layout)

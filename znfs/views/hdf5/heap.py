@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from znfs.memory import Bytes
 from znfs.views.hdf5.structures import PAGE, Late, align, pad8
 
 _NO_FREE_BLOCK = 1  # what libhdf5 writes and expects where the free list is empty
@@ -87,7 +88,7 @@ class Collection:
 
 def encode_collection(
     lengths: np.ndarray[Any, Any], words: np.ndarray[Any, Any], size: int
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
+) -> Bytes:
     """A global heap collection of `size` bytes, whose objects have `lengths` bytes.
 
     `words` are the objects' data one after another, each with zeros up to a multiple of 8 bytes.

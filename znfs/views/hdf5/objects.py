@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array
+from znfs.array import Array, Group
 from znfs.errors import ChunkError
 from znfs.meta import Shape
 from znfs.views.hdf5 import conversion, messages
@@ -32,7 +32,7 @@ _SCALE = "CLASS", "DIMENSION_SCALE"
 
 class Dataset:
     """A dataset. `address` is its object header's, set by the plan; `remarks` tell what of the
-    array's type, fill value and attributes is not as it was."""
+    array's type, fill value and attributes is not as it was. `characters` is Layout's."""
 
     def __init__(
         self,
@@ -42,6 +42,8 @@ class Dataset:
         where: Storage,
         attributes: Mapping[str, Any],
         remarks: Sequence[str] = (),
+        *,
+        characters: bool = False,
     ) -> None:
         self.shape = shape
         self.stored = stored
@@ -50,6 +52,7 @@ class Dataset:
         self.attributes = dict(attributes)
         self.remarks = tuple(remarks)
         self.address = 0
+        self._characters = characters
 
     def reserve(self, *names: str) -> None:
         """Move the user's attributes that are called so, for a meaning that these have."""
@@ -64,35 +67,35 @@ class Dataset:
             attributes[free] = value
         self.attributes = attributes
 
-    def header(self, heap: GlobalHeap, characters: bool = False) -> ObjectHeader:
-        """Its object header; long attributes go to `heap`. `characters` is Layout's."""
+    def header(self, heap: GlobalHeap) -> ObjectHeader:
+        """Its object header; long attributes go to `heap`."""
         return ObjectHeader(
             [
                 messages.dataspace(self.shape),
                 messages.datatype(self.stored.datatype),
                 messages.fill_value(self.fill, self.storage.allocation),
                 self.storage.layout,
-                *attribute_messages(self.attributes, heap, characters),
+                *attribute_messages(self.attributes, heap, self._characters),
             ]
         )
 
 
 class GroupObject:
-    """A group: its attributes, and its links by name."""
+    """A group: its attributes, and its links by name. `address` and `characters` are as of
+    Dataset."""
 
-    def __init__(self, attributes: Mapping[str, Any]) -> None:
+    def __init__(self, attributes: Mapping[str, Any], *, characters: bool = False) -> None:
         self.attributes = dict(attributes)
         self.children: dict[str, Dataset | GroupObject] = {}
         self.address = 0
+        self._characters = characters
 
-    def header(
-        self, heap: GlobalHeap, table: SymbolTable, characters: bool = False
-    ) -> ObjectHeader:
-        """Its object header; `table` holds its links. `characters` is Layout's."""
+    def header(self, heap: GlobalHeap, table: SymbolTable) -> ObjectHeader:
+        """Its object header; long attributes go to `heap`, `table` holds its links."""
         return ObjectHeader(
             [
                 messages.symbol_table(lambda: (table.address, table.heap_address)),
-                *attribute_messages(self.attributes, heap, characters),
+                *attribute_messages(self.attributes, heap, self._characters),
             ]
         )
 
@@ -100,6 +103,11 @@ class GroupObject:
 def link_name(name: str) -> bytes:
     """A name as it stands in a local heap; B-tree order is the order of these bytes."""
     return name.encode("utf-8", "surrogateescape")
+
+
+def group_object(group: Group, layout: Layout) -> GroupObject:
+    """The object of a group, without links."""
+    return GroupObject(group.meta.attributes, characters=layout.characters)
 
 
 def dataset(array: Array, layout: Layout, *, netcdf: bool | None = None) -> Dataset:
@@ -119,6 +127,7 @@ def dataset(array: Array, layout: Layout, *, netcdf: bool | None = None) -> Data
         storage(array, how, layout),
         {**how.attributes, **meta.attributes},
         (*how.remarks, *remarks),
+        characters=layout.characters,
     )
     made.reserve(*_OF_DIMENSIONS, *_misleading(meta.attributes))
     return made

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from znfs.array import Array, flat_bytes
-from znfs.extents import Bytes, boxes, by_stride, chunk_walk, chunks_ahead, touched
+from znfs.extents import as_bytes, boxes, by_stride, chunk_walk, chunks_ahead, touched
+from znfs.memory import Bytes
 from znfs.meta import Index, Shape, ravel, unravel
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.structures import MAX_CHUNK
@@ -76,7 +77,7 @@ class PieceBlocks(ABC):
         byte `start` on."""
 
     def read_into(self, start: int, out: memoryview) -> None:
-        target = np.frombuffer(out, np.uint8)
+        target = as_bytes(out)
         for number, lo, hi, at in by_stride(start, start + len(out), self.stride):
             data = max(0, min(hi, self._nbytes) - lo)
             if data:

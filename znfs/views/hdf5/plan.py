@@ -26,14 +26,12 @@ class PlannedFile(File):
 
     has_gaps = True
 
-    def __init__(
-        self, root: GroupObject, version: str, mtime: float, characters: bool = False
-    ) -> None:
-        super().__init__(_extents(root, characters), version, mtime)
+    def __init__(self, root: GroupObject, version: str, mtime: float) -> None:
+        super().__init__(_extents(root), version, mtime)
 
 
-def _extents(root: GroupObject, characters: bool) -> list[Extent]:
-    placed = Placement(SIZE, characters)
+def _extents(root: GroupObject) -> list[Extent]:
+    placed = Placement(SIZE)
     placed.add(root)
     placed.place_data()
     table = placed.table(root)
@@ -42,12 +40,9 @@ def _extents(root: GroupObject, characters: bool) -> list[Extent]:
 
 
 class Placement:
-    """Gives objects their addresses, from `base` on, in the order they come. `characters` is
-    Layout's."""
+    """Gives objects their addresses, from `base` on, in the order they come."""
 
-    def __init__(self, base: int, characters: bool = False) -> None:
-        self._base = base
-        self._characters = characters
+    def __init__(self, base: int) -> None:
         self.end = base
         self._heap = GlobalHeap()
         self._objects: list[tuple[Dataset | GroupObject, ObjectHeader]] = []
@@ -69,7 +64,7 @@ class Placement:
                 self.add_group(this, [link_name(name) for name in names])
                 waiting += [this.children[name] for name in reversed(names)]
             else:
-                self._add_header(this, this.header(self._heap, self._characters))
+                self._add_header(this, this.header(self._heap))
 
     def add_group(self, group: GroupObject, names: list[bytes]) -> SymbolTable:
         """Place the header of a group, and the symbol table of its links, sorted by `names`.
@@ -77,7 +72,7 @@ class Placement:
         Where the targets of the links are not the group's children, `link` says where they are.
         """
         table = self._tables[id(group)] = SymbolTable(names)
-        self._add_header(group, group.header(self._heap, table, self._characters))
+        self._add_header(group, group.header(self._heap, table))
         table.address = self.end
         self.end += table.size
         return table

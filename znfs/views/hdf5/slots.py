@@ -23,12 +23,12 @@ from znfs.extents import Literal, Zeros, as_bytes, by_stride
 from znfs.meta import brief
 from znfs.node import Extent, File
 from znfs.views import TOO_LONG, fits
-from znfs.views.hdf5.objects import Dataset, GroupObject, dataset, link_name
+from znfs.views.hdf5.objects import Dataset, GroupObject, dataset, group_object, link_name
 from znfs.views.hdf5.plan import Placement
 from znfs.views.hdf5.storage import Layout
 from znfs.views.hdf5.structures import PAGE, align
 from znfs.views.hdf5.superblock import SIZE, superblock
-from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS
+from znfs.views.hdf5.walk import AT_ONCE, MOST_DESCENDANTS, child
 
 FILE_SIZE = 1 << 62
 LEFT_OUT = "znfs_left_out"
@@ -114,10 +114,10 @@ class SlotFile(File):
             self.version = f"{self._group.version}.{self._names}.{self._read.changes}"
 
 
-def slot_bits(group: Group) -> int:
+def slot_bits(group: Group, layout: Layout) -> int:
     """R of the group's own children when the group has a file to itself."""
     names = _sorted_names(group)
-    placed, _ = _place_group(group, names, SIZE, False)
+    placed, _ = _place_group(group, names, SIZE, layout)
     return _bits(FILE_SIZE - align(placed.end, PAGE), len(names))
 
 
@@ -137,10 +137,10 @@ def _bits(room: int, count: int) -> int:
 
 
 def _place_group(
-    group: Group, names: list[str], base: int, characters: bool
+    group: Group, names: list[str], base: int, layout: Layout
 ) -> tuple[Placement, GroupObject]:
-    placed = Placement(base, characters)
-    this = GroupObject(group.meta.attributes)
+    placed = Placement(base)
+    this = group_object(group, layout)
     placed.add_group(this, [link_name(name) for name in names])
     placed.place_heap()
     return placed, this
@@ -159,7 +159,7 @@ def _region(
 
     Raises Unsupported if that is too small.
     """
-    placed, this = _place_group(group, names, base + reserve, layout.characters)
+    placed, this = _place_group(group, names, base + reserve, layout)
     first = align(placed.end, PAGE)
     bits = _bits(base + size - first, len(names))
     if bits < PAGE.bit_length():
@@ -225,7 +225,7 @@ class _Slots:
                 yield brief(name), TOO_LONG
         for k, name in enumerate(self._names):
             try:
-                extents = self._extents(_child(self._group, name), k)
+                extents = self._extents(child((self._group, name)), k)
             except Unsupported as error:
                 yield name, str(error)
                 continue
@@ -236,59 +236,53 @@ class _Slots:
     def _make(self, k: int, changes: int) -> File:
         """The slot, as it is after so many changes."""
         name = self._names[k]
-        child = _child(self._group, name)
-        version = _version(child)
+        found = child((self._group, name))
+        version = _version(found)
         self._file.note(self._group, name, version)
         try:
-            extents = self._extents(child, k)
+            extents = self._extents(found, k)
         except Unsupported as error:
-            extents = _object(_stand_in(str(error)), self._first + (k << self._bits))
+            this = _stand_in(str(error), self._layout)
+            extents = _object(this, self._first + (k << self._bits))
         self._made[k] = changes
         return File(extents, version)
 
-    def _extents(self, child: Array | Group | Unsupported, k: int) -> list[Extent]:
+    def _extents(self, found: Array | Group | Unsupported, k: int) -> list[Extent]:
         """What stands in a slot. Raises Unsupported."""
         base, size = self._first + (k << self._bits), 1 << self._bits
-        if isinstance(child, Unsupported):
-            raise child
-        if isinstance(child, Group):
-            return _region(child, _sorted_names(child), base, size, self._layout, self._file)
-        extents = _object(dataset(child, self._layout), base, self._layout.characters)
+        if isinstance(found, Unsupported):
+            raise found
+        if isinstance(found, Group):
+            return _region(found, _sorted_names(found), base, size, self._layout, self._file)
+        extents = _object(dataset(found, self._layout), base)
         if sum(e.size for e in extents) > size:
             raise Unsupported(f"larger than its slot of {size} bytes")
         return extents
 
 
-def _child(group: Group, name: str) -> Array | Group | Unsupported:
-    try:
-        return group.child(name) or Unsupported("no array or group that can be read")
-    except Denied as error:
-        return Unsupported(str(error))
-
-
-def _version(child: Array | Group | Unsupported) -> str:
+def _version(found: Array | Group | Unsupported) -> str:
     """Changes whenever what stands in the child's slot does."""
-    if isinstance(child, Unsupported):
-        return str(child)
-    if isinstance(child, Group):
-        return f"{child.version}.{_digest(_sorted_names(child))}"
-    return child.version
+    if isinstance(found, Unsupported):
+        return str(found)
+    if isinstance(found, Group):
+        return f"{found.version}.{_digest(_sorted_names(found))}"
+    return found.version
 
 
-def _present(child: tuple[Group, str]) -> str | None:
+def _present(at: tuple[Group, str]) -> str | None:
     """The version of a child now; None if that cannot be told."""
     try:
-        return _version(_child(*child))
+        return _version(child(at))
     except (Denied, StoreError):
         return None
 
 
-def _object(this: Dataset | GroupObject, base: int, characters: bool = False) -> list[Extent]:
-    placed = Placement(base, characters)
+def _object(this: Dataset | GroupObject, base: int) -> list[Extent]:
+    placed = Placement(base)
     placed.add(this)
     placed.place_data()
     return placed.extents()
 
 
-def _stand_in(reason: str) -> GroupObject:
-    return GroupObject({LEFT_OUT: reason})
+def _stand_in(reason: str, layout: Layout) -> GroupObject:
+    return GroupObject({LEFT_OUT: reason}, characters=layout.characters)

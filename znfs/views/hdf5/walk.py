@@ -45,8 +45,8 @@ class Branch:
         return digest.hexdigest()
 
 
-def walk(group: Group, most: int = MOST_DESCENDANTS) -> Branch | None:
-    """The hierarchy below `group`; None if reading it takes more than `most` documents.
+def walk(group: Group) -> Branch | None:
+    """The hierarchy below `group`; None if reading it takes more than MOST_DESCENDANTS documents.
 
     Consolidated metadata has all documents at hand, however many. Raises StoreError.
     """
@@ -58,19 +58,20 @@ def walk(group: Group, most: int = MOST_DESCENDANTS) -> Branch | None:
         while level:
             wanted = [(branch, name) for branch in level for name in _names(branch)]
             seen += len(wanted)
-            if seen > most and not at_hand:
+            if seen > MOST_DESCENDANTS and not at_hand:
                 return None
             read = map if at_hand or len(wanted) < 2 else pool.map
-            child = deadline.carried(_child)
+            look = deadline.carried(child)
             level = []
-            for (branch, name), found in zip(wanted, read(child, wanted), strict=True):
+            at = [(branch.group, name) for branch, name in wanted]
+            for (branch, name), found in zip(wanted, read(look, at), strict=True):
                 if isinstance(found, Group):
                     below = branch.children[name] = Branch(found)
                     level.append(below)
                 elif isinstance(found, Array):
                     branch.children[name] = found
                 else:
-                    branch.left_out[name] = found
+                    branch.left_out[name] = str(found)
     return root
 
 
@@ -85,7 +86,7 @@ def arrays_below(group: Group) -> Iterator[Array]:
     while waiting:
         branch = waiting.pop()
         for name in _names(branch):
-            found = _child((branch, name))
+            found = child((branch.group, name))
             if isinstance(found, Array):
                 yield found
             elif isinstance(found, Group):
@@ -103,10 +104,10 @@ def _names(branch: Branch) -> list[str]:
     return names
 
 
-def _child(wanted: tuple[Branch, str]) -> Array | Group | str:
-    """A child, or why it cannot be shown."""
-    branch, name = wanted
+def child(at: tuple[Group, str]) -> Array | Group | Unsupported:
+    """The child of that name of a group, or why it cannot be shown. Raises StoreError."""
+    group, name = at
     try:
-        return branch.group.child(name) or "no array or group that can be read"
-    except (Denied, Unsupported) as error:
-        return str(error)
+        return group.child(name) or Unsupported("no array or group that can be read")
+    except Denied as error:
+        return Unsupported(str(error))

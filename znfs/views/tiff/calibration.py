@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import inf
 from unicodedata import normalize
 
-from znfs.meta import Axis
+from znfs.meta import SYMBOLS, Axis
 from znfs.views.tiff.structure import (
     MOST_INT,
     RATIONAL,
@@ -17,12 +17,9 @@ from znfs.views.tiff.structure import (
     Tag,
 )
 
-# Units as OME-Zarr (UDUNITS-2) names them, and other spellings met in the wild.
-_SYMBOLS = {
-    "Å": "angstrom", "nm": "nanometer", "um": "micrometer", "µm": "micrometer",
-    "μm": "micrometer", "mm": "millimeter", "cm": "centimeter", "m": "meter", "km": "kilometer",
-    "in": "inch", "s": "second", "sec": "second", "ms": "millisecond",
-    "us": "microsecond", "µs": "microsecond", "min": "minute", "h": "hour", "d": "day",
+# OME-Zarr's names of units by their symbols, and by others met in the wild.
+_NAMES = {symbol: name for name, symbol in SYMBOLS.items()} | {
+    "um": "micrometer", "μm": "micrometer", "sec": "second", "us": "microsecond",
 }  # fmt: skip
 # Names that are not those of OME-Zarr even without a plural's s.
 _OTHER_NAMES = {"micron": "micrometer", "inche": "inch", "feet": "foot"}
@@ -43,7 +40,6 @@ _CENTIMETRES = {
     "kilometer": Fraction(10**5),
     "mile": Fraction(1609344, 10),
 }
-_NAMES = _CENTIMETRES.keys() | _SYMBOLS.values()  # written with any case, and in the plural
 
 
 def unit_name(axis: Axis) -> str | None:
@@ -51,12 +47,12 @@ def unit_name(axis: Axis) -> str | None:
     if not axis.unit:
         return None
     unit = normalize("NFC", axis.unit)  # Å is two characters of Unicode
-    if unit in _SYMBOLS:
-        return _SYMBOLS[unit]
+    if unit in _NAMES:
+        return _NAMES[unit]
     unit = unit.replace("metre", "meter")
-    name = unit.lower().removesuffix("s")
+    name = unit.lower().removesuffix("s")  # any case, and the plural
     name = _OTHER_NAMES.get(name, name)
-    return name if name in _NAMES else unit
+    return name if name in SYMBOLS else unit
 
 
 def pixel_size(axis: Axis) -> Fraction | None:

@@ -55,7 +55,7 @@ from znfs.views.tiff.structure import (
     TILE_WIDTH,
     Elsewhere,
     Tag,
-    tiff_dtype,
+    sample_dtype,
 )
 from znfs.views.tiff.tiles import Tiles
 
@@ -177,8 +177,7 @@ def is_rgb(meta: ArrayMeta, stack: Hyperstack) -> bool:
 
 
 def _dtype(meta: ArrayMeta) -> np.dtype[Any]:
-    dtype = tiff_dtype(meta.dtype)
-    assert dtype is not None  # the view was refused otherwise
+    dtype = sample_dtype(meta.dtype)
     return np.dtype("<f4") if dtype == np.float16 else dtype  # OME has no half floats
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from znfs.meta import Axis, Channel
+from znfs.meta import LENGTHS, TIMES, Axis, Channel
 from znfs.views.tiff.calibration import pixel_size, unit_name
 
 _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
@@ -19,17 +19,6 @@ _NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 PIXEL_TYPES = {
     "u1": "uint8", "u2": "uint16", "u4": "uint32", "i1": "int8", "i2": "int16", "i4": "int32",
     "f4": "float", "f8": "double", "c8": "complex", "c16": "double-complex",
-}  # fmt: skip
-
-# UnitsLength and UnitsTime by OME-Zarr's name.
-_LENGTHS = {
-    "picometer": "pm", "angstrom": "Å", "nanometer": "nm", "micrometer": "µm", "millimeter": "mm",
-    "centimeter": "cm", "decimeter": "dm", "meter": "m", "kilometer": "km", "inch": "in",
-    "foot": "ft", "yard": "yd", "mile": "mi",
-}  # fmt: skip
-_TIMES = {
-    "picosecond": "ps", "nanosecond": "ns", "microsecond": "µs", "millisecond": "ms",
-    "second": "s", "minute": "min", "hour": "h", "day": "d",
 }  # fmt: skip
 
 # What is no Char of XML 1.0, and white space that attributes keep as `&#10;` only; the other
@@ -104,7 +93,7 @@ def _sizes(axes: dict[str, Axis | None]) -> dict[str, str]:
             continue
         unit = unit_name(axis)
         key, units = (
-            ("TimeIncrement", _TIMES) if name == "t" else (f"PhysicalSize{name.upper()}", _LENGTHS)
+            ("TimeIncrement", TIMES) if name == "t" else (f"PhysicalSize{name.upper()}", LENGTHS)
         )
         symbol = units.get(unit) if unit else (None if name == "t" else "pixel")
         if symbol:

@@ -14,12 +14,11 @@ from znfs.meta import Index, unravel
 from znfs.node import File, Kind
 from znfs.views.tiff.axes import Box, plane_axes
 from znfs.views.tiff.calibration import resolution_tags
-from znfs.views.tiff.structure import BIG, CLASSIC, Plane, tiff_dtype
+from znfs.views.tiff.structure import BIG, CLASSIC, Plane, sample_dtype, tiff_dtype
 
 # Strips of this size: small enough for a tool that shows part of a plane, large enough that the
 # offsets of a 4 GiB plane are 4,096 numbers.
 _STRIP = 1 << 20
-_MOST_HEADER = 1 << 20
 
 
 class PlanesDir:
@@ -35,9 +34,7 @@ class PlanesDir:
         self._array = array
         self._name = name
         self._box = box or Box.whole(meta)
-        dtype = tiff_dtype(meta.dtype)
-        assert dtype is not None  # the view was refused otherwise
-        self._dtype = dtype
+        self._dtype = sample_dtype(meta.dtype)
         self._axes = plane_axes(meta, orientation)
         self._lengths = tuple(meta.shape[d] for d in self._axes.rest)
         self._widths = tuple(len(str(n - 1)) for n in self._lengths)
@@ -78,7 +75,7 @@ class PlanesDir:
         """What comes before the pixels: the same in all planes, and most of the work."""
         axes, shape = self._axes, self._box.shape
         plane = Plane.of(shape[axes.row], shape[axes.column], self._dtype, _STRIP)
-        tiff = CLASSIC if plane.nbytes < CLASSIC.limit - _MOST_HEADER else BIG
+        tiff = CLASSIC if CLASSIC.holds(plane.nbytes) else BIG
         named = self._array.meta.axes
         calibration = resolution_tags(named[axes.row], named[axes.column])
         at = tiff.header_size

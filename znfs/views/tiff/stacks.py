@@ -26,14 +26,13 @@ from znfs.views.tiff.structure import (
     Plane,
     Tag,
     TiffFormat,
-    tiff_dtype,
+    sample_dtype,
 )
 
 _IMAGEJ_TYPES = frozenset(np.dtype(t) for t in ("u1", "<u2", "<i2", "<f4"))
 # Planes start at a multiple of this, the page size, so that page cache and reads line up.
 _ALIGN = 4096
 _STRIP = 8 << 20
-_MOST_HEADER = 1 << 20
 
 
 def imagej_file(array: Array, box: Box | None = None) -> File:
@@ -63,8 +62,7 @@ def big_file(array: Array) -> File:
     """All planes in storage order as BigTIFF, an IFD per plane."""
     meta = array.meta
     axes = plane_axes(meta)
-    dtype = tiff_dtype(meta.dtype)
-    assert dtype is not None  # the view was refused otherwise
+    dtype = sample_dtype(meta.dtype)
     plane = Plane.of(meta.shape[axes.row], meta.shape[axes.column], dtype, _STRIP)
     count = prod(meta.shape[d] for d in axes.rest)
     every = resolution_tags(meta.axes[axes.row], meta.axes[axes.column])
@@ -83,7 +81,7 @@ def refuse_imagej(array: Array, box: Box | None = None) -> str | None:
     stack = hyperstack(meta)
     row, column = stack.order[-2:]
     shape = box.shape if box else meta.shape
-    if shape[row] * shape[column] * meta.dtype.itemsize >= CLASSIC.limit - _MOST_HEADER:
+    if not CLASSIC.holds(shape[row] * shape[column] * meta.dtype.itemsize):
         return "a plane of 4 GiB or more does not fit classic TIFF"
     if max(shape[row], shape[column], stack.count) > MOST_INT:
         return "ImageJ counts rows, columns and planes up to 2^31 - 1"

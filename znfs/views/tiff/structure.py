@@ -31,6 +31,7 @@ TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTE_COUNTS, SUB_IFDS = 322, 323, 32
 SAMPLE_FORMATS = {"u": 1, "b": 1, "i": 2, "f": 3, "c": 6}
 
 MOST_INT = (1 << 31) - 1  # that readers with signed integers take
+_MOST_HEADER = 1 << 20  # bytes of what stands before the samples of one plane
 # A plane has no more strips than this, so that its tables stay small whatever its shape.
 _MOST_STRIPS = 1 << 16
 
@@ -56,6 +57,10 @@ class TiffFormat:
     count: str  # struct code of the number of entries of an IFD
     offset_type: int
     limit: int  # offsets and sizes stay below this
+
+    def holds(self, nbytes: int) -> bool:
+        """Whether a plane of `nbytes` bytes fits in, with what stands before it."""
+        return nbytes < self.limit - _MOST_HEADER
 
     def header(self, first_ifd: int) -> bytes:
         """The file header, pointing at the first IFD."""
@@ -154,6 +159,13 @@ class Plane:
             ),
             (SAMPLE_FORMAT, SHORT, [SAMPLE_FORMATS[self.dtype.kind]]),
         ]
+
+
+def sample_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """As tiff_dtype, of an array that has planes: all others were refused."""
+    found = tiff_dtype(dtype)
+    assert found is not None
+    return found
 
 
 def tiff_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
