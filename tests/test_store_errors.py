@@ -7,6 +7,7 @@ import gzip
 import http.server
 import json
 import os
+import re
 import signal
 import socket
 import socketserver
@@ -663,6 +664,8 @@ class Odd:
         part = {**tag, "Content-Range": "bytes 2-4/10"}
         packed = {**tag, "Content-Encoding": "gzip"}
         endless = {"Transfer-Encoding": "chunked", "X-Endless": "1"}
+        parts = self.parts(wanted)
+        is_suffix = (wanted or "").startswith("bytes=-")
         answers: dict[str, tuple[int, dict[str, str], bytes]] = {
             "plain": (206, part, body[2:5]) if wanted == "bytes=2-4" else (200, tag, body),
             "no-tag": (200, {}, body),
@@ -688,6 +691,7 @@ class Odd:
             "empty-head": (200, tag, body),
             "empty": (200, tag, b""),
             "never": (416, {}, b""),
+            "no-bytes": (416 if wanted else 200, tag, b""),
             "elsewhere": (301, {"x-amz-bucket-region": "eu-elsewhere-1"}, b""),
             "gone": (410, {}, b""),
             "method": (405, {}, b""),
@@ -700,11 +704,23 @@ class Odd:
             "packed-part": (206, {**packed, "Content-Range": "bytes 2-4/30"}, b"abc"),
             "refuses-range": (416, {"Content-Range": "bytes */10"}, b"") if wanted else
                              (200, tag, body),
+            "suffix-416": (416, {}, b"") if is_suffix else parts,
+            "suffix-400": (400, {}, b"") if is_suffix else parts,
+            "suffix-200": (200, {**tag, "Accept-Ranges": "bytes"}, body) if is_suffix else parts,
             "loop": (302, {"Location": "loop"}, b""),
             "folder": (302, {"Location": "/folder/"}, b""),
             "home": (302, {"Location": self.url("/plain")}, b""),
         }
         return answers.get(name, (404, {}, b""))
+
+    def parts(self, wanted: str | None) -> tuple[int, dict[str, str], bytes]:
+        """As a server answers that knows ranges, but none that are counted from the end."""
+        tag = {"ETag": '"a"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
+        if found is None:
+            return 200, tag, self.BODY
+        lo, hi = int(found[1]), min(int(found[2] or 9), 9)
+        return 206, {**tag, "Content-Range": f"bytes {lo}-{hi}/10"}, self.BODY[lo : hi + 1]
 
     def __enter__(self) -> Odd:
         self._thread.start()
@@ -915,6 +931,29 @@ def test_odd_answers_that_are_absence(odd: Odd) -> None:
         assert store.stat(key) is None
 
 
+@pytest.mark.parametrize("key", ["suffix-416", "suffix-400", "suffix-200"])
+def test_servers_that_know_no_ranges_from_the_end(odd: Odd, key: str) -> None:
+    """http-server, RangeHTTPServer and Azure: they are asked for one once only."""
+    store = opened(odd.url(""))
+    assert bytes(store.get(key, -3).data) == b"789"
+    odd.seen.clear()
+    blob = store.get(key, -4, if_match='"a"')
+    assert bytes(blob.data) == b"6789"
+    assert [seen.get("range") for seen in odd.seen] == [None, "bytes=6-9"]
+    assert bytes(store.get(key, -20).data) == odd.BODY
+    with pytest.raises(Stale):
+        store.get(key, -3, if_match='"b"')
+    assert store.get("nothing", -3) is None
+
+
+def test_an_empty_object_does_not_tell_of_ranges_from_the_end(odd: Odd) -> None:
+    store = opened(odd.url(""))
+    assert bytes(store.get("no-bytes", -3).data) == b""
+    odd.seen.clear()
+    store.get("plain", -3)
+    assert [seen.get("range") for seen in odd.seen] == ["bytes=-3"]
+
+
 def test_a_query_goes_with_every_request(odd: Odd) -> None:
     store = opened(odd.url(f"/q?sig={SECRET}"))
     assert store.get("plain")
@@ -954,6 +993,8 @@ def test_gs_and_az_speak_http(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None
     checked(caught)
     assert az.get("nothing") is None
     assert odd.seen[-1]["path"].endswith("/con/dir/nothing")
+    assert bytes(az.get("suffix-400", -3).data) == b"789"  # obstore asks Azure for no suffix
+    assert az.get("nothing", -3) is None
 
 
 # Other fsspec file systems

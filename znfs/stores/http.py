@@ -17,12 +17,13 @@ from znfs.stores.base import Blob, Entry, Stat
 from znfs.stores.calls import Budget
 from znfs.stores.httpclient import Answer, HttpClient
 from znfs.stores.keys import has_dots
-from znfs.stores.ranges import check, content_range, empty, matching, resolve
+from znfs.stores.ranges import check, content_range, empty, from_end, matching, resolve
 from znfs.stores.urls import Location, quote_path
 
 _CONCURRENCY = 64
 _ABSENT = frozenset({404, 410})
 _DENIED = frozenset({401, 403})
+_NO_SUFFIX = frozenset({400, 416})  # said to ranges counted from the end by some who know others
 _NO_LISTING = frozenset({400, 401, 403, 405, 406, 501})
 _DECODED_LIMIT = 1 << 31
 _DECODED_PAST = 1 << 28  # of which this much may follow a range
@@ -45,6 +46,7 @@ class HttpStore:
         self._lock = threading.Lock()
         self._client: HttpClient | None = None
         self._heads = True  # the server answers HEAD
+        self._suffixes = True  # it knows ranges that are counted from the end
         self._lists = False  # it was seen to list a folder
 
     def get(
@@ -54,7 +56,13 @@ class HttpStore:
             return None
         if stop is not None and 0 <= start >= stop:
             return empty(key, self.stat(key), start, stop, if_match)
+        if start < 0 and not self._suffixes:
+            return from_end(self, key, start, if_match)
         answer = self._fetch(key, start=start, stop=stop)
+        if start < 0 and answer.status in _NO_SUFFIX:
+            blob = from_end(self, key, start, if_match)
+            self._suffixes = blob is None or not blob.data  # of an empty object all are refused
+            return blob
         if self._absent(key, answer):
             return None
         if answer.status == 416:
@@ -79,6 +87,8 @@ class HttpStore:
             size = len(answer.data) if answer.size is None else answer.size
             lo, hi = resolve(start, stop, size)
             data = answer.data[lo:hi]
+            if start < 0 < lo and answer.headers.get("Accept-Ranges") == "bytes":
+                self._suffixes = False  # Azure: it knows the others
         check(key, data, start, stop, lo, hi, size)
         return matching(key, Blob(data, _version(answer, size), _mtime(answer)), if_match)
 
