@@ -28,7 +28,16 @@ from tests.servers.faultproxy import FaultProxy
 from tests.servers.nginx import Nginx, served
 from tests.servers.s3 import S3
 from tests.waiting import eventually
-from znfs.errors import Denied, NotListable, SourceError, Stale, StoreError, UsageError, ZnfsError
+from znfs.errors import (
+    Denied,
+    NotListable,
+    SourceError,
+    Stale,
+    StoreError,
+    Unanswered,
+    UsageError,
+    ZnfsError,
+)
 from znfs.options import Options
 from znfs.stores import Store, aws, cloud, open_store
 
@@ -707,7 +716,13 @@ class Odd:
             "suffix-416": (416, {}, b"") if is_suffix else parts,
             "suffix-400": (400, {}, b"") if is_suffix else parts,
             "suffix-200": (200, {**tag, "Accept-Ranges": "bytes"}, body) if is_suffix else parts,
+            "no-coding": (200, {**tag, "Content-Encoding": ""}, body),
+            "charset": (200, {**tag, "Content-Encoding": "UTF-8, aws-chunked"}, body),
+            "two-lengths": (200, {"Transfer-Encoding": "chunked", "Content-Length": "3"}, body),
+            "part-as-whole": (200, part, body[2:5]),
             "loop": (302, {"Location": "loop"}, b""),
+            "no-url": (302, {"Location": "http://[::1"}, b""),
+            "other-scheme": (302, {"Location": "file:///etc/passwd"}, b""),
             "folder": (302, {"Location": "/folder/"}, b""),
             "home": (302, {"Location": self.url("/plain")}, b""),
         }
@@ -764,7 +779,7 @@ def test_no_server_elsewhere_sends_to_this_machines(
 @pytest.mark.parametrize(
     "key",
     ["plain", "no-tag", "old", "very-old", "chunked", "ignores-range", "size-unknown", "weak",
-     "packed", "empty-head"],
+     "packed", "empty-head", "no-coding", "charset", "two-lengths"],
 )
 def test_odd_answers_that_are_right(odd: Odd, key: str) -> None:
     store = opened(odd.url(""))
@@ -779,7 +794,8 @@ def test_odd_answers_that_are_right(odd: Odd, key: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["plain", "no-tag", "old", "very-old", "chunked", "ignores-range", "packed", "empty-head"],
+    ["plain", "no-tag", "old", "very-old", "chunked", "ignores-range", "packed", "empty-head",
+     "no-coding", "charset", "two-lengths"],
 )
 def test_odd_answers_stat(odd: Odd, key: str) -> None:
     store = opened(odd.url(""))
@@ -795,7 +811,7 @@ def test_odd_answers_stat(odd: Odd, key: str) -> None:
     "key",
     ["other-range", "short-part", "long-part", "no-content-range", "short-of-unknown",
      "method", "teapot", "too-many", "badly-packed", "brotli", "packed-part", "refuses-range",
-     "loop", "long-range"],
+     "loop", "long-range", "no-url", "other-scheme", "part-as-whole"],
 )
 def test_odd_answers_that_are_wrong(odd: Odd, key: str) -> None:
     store = opened(odd.url(""))
@@ -804,6 +820,7 @@ def test_odd_answers_that_are_wrong(odd: Odd, key: str) -> None:
         store.get(key, 2, 5)
     assert time.monotonic() - begun < DEADLINE + GRACE
     assert key in checked(caught)
+    assert not isinstance(caught.value, Unanswered)  # the server is there
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ _ABSENT = frozenset({404, 410})
 _DENIED = frozenset({401, 403})
 _NO_SUFFIX = frozenset({400, 416})  # said to ranges counted from the end by some who know others
 _NO_LISTING = frozenset({400, 401, 403, 405, 406, 501})
+# What writers call a coding and is none: a charset, how S3 was sent the object.
+_NO_CODING = frozenset({"", "identity", "utf-8", "aws-chunked"})
 _DECODED_LIMIT = 1 << 31
 _DECODED_PAST = 1 << 28  # of which this much may follow a range
 _PIECE = 1 << 20
@@ -69,7 +71,7 @@ class HttpStore:
             if not start and stop is None:
                 raise StoreError(f"{key}: {answer.cause}")
             return empty(key, self.stat(key), start, stop, if_match)
-        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if _packed_by(answer):
             return self._decoded(key, start, stop, if_match)
         if answer.status == 206:
             found = content_range(answer.headers.get("Content-Range", ""))
@@ -85,6 +87,9 @@ class HttpStore:
             data = answer.data
         else:
             size = len(answer.data) if answer.size is None else answer.size
+            part = content_range(answer.headers.get("Content-Range", ""))
+            if part not in (None, (0, size, size), (0, size, None)):
+                raise StoreError(f"{key}: a part that is said to be the whole")
             lo, hi = resolve(start, stop, size)
             data = answer.data[lo:hi]
             if start < 0 < lo and answer.headers.get("Accept-Ranges") == "bytes":
@@ -97,9 +102,8 @@ class HttpStore:
             return None
         if self._heads:
             answer = self._fetch(key, "HEAD")
-            plain = "Content-Encoding" not in answer.headers
             # To HEAD some tell 0 of what they make as they send it.
-            if answer.status == 200 and answer.size and plain:
+            if answer.status == 200 and answer.size and not _packed_by(answer):
                 if self._absent(key, answer):
                     return None
                 return Stat(answer.size, _version(answer, answer.size), _mtime(answer))
@@ -140,7 +144,7 @@ class HttpStore:
         if answer.status == 206:
             found = content_range(answer.headers.get("Content-Range", ""))
             size = found[2] if found else None
-        if size is None or "Content-Encoding" in answer.headers:
+        if size is None or _packed_by(answer):
             # Only the whole object tells; a 416 (of an empty one) need not name its version.
             blob = self.get(key)
             return None if blob is None else Stat(len(blob.data), blob.version, blob.mtime)
@@ -155,7 +159,7 @@ class HttpStore:
         answer = self._fetch(key)
         if self._absent(key, answer):
             return None
-        encoding = answer.headers.get("Content-Encoding", "identity").lower()
+        encoding = _packed_by(answer)
         data: bytes | bytearray = answer.data
         size = len(data)
         if encoding in ("gzip", "x-gzip", "deflate"):
@@ -163,7 +167,7 @@ class HttpStore:
                 data, size = _inflated(key, answer.data, stop)
             except zlib.error as error:
                 raise StoreError(f"{key}: damaged Content-Encoding {encoding}") from error
-        elif encoding != "identity":
+        elif encoding:
             raise StoreError(f"{key}: cannot read Content-Encoding {encoding}")
         lo, hi = resolve(start, stop, size)
         blob = Blob(bytes(memoryview(data)[lo:hi]), _version(answer, size), _mtime(answer))
@@ -211,6 +215,12 @@ class HttpStore:
                 self._client = HttpClient(self._base, self._headers, self._budget)
             client = self._client
         return client.fetch(key or self.url, url + self._query, method, start, stop)
+
+
+def _packed_by(answer: Answer) -> str:
+    """The coding of the body, or several; "" if it is as it is."""
+    told = answer.headers.get("Content-Encoding", "").lower().split(",")
+    return ", ".join(c for c in map(str.strip, told) if c not in _NO_CODING)
 
 
 def _inflated(key: str, packed: bytes, stop: int | None) -> tuple[bytearray, int]:
