@@ -720,6 +720,7 @@ class Odd:
             "charset": (200, {**tag, "Content-Encoding": "UTF-8, aws-chunked"}, body),
             "two-lengths": (200, {"Transfer-Encoding": "chunked", "Content-Length": "3"}, body),
             "part-as-whole": (200, part, body[2:5]),
+            "choices": (300, {}, b""),
             "loop": (302, {"Location": "loop"}, b""),
             "no-url": (302, {"Location": "http://[::1"}, b""),
             "other-scheme": (302, {"Location": "file:///etc/passwd"}, b""),
@@ -997,6 +998,23 @@ def test_s3_servers_that_ignore_ranges(
     with pytest.raises(StoreError) as caught:
         store.get("cut")
     checked(caught)
+
+
+def test_s3_servers_whose_answers_lack_what_amazon_s_have(odd: Odd) -> None:
+    """The library that is asked then raises KeyError, which is no error of a store."""
+    store = opened("s3://b", endpoint_url=odd.url(""), backend="fsspec", anon=True)
+    for key in ("chunked", "no-tag"):
+        blob = store.get(key, 2, 5)
+        assert blob is not None
+        assert bytes(blob.data) == b"234"
+        assert store.get(key, 2, 5, if_match=blob.version) == blob
+    found = store.stat("no-tag")
+    assert found is not None
+    assert (found.size, found.version) == (10, "-10")
+    with pytest.raises(StoreError, match="does not tell its size"):
+        store.stat("chunked")
+    with pytest.raises(StoreError, match="choices: the answer is none of S3's"):
+        store.get("choices")
 
 
 def test_gs_and_az_speak_http(odd: Odd, monkeypatch: pytest.MonkeyPatch) -> None:
