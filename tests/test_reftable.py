@@ -64,6 +64,19 @@ def test_records_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
     assert store.gets["a/refs.0.parq"] == 1
 
 
+def test_a_size_of_zero_is_all_of_the_target_or_nothing() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    out = io.BytesIO()
+    made = pyarrow.table({"path": ["s3://b/x"] * 3, "offset": [0, 5, 0], "size": [0, 0, 5]})
+    write_table(made, out)
+    found, _ = table(1, 3, **{"0": out.getvalue()})
+    assert [found.find(f"a/{n}") for n in range(3)] == [
+        Range("s3://b/x"), Range("s3://b/x", 5, 0), Range("s3://b/x", 0, 5),
+    ]
+
+
 @pytest.mark.parametrize("kind", [JsonTable, ParquetTable])
 def test_keys_that_are_not_followed_are_listed(kind: type[JsonTable | ParquetTable]) -> None:
     """So that it is told that they are there."""

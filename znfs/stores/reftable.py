@@ -278,4 +278,5 @@ def _row(url: str, key: str, columns: Columns, row: int) -> Reference | None:
         raise SourceError(f"{url}: {key}: no reference") from None
     if offset < 0 or size < 0:
         raise SourceError(f"{url}: {key}: a reference of negative size or offset")
-    return Range(path, offset, size) if size else Range(path)
+    # Writers give no size to what is all of its target. Elsewhere none is an empty range.
+    return Range(path, offset, size) if offset or size else Range(path)
