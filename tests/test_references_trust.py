@@ -220,6 +220,8 @@ def test_stores_of_two_users_are_not_one(tmp_path: Path, monkeypatch: pytest.Mon
         identity("http://h.example/x"), identity("s3://b/x", profile="one"),
         identity("s3://b/x", profile="two"), identity("s3+https://one.example/b/x"),
         identity("s3://b/x"),
+        identity("http://h.example/x?key=one"), identity("http://h.example/x?key=two"),
+        identity("zip::http://h.example/x?key=one"), identity("zip::http://h.example/x?key=two"),
     ]  # fmt: skip
     assert len(set(found)) == len(found)
     monkeypatch.setenv("AWS_PROFILE", "one")
