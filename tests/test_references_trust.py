@@ -123,6 +123,9 @@ def test_a_target_keeps_its_name() -> None:
                     store.get("a")
     assert opened(REMOTE, "http://h/x%2Fy") == ["http://h/x%2Fy"]
     assert opened(REMOTE, "http://[2001:db8::1]/b/x") == ["http://[2001:db8::1]"]
+    for target in ("s3://bucket//x", "http://h//x"):
+        with pytest.raises(StoreError, match="not there"):  # x is
+            opened(REMOTE, target)
 
 
 @contextmanager

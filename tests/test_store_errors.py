@@ -298,6 +298,18 @@ def test_keys_that_obstore_cannot_express(s3: S3) -> None:
         assert blob.version == store.stat(key).version  # type: ignore[union-attr]
 
 
+def test_a_key_that_begins_with_a_slash_is_no_other(s3: S3, backend: str) -> None:
+    client = s3.client()
+    for key in ("/lead/x", "lead/x"):
+        client.put_object(Bucket="data", Key=key, Body=key.encode())
+    for url, key in (("s3://data//lead", "/lead/x"), ("s3://data/lead/", "lead/x")):
+        store = opened(url, endpoint_url=s3.url, backend=backend, deadline=30.0)
+        blob = store.get("x")
+        assert blob is not None
+        assert bytes(blob.data) == key.encode()
+        assert [entry.name for entry in store.list("")] == ["x"]
+
+
 def test_a_folder_marker_is_no_name(s3: S3, backend: str) -> None:
     client = s3.client()
     for key in ("marked/", "marked/sub/", "marked/x"):

@@ -24,6 +24,7 @@ from znfs.errors import (
 from znfs.redaction import redact
 from znfs.stores.base import NO_TLS, NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
+from znfs.stores.keys import joined
 from znfs.stores.ranges import MOST_WHOLE, check, empty, from_end, matching, resolve
 
 if TYPE_CHECKING:
@@ -225,7 +226,7 @@ class ObjectStore:
                 self._fallback = None
 
     def _path(self, key: str) -> str:
-        return f"{self._prefix}/{key}".strip("/") if key else self._prefix
+        return joined(self._prefix, key)
 
     def _slice(
         self, key: str, start: int, stop: int | None, if_match: str | None

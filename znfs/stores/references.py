@@ -215,7 +215,7 @@ class ReferenceStore:
             raise Denied(f"{key}: references of another machine may not name this one's servers")
         if scheme not in _BUCKETS or parts.query or parts.fragment:
             return self._store(url), ""
-        path = there = parts.path.lstrip("/")
+        path = there = parts.path.removeprefix("/")
         if scheme.startswith("http") and "%" in path:
             there = unquote(path, errors="surrogateescape")
             if quote_path(there) != path:  # `%2F` is no `/`: it is asked for as it is written
