@@ -961,6 +961,13 @@ def test_odd_answers_that_are_absence(odd: Odd) -> None:
         assert store.stat(key) is None
 
 
+def test_names_are_spelt_as_s3_reads_them(odd: Odd) -> None:
+    """To S3, a `+` in the path of a URL is a space: it showed `a b`, or nothing, for `a+b`."""
+    store = opened(odd.url("/x+y"))
+    store.get("a+b/c d")
+    assert odd.seen[-1]["path"] == "/x+y/a%2Bb/c%20d"  # of the URL as it was given
+
+
 @pytest.mark.parametrize("key", ["suffix-416", "suffix-400", "suffix-200"])
 def test_servers_that_know_no_ranges_from_the_end(odd: Odd, key: str) -> None:
     """http-server, RangeHTTPServer and Azure: they are asked for one once only."""

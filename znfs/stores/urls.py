@@ -282,8 +282,9 @@ def _below(location: Location, path: str) -> Location:
 
 
 def quote_path(path: str) -> str:
-    """A path as URLs spell it (RFC 3986, 3.3); bytes that are no UTF-8 stay themselves."""
-    return quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape")
+    """A path as URLs spell it (RFC 3986, 3.3); bytes that are no UTF-8 stay themselves. `+`, which
+    may stand for itself, is a space to S3."""
+    return quote(path, safe="/!$&'()*,;=:@~", errors="surrogateescape")
 
 
 # Where clouds tell a machine of itself, credentials among it, if not at link-local addresses.
