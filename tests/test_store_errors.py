@@ -632,6 +632,10 @@ class Odd:
 
     BODY = b"0123456789"
     LONG = BODY * 100_000
+    PAGE = (  # of a listing by S3, which is not the last one
+        b"<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>k</Key><Size>1</Size>"
+        b"<LastModified>2015-10-21T07:28:00.000Z</LastModified></Contents>%s</ListBucketResult>"
+    )
     PACKED = gzip.compress(LONG * 5)
 
     def __init__(self) -> None:
@@ -732,6 +736,8 @@ class Odd:
             "charset": (200, {**tag, "Content-Encoding": "UTF-8, aws-chunked"}, body),
             "two-lengths": (200, {"Transfer-Encoding": "chunked", "Content-Length": "3"}, body),
             "part-as-whole": (200, part, body[2:5]),
+            "stops": (200, {}, self.PAGE % b""),
+            "stays": (200, {}, self.PAGE % b"<NextContinuationToken>x</NextContinuationToken>"),
             "choices": (300, {}, b""),
             "loop": (302, {"Location": "loop"}, b""),
             "no-url": (302, {"Location": "http://[::1"}, b""),
@@ -1032,6 +1038,10 @@ def test_s3_servers_whose_answers_lack_what_amazon_s_have(odd: Odd) -> None:
     assert (found.size, found.version) == (10, "-10")
     with pytest.raises(StoreError, match="does not tell its size"):
         store.stat("chunked")
+    for bucket in ("stops", "stays"):
+        listed = opened(f"s3://{bucket}", endpoint_url=odd.url(""), backend="fsspec", anon=True)
+        with pytest.raises(StoreError, match="does not go on"):
+            list(listed.list(""))
     with pytest.raises(StoreError, match="choices: the answer is none of S3's"):
         store.get("choices")
 

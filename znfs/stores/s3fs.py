@@ -118,7 +118,10 @@ class S3fsStore:
                     yield Entry(name, False, found["Size"])
             if not page.get("IsTruncated"):
                 return
-            more["ContinuationToken"] = page["NextContinuationToken"]
+            token = page.get("NextContinuationToken")
+            if not token or token == more.get("ContinuationToken"):
+                raise StoreError(f"{prefix or self.url}: the listing does not go on")
+            more["ContinuationToken"] = token
 
     def renew(self) -> None:
         with self._lock:
