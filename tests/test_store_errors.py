@@ -997,6 +997,16 @@ def test_an_empty_object_does_not_tell_of_ranges_from_the_end(odd: Odd) -> None:
     assert [seen.get("range") for seen in odd.seen] == ["bytes=-3"]
 
 
+def test_a_root_without_a_listing_is_asked_for_once(odd: Odd) -> None:
+    """Not with each folder below it: that is a third of what walking such a store costs."""
+    store = opened(odd.url("/x"))
+    odd.seen.clear()
+    for path in ("a", "b", "c"):
+        with pytest.raises(NotListable):
+            list(store.list(path))
+    assert [seen["path"] for seen in odd.seen] == ["/x/a/", "/x/", "/x/b/", "/x/c/"]
+
+
 def test_a_query_goes_with_every_request(odd: Odd) -> None:
     store = opened(odd.url(f"/q?sig={SECRET}"))
     assert store.get("plain")

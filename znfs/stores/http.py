@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from math import inf
 from urllib.parse import unquote, urlsplit
 
 from znfs.errors import Denied, NotListable, Stale, StoreError, UsageError
@@ -30,6 +32,7 @@ _NO_CODING = frozenset({"", "identity", "utf-8", "aws-chunked"})
 _DECODED_LIMIT = 1 << 31
 _DECODED_PAST = 1 << 28  # of which this much may follow a range
 _PIECE = 1 << 20
+_ROOT_SECONDS = 10.0  # between two looks whether the root has a listing by now
 _OPTIONS = ("username", "password", "token", "cookie")
 
 
@@ -50,6 +53,7 @@ class HttpStore:
         self._heads = True  # the server answers HEAD
         self._suffixes = True  # it knows ranges that are counted from the end
         self._lists = False  # it was seen to list a folder
+        self._no_root_until = -inf  # until when its root is not asked for again: it had no listing
 
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
@@ -174,10 +178,13 @@ class HttpStore:
         return matching(key, blob, if_match)
 
     def _root_lists(self) -> bool:
+        if time.monotonic() < self._no_root_until:
+            return False
         try:
             for _ in self.list(""):
                 break
         except NotListable:
+            self._no_root_until = time.monotonic() + _ROOT_SECONDS
             return False
         return True
 
