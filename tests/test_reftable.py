@@ -11,6 +11,7 @@ import pytest
 from cachetools import LRUCache
 
 from tests.memory_store import MemoryStore
+from znfs.errors import SourceError
 from znfs.stores import reftable
 from znfs.stores.reftable import JsonTable, ParquetTable, Range
 
@@ -75,6 +76,19 @@ def test_a_size_of_zero_is_all_of_the_target_or_nothing() -> None:
     assert [found.find(f"a/{n}") for n in range(3)] == [
         Range("s3://b/x"), Range("s3://b/x", 5, 0), Range("s3://b/x", 0, 5),
     ]
+
+
+def test_what_is_no_reference_is_an_error_of_its_own_key() -> None:
+    amiss = {"a": "base64:!", "b": ["{{none}}/x"], "c": 5, "d": ["s3://b/x", -1, 2]}
+    refs = {**amiss, "e": "right"}
+    blob = MemoryStore({"": json.dumps({"version": 1, "refs": refs}).encode()}).get("")
+    assert blob is not None
+    found = JsonTable("refs.json", blob)
+    assert found.find("e") == b"right"
+    for key in amiss:
+        with pytest.raises(SourceError, match=f"refs.json: {key}: "):
+            found.find(key)
+    assert {entry.name for entry in found.list("")} == set(refs)
 
 
 @pytest.mark.parametrize("kind", [JsonTable, ParquetTable])
