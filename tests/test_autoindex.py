@@ -51,7 +51,10 @@ def test_names_that_are_no_utf8() -> None:
     ],
 )
 def test_listings(page: str) -> None:
-    assert entries(page, "http://host/f/") == [Entry("a", True), Entry("b", False)]
+    """Also where the URL has a query, as every request has then: it is in no link."""
+    for query in ("", "?sv=1&sig=x"):
+        found = entries(page, f"http://host/f/{query}")
+        assert found == [Entry("a", True), Entry("b", False)], query
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from tests.test_hierarchy import (
     hierarchy,
 )
 from znfs.directories import NodeDir, Shown
+from znfs.errors import StoreError
 from znfs.node import File, Kind, Node
 from znfs.options import Options
 
@@ -128,6 +129,28 @@ def test_chunks_of_an_unreadable_array_are_not_listed():
     assert remarks(found) == []
     assert not store.lists
     assert (read(found, "README"), read(found, "c/0")) == (b"hello", b"x")
+
+
+def test_a_child_that_cannot_be_read_hides_no_other():
+    """A group's files need all of it: who looks at those has the error, and who lists them not."""
+    store = MemoryStore({
+        "zarr.json": group_v3(), "a/zarr.json": array_v3(), "a/c/0": b"\1\2", "b/zarr.json": b"",
+    })  # fmt: skip
+
+    def fail(key: str) -> None:
+        if key.startswith("b/"):
+            raise StoreError(f"{key}: 500")
+
+    store.fail = fail
+    directory = root(store)
+    assert {"a", "b", "root.h5", "root.nc", "zarr.json"} <= set(directory.names())
+    assert read(directory, "a/c/0") == b"\1\2"
+    for name in ("b", "root.h5", "root.nc"):
+        with pytest.raises(StoreError, match=r"b/.*: 500"):
+            directory.lookup(name)
+    views, remarks = directory.views_and_remarks()
+    assert not views
+    assert [remark for remark in remarks if "root.h5, root.nc: b/" in remark]
 
 
 def test_what_is_listed_is_found_and_of_its_kind():

@@ -63,6 +63,26 @@ def test_many_threads_read_an_archive(url: str, tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.parametrize(
+    "url", ["tar://::{}", "tar://::simplecache::file://{}", "dir://in::tar://::file://{}"]
+)
+def test_folders_of_an_archive(url: str, tmp_path: Path) -> None:
+    """Also at its root, where a path that begins with a slash is another one to fsspec."""
+    prefix = "in/" if url.startswith("dir") else ""
+    members = {f"{prefix}{key}": b"x" for key in ("a/b/c", "a/d", "e")}
+    (tmp_path / "a.tar").write_bytes(tarred(members))
+    store, _ = open_store(url.format(tmp_path / "a.tar"), Options())
+    found = {
+        path: sorted((entry.name, entry.is_prefix) for entry in store.list(path))
+        for path in ("", "a", "a/b", "none")
+    }
+    assert found == {
+        "": [("a", True), ("e", False)], "a": [("b", True), ("d", False)], "a/b": [("c", False)],
+        "none": [],
+    }  # fmt: skip
+    store.close()
+
+
 @pytest.mark.parametrize("url", ["tar://::{}", "tar://::simplecache::file://{}"])
 @pytest.mark.parametrize("in_place", [False, True])
 def test_an_archive_that_is_replaced(url: str, in_place: bool, tmp_path: Path) -> None:

@@ -550,6 +550,23 @@ def test_metadata_that_cannot_be_used_is_named():
     assert "zarr.json" in bad.reason
 
 
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_attributes_that_make_no_node_hide_nothing_below_them(consolidated):
+    """A `.zattrs` without a `.zgroup`, in the store or in consolidated metadata."""
+    objects = {".zgroup": b'{"zarr_format": 2}', "s/.zattrs": b"{}", "s/a/.zarray": array_v2()}
+    if consolidated:
+        objects[".zmetadata"] = consolidated_v2(objects)
+    h = hierarchy(MemoryStore(objects))
+    assert isinstance(h.node("s"), Prefix)
+    assert h.children("s") == ["a"]
+    assert isinstance(h.node("s/a"), Array)
+    assert h.documents("s") == (".zattrs",)
+    if not consolidated:
+        h.store.objects = {".zgroup": objects[".zgroup"]}
+        h.refresh()
+        assert h.node("s") is None
+
+
 def test_refresh_forgets(store):
     h = hierarchy(store, ttl=3600)
     old = h.node("a")

@@ -123,6 +123,9 @@ def test_a_target_keeps_its_name() -> None:
                     store.get("a")
     assert opened(REMOTE, "http://h/x%2Fy") == ["http://h/x%2Fy"]
     assert opened(REMOTE, "http://[2001:db8::1]/b/x") == ["http://[2001:db8::1]"]
+    for target in ("s3://bucket//x", "http://h//x"):
+        with pytest.raises(StoreError, match="not there"):  # x is
+            opened(REMOTE, target)
 
 
 @contextmanager
@@ -220,6 +223,8 @@ def test_stores_of_two_users_are_not_one(tmp_path: Path, monkeypatch: pytest.Mon
         identity("http://h.example/x"), identity("s3://b/x", profile="one"),
         identity("s3://b/x", profile="two"), identity("s3+https://one.example/b/x"),
         identity("s3://b/x"),
+        identity("http://h.example/x?key=one"), identity("http://h.example/x?key=two"),
+        identity("zip::http://h.example/x?key=one"), identity("zip::http://h.example/x?key=two"),
     ]  # fmt: skip
     assert len(set(found)) == len(found)
     monkeypatch.setenv("AWS_PROFILE", "one")

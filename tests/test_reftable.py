@@ -11,6 +11,7 @@ import pytest
 from cachetools import LRUCache
 
 from tests.memory_store import MemoryStore
+from znfs.errors import SourceError
 from znfs.stores import reftable
 from znfs.stores.reftable import JsonTable, ParquetTable, Range
 
@@ -62,6 +63,32 @@ def test_records_are_kept_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
     for chunk in range(3):
         assert found.find(f"a/{chunk}") == Range("s3://b/x", chunk, 7)
     assert store.gets["a/refs.0.parq"] == 1
+
+
+def test_a_size_of_zero_is_all_of_the_target_or_nothing() -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    out = io.BytesIO()
+    made = pyarrow.table({"path": ["s3://b/x"] * 3, "offset": [0, 5, 0], "size": [0, 0, 5]})
+    write_table(made, out)
+    found, _ = table(1, 3, **{"0": out.getvalue()})
+    assert [found.find(f"a/{n}") for n in range(3)] == [
+        Range("s3://b/x"), Range("s3://b/x", 5, 0), Range("s3://b/x", 0, 5),
+    ]
+
+
+def test_what_is_no_reference_is_an_error_of_its_own_key() -> None:
+    amiss = {"a": "base64:!", "b": ["{{none}}/x"], "c": 5, "d": ["s3://b/x", -1, 2]}
+    refs = {**amiss, "e": "right"}
+    blob = MemoryStore({"": json.dumps({"version": 1, "refs": refs}).encode()}).get("")
+    assert blob is not None
+    found = JsonTable("refs.json", blob)
+    assert found.find("e") == b"right"
+    for key in amiss:
+        with pytest.raises(SourceError, match=f"refs.json: {key}: "):
+            found.find(key)
+    assert {entry.name for entry in found.list("")} == set(refs)
 
 
 @pytest.mark.parametrize("kind", [JsonTable, ParquetTable])

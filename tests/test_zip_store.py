@@ -158,6 +158,16 @@ def test_damage() -> None:
         store.get("x")
 
 
+def test_of_a_member_no_part_is_another_one_s() -> None:
+    """What the directory says of its size is said twice."""
+    good = packed({"x": b"1234", "y": b"5678"})
+    entry = good.index(b"PK\x01\x02")
+    store = ZipStore(Remote(good[: entry + 24] + b"\xff" + good[entry + 25 :]))
+    assert good[entry + 24 : entry + 28] == b"\4\0\0\0"  # 4.3.12: uncompressed size
+    with pytest.raises(StoreError, match="x: damaged"):
+        store.get("x", 2, 9)
+
+
 @pytest.mark.parametrize("data", [b"", b"PK", b"<html>" * 100, packed({"x": BIG})[:-30]])
 def test_no_zip_file(data: bytes) -> None:
     store = ZipStore(Remote(data))

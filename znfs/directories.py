@@ -72,7 +72,7 @@ class NodeDir:
         kinds: dict[str, Kind] = {}
         if isinstance(self.node, Array | Group):
             for view in self._shown.listed:
-                if view.refuse(self.node) is None and self._shows(view):
+                if self._lists(view):
                     kinds[view.entry.format(self.node.name)] = view.kind
         kinds |= self._store_names()
         if not self.node.path:
@@ -123,7 +123,10 @@ class NodeDir:
         refused: dict[str, list[str]] = {}
         for view in self._shown.views:
             entry = view.entry.format(node.name)
-            why = view.refuse(node) or self._why_not_shown(view, entry, store_names)
+            try:
+                why = view.refuse(node) or self._why_not_shown(view, entry, store_names)
+            except ZnfsError as error:
+                why = str(error)
             if why is None:
                 shown.append(entry)
                 said += view.remarks(node)
@@ -161,6 +164,16 @@ class NodeDir:
             if view.entry.format(node.name) == name:
                 return view if view.refuse(node) is None else None
         return None
+
+    def _lists(self, view: View) -> bool:
+        """Whether the view is listed. It is where that cannot be told, as one child of a group
+        cannot be read: who looks at the view has that error, and who lists the folder the others.
+        """
+        assert isinstance(self.node, Array | Group)
+        try:
+            return view.refuse(self.node) is None and self._shows(view)
+        except ZnfsError:
+            return True
 
     def _shows(self, view: View) -> bool:
         """Whether the view is not too large to be listed."""

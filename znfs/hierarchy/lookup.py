@@ -269,6 +269,8 @@ class Hierarchy:
                 above=above,
             )  # fmt: skip
         node = self._build(path, blobs, version, inherited, scope)
+        if node is None:  # `.zattrs` alone makes none, and hides nothing below it
+            node = self._without_documents(path, above, denied)
         # zarr-python writes an empty consolidated_metadata into the groups that it consolidates:
         # what a group above says of all below it stands.
         if scope is None and isinstance(node, Group) and node.meta.consolidated is not None:

@@ -56,8 +56,9 @@ def open_store(source: str, options: Options) -> tuple[Store, SourceInfo]:
 
 
 def _whose(location: Location, options: Options) -> list[object]:
-    """What else says whose store it is: profiles, endpoints, accounts, storage options."""
-    told: list[object] = [sorted(options.storage_option.items())]
+    """What else says whose store it is: profiles, endpoints, accounts, storage options, and the
+    query of a URL, of which people are not shown what looks like a secret."""
+    told: list[object] = [sorted(options.storage_option.items()), location.text.partition("?")[2]]
     if location.scheme == "s3":
         from znfs.stores import cloud
 

@@ -75,8 +75,9 @@ def entries(page: str, url: str) -> list[Entry] | None:
             there = urlsplit(urljoin(url, target))
         except ValueError:  # a link that is no URL
             continue
-        # Links with a query sort the table or log out.
-        if there.netloc != here.netloc or there.query != here.query or there.fragment:
+        # Links with another query sort the table or log out; ours is mostly left out of them.
+        elsewhere = there.netloc != here.netloc or there.query not in ("", here.query)
+        if elsewhere or there.fragment:
             continue
         path, folder = (unquote(part.path, errors="surrogateescape") for part in (there, here))
         rest = path[len(folder):] if path.startswith(folder) else ""

@@ -192,7 +192,7 @@ def open_az(location: Location, options: Options, fallback: Callable[[], Store])
 
         return _made(lambda: AzureStore(location.host, config=config, **settings))
 
-    return _bucket(location, options, connect, fallback)
+    return _bucket(location, options, connect, fallback, suffixes=False)
 
 
 def _bucket(
@@ -201,11 +201,14 @@ def _bucket(
     connect: Callable[[], Client],
     fallback: Callable[[], Store],
     changed: Callable[[], bool] | None = None,
+    suffixes: bool = True,
 ) -> Store:
     if not _BUCKET.fullmatch(location.host):
         raise UsageError(f"{location.host!r} is no name of a bucket or container")
     patience = Budget.of(options.deadline).total
-    return ObjectStore(location.url, location.path, connect, fallback, changed, patience)
+    return ObjectStore(
+        location.url, location.path, connect, fallback, changed, patience, suffixes
+    )
 
 
 def _made(make: Callable[[], Client]) -> Client:

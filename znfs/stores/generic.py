@@ -167,7 +167,7 @@ class FsspecStore:
             archive = _archive(fs)
             version = "" if archive is None else _look(archive)
             lock = None if _is_parallel(fs) else threading.Lock()
-            opened = _Opened(fs, root.rstrip("/"), lock, archive, version)
+            opened = _Opened(fs, root.rstrip("/") or root, lock, archive, version)
             if self._era is era:
                 self._opened = opened
             return opened
@@ -217,7 +217,8 @@ class FsspecStore:
         self, opened: _Opened, key: str, method: str, what: str, more: Mapping[str, Any]
     ) -> Any:
         fs = opened.fs
-        path = f"{opened.root}/{key}" if key else opened.root or fs.root_marker
+        root = opened.root  # "" where no path begins with a slash: in archives "/x" is not "x"
+        path = f"{root.rstrip('/')}/{key}" if root and key else key or root or fs.root_marker
         inner = getattr(fs, "fs", fs)  # dir:// says that it is what may be over what is not
         is_async = fs.async_impl and inner.async_impl and not fs.asynchronous
         if is_async and hasattr(fs, f"_{method}"):

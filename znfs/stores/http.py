@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
+from math import inf
 from urllib.parse import unquote, urlsplit
 
 from znfs.errors import Denied, NotListable, Stale, StoreError, UsageError
@@ -17,16 +19,20 @@ from znfs.stores.base import Blob, Entry, Stat
 from znfs.stores.calls import Budget
 from znfs.stores.httpclient import Answer, HttpClient
 from znfs.stores.keys import has_dots
-from znfs.stores.ranges import check, content_range, empty, matching, resolve
+from znfs.stores.ranges import check, content_range, empty, from_end, matching, resolve
 from znfs.stores.urls import Location, quote_path
 
 _CONCURRENCY = 64
 _ABSENT = frozenset({404, 410})
 _DENIED = frozenset({401, 403})
+_NO_SUFFIX = frozenset({400, 416})  # said to ranges counted from the end by some who know others
 _NO_LISTING = frozenset({400, 401, 403, 405, 406, 501})
+# What writers call a coding and is none: a charset, how S3 was sent the object.
+_NO_CODING = frozenset({"", "identity", "utf-8", "aws-chunked"})
 _DECODED_LIMIT = 1 << 31
 _DECODED_PAST = 1 << 28  # of which this much may follow a range
 _PIECE = 1 << 20
+_ROOT_SECONDS = 10.0  # between two looks whether the root has a listing by now
 _OPTIONS = ("username", "password", "token", "cookie")
 
 
@@ -45,7 +51,9 @@ class HttpStore:
         self._lock = threading.Lock()
         self._client: HttpClient | None = None
         self._heads = True  # the server answers HEAD
+        self._suffixes = True  # it knows ranges that are counted from the end
         self._lists = False  # it was seen to list a folder
+        self._no_root_until = -inf  # until when its root is not asked for again: it had no listing
 
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
@@ -54,14 +62,20 @@ class HttpStore:
             return None
         if stop is not None and 0 <= start >= stop:
             return empty(key, self.stat(key), start, stop, if_match)
+        if start < 0 and not self._suffixes:
+            return from_end(self, key, start, if_match)
         answer = self._fetch(key, start=start, stop=stop)
+        if start < 0 and answer.status in _NO_SUFFIX:
+            blob = from_end(self, key, start, if_match)
+            self._suffixes = blob is None or not blob.data  # of an empty object all are refused
+            return blob
         if self._absent(key, answer):
             return None
         if answer.status == 416:
             if not start and stop is None:
                 raise StoreError(f"{key}: {answer.cause}")
             return empty(key, self.stat(key), start, stop, if_match)
-        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if _packed_by(answer):
             return self._decoded(key, start, stop, if_match)
         if answer.status == 206:
             found = content_range(answer.headers.get("Content-Range", ""))
@@ -77,8 +91,13 @@ class HttpStore:
             data = answer.data
         else:
             size = len(answer.data) if answer.size is None else answer.size
+            part = content_range(answer.headers.get("Content-Range", ""))
+            if part not in (None, (0, size, size), (0, size, None)):
+                raise StoreError(f"{key}: a part that is said to be the whole")
             lo, hi = resolve(start, stop, size)
             data = answer.data[lo:hi]
+            if start < 0 < lo and answer.headers.get("Accept-Ranges") == "bytes":
+                self._suffixes = False  # Azure: it knows the others
         check(key, data, start, stop, lo, hi, size)
         return matching(key, Blob(data, _version(answer, size), _mtime(answer)), if_match)
 
@@ -87,9 +106,8 @@ class HttpStore:
             return None
         if self._heads:
             answer = self._fetch(key, "HEAD")
-            plain = "Content-Encoding" not in answer.headers
             # To HEAD some tell 0 of what they make as they send it.
-            if answer.status == 200 and answer.size and plain:
+            if answer.status == 200 and answer.size and not _packed_by(answer):
                 if self._absent(key, answer):
                     return None
                 return Stat(answer.size, _version(answer, answer.size), _mtime(answer))
@@ -130,7 +148,7 @@ class HttpStore:
         if answer.status == 206:
             found = content_range(answer.headers.get("Content-Range", ""))
             size = found[2] if found else None
-        if size is None or "Content-Encoding" in answer.headers:
+        if size is None or _packed_by(answer):
             # Only the whole object tells; a 416 (of an empty one) need not name its version.
             blob = self.get(key)
             return None if blob is None else Stat(len(blob.data), blob.version, blob.mtime)
@@ -145,7 +163,7 @@ class HttpStore:
         answer = self._fetch(key)
         if self._absent(key, answer):
             return None
-        encoding = answer.headers.get("Content-Encoding", "identity").lower()
+        encoding = _packed_by(answer)
         data: bytes | bytearray = answer.data
         size = len(data)
         if encoding in ("gzip", "x-gzip", "deflate"):
@@ -153,17 +171,20 @@ class HttpStore:
                 data, size = _inflated(key, answer.data, stop)
             except zlib.error as error:
                 raise StoreError(f"{key}: damaged Content-Encoding {encoding}") from error
-        elif encoding != "identity":
+        elif encoding:
             raise StoreError(f"{key}: cannot read Content-Encoding {encoding}")
         lo, hi = resolve(start, stop, size)
         blob = Blob(bytes(memoryview(data)[lo:hi]), _version(answer, size), _mtime(answer))
         return matching(key, blob, if_match)
 
     def _root_lists(self) -> bool:
+        if time.monotonic() < self._no_root_until:
+            return False
         try:
             for _ in self.list(""):
                 break
         except NotListable:
+            self._no_root_until = time.monotonic() + _ROOT_SECONDS
             return False
         return True
 
@@ -201,6 +222,12 @@ class HttpStore:
                 self._client = HttpClient(self._base, self._headers, self._budget)
             client = self._client
         return client.fetch(key or self.url, url + self._query, method, start, stop)
+
+
+def _packed_by(answer: Answer) -> str:
+    """The coding of the body, or several; "" if it is as it is."""
+    told = answer.headers.get("Content-Encoding", "").lower().split(",")
+    return ", ".join(c for c in map(str.strip, told) if c not in _NO_CODING)
 
 
 def _inflated(key: str, packed: bytes, stop: int | None) -> tuple[bytearray, int]:

@@ -109,10 +109,11 @@ class HttpClient:
                 cause, failure = answer.cause, None
                 after = answer.headers.get("Retry-After", "")
                 wait = max(wait, float(after)) if after.isascii() and after.isdigit() else wait
-            except (HTTPError, OSError) as error:
+            except (HTTPError, OSError, ValueError) as error:  # ValueError: sent to what is no URL
                 cause, failure = _cause(error), error
             if time.monotonic() - begun + wait > budget.retry or _hopeless(failure):
-                answered = failure is None and answer.status not in NOBODY_THERE
+                nobody = failure is None and answer.status in NOBODY_THERE
+                answered = _is_astray(failure) if failure else not nobody
                 # From None: urllib3's errors quote the URL, which may be signed.
                 raise (StoreError if answered else Unanswered)(f"{key}: {cause}") from None
             time.sleep(wait)
@@ -139,7 +140,7 @@ class HttpClient:
         )
         try:
             if method == "HEAD":
-                data, size = b"", content_length(response.headers.get("Content-Length", ""))
+                data, size = b"", _promised(response)
             else:
                 # Only an answer that ignored the range begins at 0, and may be cut.
                 cut = stop if response.status == 200 and start >= 0 else None
@@ -200,6 +201,13 @@ def _range(start: int, stop: int | None) -> str:
     return f"bytes={start}-" if start else ""
 
 
+def _promised(response: BaseHTTPResponse) -> int | None:
+    """The body's size, if it is told and is to be believed (RFC 9112, 6.3)."""
+    if "Transfer-Encoding" in response.headers:
+        return None
+    return content_length(response.headers.get("Content-Length", ""))
+
+
 def _body(
     key: str, response: BaseHTTPResponse, cut: int | None, most: int
 ) -> tuple[bytes, int]:
@@ -208,7 +216,7 @@ def _body(
     What follows of a body whose size was not told is read, so that it is known, and not kept.
     Raises OSError when it breaks off, StoreError where more than `most` bytes would be kept.
     """
-    promised = content_length(response.headers.get("Content-Length", ""))
+    promised = _promised(response)
     pieces: list[bytes] = []
     have = kept = 0
     while piece := response.read1(_PIECE, decode_content=False):
@@ -228,12 +236,20 @@ def _body(
 
 def _hopeless(error: Exception | None) -> bool:
     """Whether trying again cannot help: a certificate that is not trusted, endless redirects."""
-    from urllib3.exceptions import LocationValueError, MaxRetryError, SSLError
+    from urllib3.exceptions import MaxRetryError, SSLError
 
     reason = error.reason if isinstance(error, MaxRetryError) else error
     if isinstance(reason, SSLError):
         return "certificate" in str(reason).lower()
-    return isinstance(reason, LocationValueError) or "redirect" in str(reason).lower()
+    return _is_astray(error)
+
+
+def _is_astray(error: Exception | None) -> bool:
+    """Whether the server answered, and sent to where nobody can follow."""
+    from urllib3.exceptions import MaxRetryError
+
+    reason = error.reason if isinstance(error, MaxRetryError) else error
+    return isinstance(reason, ValueError) or "redirect" in str(reason).lower()
 
 
 def _cause(error: Exception) -> str:

@@ -24,7 +24,8 @@ from znfs.errors import (
 from znfs.redaction import redact
 from znfs.stores.base import NO_TLS, NOBODY_THERE, Blob, Entry, Renewable, Stat, Store
 from znfs.stores.calls import Threads
-from znfs.stores.ranges import MOST_WHOLE, check, empty, matching, resolve
+from znfs.stores.keys import joined
+from znfs.stores.ranges import MOST_WHOLE, check, empty, from_end, matching, resolve
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -113,7 +114,8 @@ class ObjectStore:
     characters).
 
     The client was told how long a request may take, `patience` seconds. An operation that has less
-    left has its requests made aside, and leaves those behind that are late.
+    left has its requests made aside, and leaves those behind that are late. `suffixes` tells
+    whether the cloud knows ranges that are counted from the end.
     """
 
     concurrency = _CONCURRENCY
@@ -127,6 +129,7 @@ class ObjectStore:
         fallback: Callable[[], Store],
         changed: Callable[[], bool] | None = None,
         patience: float = 0.0,
+        suffixes: bool = True,
     ) -> None:
         # Here, by one thread: imported by several at once, its modules find each other half made.
         import obstore.exceptions
@@ -138,6 +141,7 @@ class ObjectStore:
         self._clients = _Clients(connect, changed)
         self._open_fallback = fallback
         self._patience = patience
+        self._suffixes = suffixes
         self._aside = Threads(2 * _CONCURRENCY)
         self._lock = threading.Lock()
         self._fallback: Store | None = None
@@ -147,6 +151,8 @@ class ObjectStore:
     ) -> Blob | None:
         if not _plain(path := self._path(key)):
             return self._other().get(key, start, stop, if_match=if_match)
+        if start < 0 and not self._suffixes:
+            return from_end(self, key, start, if_match)
         options: GetOptions = {}
         if start < 0:
             options["range"] = {"suffix": -start}
@@ -220,7 +226,7 @@ class ObjectStore:
                 self._fallback = None
 
     def _path(self, key: str) -> str:
-        return f"{self._prefix}/{key}".strip("/") if key else self._prefix
+        return joined(self._prefix, key)
 
     def _slice(
         self, key: str, start: int, stop: int | None, if_match: str | None

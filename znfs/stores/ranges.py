@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from znfs.errors import Stale, StoreError
-from znfs.stores.base import Blob, Stat
+from znfs.stores.base import Blob, Stat, Store
 
 MOST_WHOLE = 1 << 30  # bytes read for the sake of a part
 # RFC 9110: ASCII digits. `\d` has others, and int() refuses 4,300 of them.
@@ -69,3 +69,13 @@ def empty(
     if lo < hi:
         raise StoreError(f"{key}: the server refuses bytes {lo} to {hi} of {found.size}")
     return matching(key, Blob(b"", found.version, found.mtime), if_match)
+
+
+def from_end(store: Store, key: str, start: int, if_match: str | None) -> Blob | None:
+    """The object's last `-start` bytes, of a server that takes no range that is counted from the
+    end: those of the version whose size it tells."""
+    found = store.stat(key)
+    if found is None:
+        return None
+    lo, hi = resolve(start, None, found.size)
+    return store.get(key, lo, hi, if_match=if_match or found.version)

@@ -215,8 +215,8 @@ class ReferenceStore:
             raise Denied(f"{key}: references of another machine may not name this one's servers")
         if scheme not in _BUCKETS or parts.query or parts.fragment:
             return self._store(url), ""
-        path = there = parts.path.lstrip("/")
-        if scheme.startswith("http") and "%" in path:
+        path = there = parts.path.removeprefix("/")
+        if scheme.startswith("http") and ("%" in path or "+" in path):
             there = unquote(path, errors="surrogateescape")
             if quote_path(there) != path:  # `%2F` is no `/`: it is asked for as it is written
                 return self._store(url.replace("|", "%7C")), ""

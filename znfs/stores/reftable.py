@@ -107,12 +107,18 @@ class JsonTable:
             raise SourceError(f"{url}: no references in it")
         expand = _expander(url, templates)
         self._found: dict[str, Reference] = {}
+        self._amiss: dict[str, str] = {}  # keys whose values are no references, and why
         for key, value in found.items():
-            if _safe(key):
-                self._found[key] = _reference(url, key, value, expand)
+            try:
+                if _safe(key):
+                    self._found[key] = _reference(url, key, value, expand)
+            except SourceError as error:
+                self._amiss[key] = str(error)
         self._keys = sorted(found)  # those that are not safe are listed, so that they are known of
 
     def find(self, key: str) -> Reference | None:
+        if key in self._amiss:
+            raise SourceError(self._amiss[key])
         return self._found.get(key)
 
     def list(self, prefix: str) -> Iterator[Entry]:
@@ -123,24 +129,26 @@ class JsonTable:
         return len(found) if isinstance(found, bytes) else found.size or 0
 
 
-def _expander(url: str, templates: Mapping[str, Any]) -> Callable[[str], str]:
-    """What replaces `{{name}}` in a target's URL."""
+def _expander(url: str, templates: Mapping[str, Any]) -> Callable[[str, str], str]:
+    """What replaces `{{name}}` in the URL of a key's target."""
     for name, text in templates.items():
         if not isinstance(text, str) or "{{" in text:
             raise SourceError(f"{url}: template {name!r} is a function, which znfs does not run")
 
-    def expand(text: str) -> str:
+    def expand(key: str, text: str) -> str:
         if "{{" not in text:
             return text
         expanded = _TEMPLATE.sub(lambda m: templates.get(m[1], m[0]), text)
         if "{{" in expanded:
-            raise SourceError(f"{url}: unknown template in {text[:80]!r}")
+            raise SourceError(f"{url}: {key}: unknown template in {text[:80]!r}")
         return expanded
 
     return expand
 
 
-def _reference(url: str, key: str, value: Any, expand: Callable[[str], str]) -> Reference:
+def _reference(
+    url: str, key: str, value: Any, expand: Callable[[str, str], str]
+) -> Reference:
     match value:
         case str() if value.startswith("base64:"):
             try:
@@ -152,9 +160,9 @@ def _reference(url: str, key: str, value: Any, expand: Callable[[str], str]) -> 
         case dict():
             return json.dumps(value).encode()
         case [str(target)]:
-            return Range(expand(target))
+            return Range(expand(key, target))
         case [str(target), int(offset), int(size)] if offset >= 0 <= size:
-            return Range(expand(target), offset, size)
+            return Range(expand(key, target), offset, size)
     raise SourceError(f"{url}: {key}: no reference: {str(value)[:80]!r}")
 
 
@@ -278,4 +286,5 @@ def _row(url: str, key: str, columns: Columns, row: int) -> Reference | None:
         raise SourceError(f"{url}: {key}: no reference") from None
     if offset < 0 or size < 0:
         raise SourceError(f"{url}: {key}: a reference of negative size or offset")
-    return Range(path, offset, size) if size else Range(path)
+    # Writers give no size to what is all of its target. Elsewhere none is an empty range.
+    return Range(path, offset, size) if offset or size else Range(path)

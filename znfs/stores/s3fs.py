@@ -92,7 +92,9 @@ class S3fsStore:
             )
         except _Absent:
             return None
-        size = answer["ContentLength"]
+        size = answer.get("ContentLength")
+        if size is None:
+            raise StoreError(f"{key}: the server does not tell its size")
         return Stat(size, _version(answer, size), _mtime(answer))
 
     def list(self, prefix: str) -> Iterator[Entry]:
@@ -116,7 +118,10 @@ class S3fsStore:
                     yield Entry(name, False, found["Size"])
             if not page.get("IsTruncated"):
                 return
-            more["ContinuationToken"] = page["NextContinuationToken"]
+            token = page.get("NextContinuationToken")
+            if not token or token == more.get("ContinuationToken"):
+                raise StoreError(f"{prefix or self.url}: the listing does not go on")
+            more["ContinuationToken"] = token
 
     def renew(self) -> None:
         with self._lock:
@@ -161,7 +166,7 @@ class S3fsStore:
                 if not left:
                     raise Unanswered(f"{path}: the answer broke off") from error
                 continue
-            if len(data) == answer["ContentLength"]:
+            if len(data) == answer.get("ContentLength", len(data)):  # in pieces: each has its own
                 return answer, data
         raise Unanswered(f"{path}: the answer broke off")
 
@@ -179,7 +184,7 @@ class S3fsStore:
         except UnicodeEncodeError:
             raise _Absent from None  # keys are UTF-8
         # s3fs turns botocore's errors into OSError, and keeps them as the cause.
-        except (OSError, BotoCoreError, ClientError, ValueError) as error:
+        except (OSError, BotoCoreError, ClientError, ValueError, KeyError) as error:
             _raise(key, error, refused)
 
 
@@ -203,6 +208,8 @@ def _raise(key: str, error: Exception, refused: type[ZnfsError]) -> NoReturn:
         line = redact(str(error).partition("\n")[0])[:200] or type(error).__name__
         if isinstance(error, FileNotFoundError):
             raise _Absent from None
+        if isinstance(error, KeyError):  # botocore finds no words of S3's in it
+            raise StoreError(f"{key}: the answer is none of S3's") from error
         raise Unanswered(f"{key}: {line}") from error
     status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     code = cause.response.get("Error", {}).get("Code", "")
@@ -222,8 +229,8 @@ def _raise(key: str, error: Exception, refused: type[ZnfsError]) -> NoReturn:
 
 def _version(answer: Any, size: int) -> str:
     """obstore's version of the same object: its ETag, else time and size."""
-    etag = answer.get("ETag")
-    return str(etag) if etag else f"{answer['LastModified'].isoformat()}-{size}"
+    etag, when = answer.get("ETag"), answer.get("LastModified")
+    return str(etag) if etag else f"{when.isoformat() if when else ''}-{size}"
 
 
 def _mtime(answer: Any) -> float:

@@ -59,9 +59,10 @@ class Location:
     """A SOURCE taken apart: where its bytes are, and which zip files to enter from there.
 
     `scheme` is file, s3, gs, az, http, https or an fsspec protocol. `host` is a bucket, a container
-    or host:port, "" for files. `path` has no `/` at its ends, save that a file's is absolute; an
-    http path stays percent-encoded. `text` is the URL as fsspec takes it. `zips` holds the path
-    inside each zip file entered, the outermost first. `format` is a pipeline's, or None.
+    or host:port, "" for files. `path` has no `/` at its end; one at its beginning is part of a key
+    (`s3://b//x`), and a file's is absolute; an http path stays percent-encoded. `text` is the URL
+    as fsspec takes it. `zips` holds the path inside each zip file entered, the outermost first.
+    `format` is a pipeline's, or None.
     """
 
     scheme: str
@@ -210,14 +211,15 @@ def _parse_base(text: str, quoted: bool) -> Location:
             raise UsageError(f"{redact(text)!r}: a '#' in a URL is written %23")
         user, host, path, query = _authority(rest)
         _require(host, text)
-        return Location(kind, host, path.strip("/"), text, user=unquote(user), query=query)
+        path = path.removeprefix("/").rstrip("/")
+        return Location(kind, host, path, text, user=unquote(user), query=query)
     if kind in ("s3", "gs", "az"):
         host, _, path = rest.partition("/")
         host, _, account = host.partition("@") if kind == "az" else (host, "", "")
         user, _, host = host.rpartition("@")
         _require(host, text)
         path = unquote(path) if quoted else path
-        return Location(kind, host, path.strip("/"), text, account or None, unquote(user))
+        return Location(kind, host, path.rstrip("/"), text, account or None, unquote(user))
     # An fsspec protocol; whether its first part is a host is for fsspec to know.
     user = _authority(rest)[0] if scheme not in AT_IS_NO_USER else ""
     path = rest.removeprefix(f"{user}@") if user else rest
@@ -280,8 +282,9 @@ def _below(location: Location, path: str) -> Location:
 
 
 def quote_path(path: str) -> str:
-    """A path as URLs spell it (RFC 3986, 3.3); bytes that are no UTF-8 stay themselves."""
-    return quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape")
+    """A path as URLs spell it (RFC 3986, 3.3); bytes that are no UTF-8 stay themselves. `+`, which
+    may stand for itself, is a space to S3."""
+    return quote(path, safe="/!$&'()*,;=:@~", errors="surrogateescape")
 
 
 # Where clouds tell a machine of itself, credentials among it, if not at link-local addresses.

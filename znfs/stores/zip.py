@@ -159,6 +159,8 @@ class ZipStore:
         if member.flags & _ENCRYPTED:
             raise StoreError(f"{name}: encrypted in {self._base.url}")
         if member.method == zipfile.ZIP_STORED:
+            if member.packed != member.size:  # or a part of it might be another member's
+                raise StoreError(f"{name}: damaged in {self._base.url} (two lengths)")
             data = self._packed(index, name, member, lo, hi)
             if (lo, hi) == (0, member.size):
                 self._verify(name, member, data)
