@@ -16,13 +16,14 @@ from tests.test_extents import make_array
 from tests.waiting import Clock
 from znfs.array import Array
 from znfs.bandgrid import BandGrid
-from znfs.bands import Bands, BandSets
+from znfs.bands import Bands, BandSets, spill_to
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
 from znfs.hierarchy import Hierarchy
 from znfs.lookahead import Boxes, ChunkWalk, PlaneReads, Stream, Walk
 from znfs.meta import ravel
 from znfs.node import File
+from znfs.spill import Spill
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
 
 _SHAPE, _CHUNKS = (32, 64, 16), (8, 8, 8)
@@ -178,6 +179,33 @@ def test_some_rows_of_each_plane_are_decoded_once_though_the_slab_does_not_fit(m
 
 def test_the_planes_of_one_slab_cost_a_distant_store_its_chunks_and_no_more():
     assert len(scrolled(8 * _SLAB, True, _CHUNKS[0]).gets) == _CHUNKS_A_SLAB
+
+
+@pytest.mark.parametrize("dtype", ["<u2", "<f4"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
+def test_bands_that_are_driven_out_come_back_from_the_disk(tmp_path, order, dtype):
+    """The cache has room for half of a slab. Also for views that convert, or count otherwise."""
+    array, values, store = make_array(_SHAPE, _CHUNKS)
+    slow = order[0]
+    shape = tuple(1 if d == slow else n for d, n in enumerate(_SHAPE))
+    array.cache = BlockCache(8 * prod(shape) * 2 // 2, 0)  # what is driven out is there at once
+    array.spill = Spill(tmp_path, 8 * _SLAB)
+    array.cache.on_evict = spill_to(array.spill)
+    for i in range(_SHAPE[slow] - 4):
+        start = tuple(i if d == slow else 0 for d in range(3))
+        file = File([Slab(array, start, shape, order, np.dtype(dtype))], "v")
+        expected = values.take(i, slow).astype(dtype).tobytes()
+        assert read_as_the_kernel_does(file) == expected
+    # What is on the disk is not begun, either.
+    array.cache.workers = 4
+    file.prefetch(0, file.size)
+    settle(array.cache)
+    assert set(store.gets.values()) == {1}
+    assert array.spill.hits
+    # What was read through is not wanted any more.
+    assert 0 < array.spill.written < array.cache.evictions
+    array.cache.close()
+    array.spill.close()
 
 
 def test_who_has_gone_from_slab_to_slab_finds_the_next_one_there():
