@@ -111,19 +111,24 @@ def test_no_dimension_and_no_extent(shape: tuple[int, ...], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "shards",
-    [((2, 4, 1, 4), (6, 8), (7,)), ((11,), (4, 2, 8), (7, 7))],
+    ("shards", "width"),
+    [
+        (((2, 4, 1, 4), (6, 8), (7,)), 7),
+        (((11,), (4, 2, 8), (7, 7)), 7),
+        (((4, 7), (6, 8), (2, 4, 1)), 1),  # several chunks of several shards in a row
+    ],
 )
 @pytest.mark.parametrize("nested", [False, True])
 def test_shards_that_are_not_all_of_one_shape(
-    shards: tuple[tuple[int, ...], ...], nested: bool, tmp_path: Path
+    shards: tuple[tuple[int, ...], ...], width: int, nested: bool, tmp_path: Path
 ) -> None:
     """zarr-python writes each shard, as an array of one shard."""
     objects = {}
-    codec: Any = zc.ShardingCodec(chunk_shape=(1, 2, 7), codecs=[zc.BytesCodec(), zc.GzipCodec()])
+    codecs = [zc.BytesCodec(), zc.GzipCodec()]
+    codec: Any = zc.ShardingCodec(chunk_shape=(1, 2, width), codecs=codecs)
     if nested:
-        codec = zc.ShardingCodec(chunk_shape=(1, 2, 7), codecs=[
-            zc.ShardingCodec(chunk_shape=(1, 1, 7), codecs=codec.codecs)])  # fmt: skip
+        codec = zc.ShardingCodec(chunk_shape=(1, 2, width), codecs=[
+            zc.ShardingCodec(chunk_shape=(1, 1, width), codecs=codecs)])  # fmt: skip
     for index in product(*(range(len(e)) for e in shards)):
         shape = [e[i] for e, i in zip(shards, index, strict=True)]
         start = [sum(e[:i]) for e, i in zip(shards, index, strict=True)]
@@ -145,8 +150,11 @@ def test_shards_that_are_not_all_of_one_shape(
     tree = open_tree(str(tmp_path / "a"))
     np.testing.assert_array_equal(np.load(io.BytesIO(read(tree, "a.npy"))), DATA)
     inner = np.frombuffer(read(tree, "chunks/c/3/5/0"), "<u2")
-    expected = DATA[3, 5 if nested else slice(10, 12)]
+    expected = DATA[3, 5 if nested else slice(10, 12), :width]
     np.testing.assert_array_equal(inner, expected.reshape(-1))
+    first = (3, 5 if nested else 10, 0)
+    at = [np.searchsorted(np.cumsum(e), x, "right") for e, x in zip(shards, first, strict=True)]
+    assert tree.attributes("chunks/c/3/5/0")["url"].endswith("/c/{}/{}/{}".format(*at))
 
 
 def read(tree: Any, path: str) -> bytes:
