@@ -100,7 +100,7 @@ def test_absent_chunks_among_others():
 @pytest.mark.parametrize("entry", [(4, 1 << 40), (1 << 62, 1 << 62), (4, MISSING), (1 << 30, 4)])
 def test_a_chunk_that_is_not_where_the_index_says_takes_no_other_with_it(entry):
     entries = [(0, 4), entry, (8, 4), (12, 4)]
-    array, store = make(shard(entries, b"".join(ALL.values())))
+    array, _ = make(shard(entries, b"".join(ALL.values())))
     assert together(array, 0, 1, 2, 3) == {0: row(0), 2: row(2), 3: row(3), -1: b"failed"}
     with pytest.raises(ChunkError, match=r"c/0/0\[1,0\]"):
         array.block((1, 0))
@@ -116,7 +116,7 @@ def test_a_shard_shorter_than_its_index_is_an_error(data, outer):
 
 @pytest.mark.parametrize("outer", [(), GZIP])
 def test_a_shard_that_is_absent_is_fill_value_once_the_array_stands(outer):
-    array, store = make(None, outer)
+    array, _ = make(None, outer)
     asked = []
     array.confirm = lambda: asked.append(1)
     assert together(array, 0, 1) == {i: bytes([FILL] * 4) for i in (0, 1)}
@@ -125,7 +125,7 @@ def test_a_shard_that_is_absent_is_fill_value_once_the_array_stands(outer):
     def gone() -> None:
         raise Stale("gone")
 
-    array, store = make(None, outer)
+    array, _ = make(None, outer)
     array.confirm = gone
     with pytest.raises(Stale):
         array.block((0, 0))
