@@ -13,7 +13,7 @@ from znfs import shards
 from znfs.array import Array
 from znfs.cache import BlockCache
 from znfs.errors import ChunkError, Stale
-from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, Index, Shard
+from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, Edges, Index, Shard
 
 PLAIN = (CodecSpec("bytes", {"endian": "little"}),)
 GZIP = (CodecSpec("gzip", {}),)
@@ -37,12 +37,30 @@ def packed(first: int = 1) -> bytes:
     return shard([(4 * (N - 1 - i), 4) for i in range(N)], body)
 
 
-def make(data: bytes | None, outer: tuple[CodecSpec, ...] = ()) -> tuple[Array, MemoryStore]:
+def nested(first: int = 1, *, moved: bool = False) -> bytes:
+    """Two shards of two chunks each. `moved` is another order of these, all of it further back."""
+    places = (0, 1) if moved else (1, 0)
+    halves = [
+        shard([(4 * k, 4) for k in places], b"".join(row(i + k, first) for k in places))
+        for i in (0, 2)
+    ]
+    gap = 100 if moved else 0
+    return shard([(gap + 40 * i, 40) for i in range(2)], bytes(gap) + b"".join(halves))
+
+
+def make(
+    data: bytes | None,
+    outer: tuple[CodecSpec, ...] = (),
+    inner: tuple[Shard, ...] = (),
+    edges: tuple[Edges, ...] = (),
+    codecs: tuple[CodecSpec, ...] = PLAIN,
+) -> tuple[Array, MemoryStore]:
     """An array of one shard, which is `data`."""
     store = MemoryStore({} if data is None else {"a/c/0/0": data})
+    chunks = inner[0].shape if inner else (1, 4)
     meta = ArrayMeta(
         "zarr3", (N, 4), (1, 4), np.dtype("u1"), bytes([FILL]), ChunkKeys("/", "c"),
-        codecs=PLAIN, shards=(Shard((N, 4), (1, 4), PLAIN, outer=outer),),
+        codecs=codecs, shards=(Shard((N, 4), chunks, PLAIN, outer=outer), *inner), edges=edges,
     )  # fmt: skip
     return Array("a", "a", meta, "v", 0.0, store, BlockCache(1 << 20, 0), lambda: None), store
 
@@ -147,3 +165,25 @@ def test_a_shard_that_is_rewritten_all_the_time_is_stale():
     with pytest.raises(Stale):
         array.block((0, 0))
     assert store.gets["a/c/0/0"] == 4  # index, chunk; index, chunk
+
+
+@pytest.mark.parametrize("edges", [(), (Edges(((N, 1),)), Edges(((4, 1),)))])
+def test_of_shards_in_shards_too_index_and_chunks_are_of_one_version(edges):
+    array, store = make(nested(), inner=(Shard((2, 4), (1, 4), PLAIN),), edges=edges)
+    assert array.block((0, 0)).tobytes() == row(0)
+    store.put("a/c/0/0", nested(101, moved=True))
+    array.cache.forget(((array._identity, 0), "index", (0, 0)))  # as if driven out
+    assert array.block((1, 0)).tobytes() == row(1, 101)
+    assert array.block((3, 0)).tobytes() == row(3, 101)
+
+
+@pytest.mark.parametrize("outer", [(), GZIP])
+def test_what_cannot_be_compressed_is_not_taken_for_hostile(monkeypatch, outer):
+    """Shards, and shards in these, may be as long as their chunks and indexes are together."""
+    monkeypatch.setattr(shards, "_SLACK", 0)
+    monkeypatch.setattr(shards, "_GROWTH", 0)
+    data = nested()
+    array, _ = make(
+        gzip.compress(data) if outer else data, outer, (Shard((2, 4), (1, 4), PLAIN),)
+    )
+    assert together(array, 0, 1, 2, 3) == ALL
