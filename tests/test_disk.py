@@ -430,8 +430,9 @@ def test_errors_of_the_store_come_through(folder):
     tier.close()
 
 
-def test_the_folder_is_private(folder):
+def test_the_folder_is_private(folder, monkeypatch):
     folder.mkdir(mode=0o755)
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")  # nothing is written elsewhere
     fill(folder, {(0,): b"x"})
     assert folder.stat().st_mode & 0o777 == 0o700
     assert all(p.stat().st_mode & 0o077 == 0 for p in folder.rglob("*") if p.name != "lock")
@@ -444,6 +445,16 @@ def test_a_folder_of_somebody_else_is_refused(folder):
     os.chown(folder, 12345, 12345)
     with pytest.raises(UsageError, match="belongs to another user"):
         DiskTier(folder, 1 << 20)
+
+
+def test_a_chunk_is_kept_again(folder):
+    """Below a folder that is there already, as are those above `folder`."""
+    tier = DiskTier(folder / "a/b", 1 << 20)
+    tier.put("a", b"old")
+    tier.put("a", b"new")
+    tier.close()
+    assert tier.get("a") == b"new"
+    assert tier.written == 2
 
 
 def test_an_entry_of_somebody_else_is_not_believed(folder):
@@ -462,7 +473,7 @@ def test_spilled_bytes_come_back_or_not_at_all(tmp_path):
     """A ring of overwritten slots under readers: whatever is read is what was put."""
     spill = Spill(tmp_path, 100_000)
     rng = random.Random(1)
-    data = {k: bytes([k % 256]) * rng.randrange(1, 9000) for k in range(300)}
+    data = {k: rng.randbytes(rng.randrange(1, 9000)) for k in range(300)}
     wrong: list = []
     stop = threading.Event()
 
@@ -515,6 +526,22 @@ def test_what_was_overwritten_and_spilled_anew_at_its_place_is_not_taken_for_the
     monkeypatch.undo()
     assert spill.read_into("wanted", 0, memoryview(out))
     assert out == b"w" * 10
+    spill.close()
+
+
+def test_a_disk_that_takes_and_gives_a_few_bytes_at_a_time(tmp_path, monkeypatch):
+    write, read = os.pwrite, os.preadv
+    monkeypatch.setattr("znfs.spill.os.pwrite", lambda fd, data, at: write(fd, data[:7], at))
+    monkeypatch.setattr(
+        "znfs.spill.os.preadv", lambda fd, out, at: read(fd, [part[:5] for part in out], at)
+    )
+    spill, data = Spill(tmp_path, 1000), bytes(range(100))
+    spill.put("before", memoryview(b"x" * 33))
+    spill.put("a", memoryview(data))
+    for start, stop in ((0, 100), (3, 99), (98, 100)):
+        out = bytearray(stop - start)
+        assert spill.read_into("a", start, memoryview(out))
+        assert out == data[start:stop]
     spill.close()
 
 

@@ -74,6 +74,16 @@ def test_packbits(
         read_array(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["first_byte", "last_byte"])
+def test_packbits_of_another_number_of_bits(place: str, tmp_path: Path) -> None:
+    data = [of_bits("101101"), b"\1"]
+    of = [codec("packbits", padding_encoding=place)]
+    data = data[::-1] if place == "first_byte" else data
+    write(tmp_path, "bool", of, b"".join(data), fill_value=False)
+    with pytest.raises(ChunkError, match="1 bits of padding"):
+        read_array(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["float32", "complex128", "int64", "bfloat16"])
 def test_packbits_of_all_bits_is_what_bytes_is(name: str, tmp_path: Path) -> None:
     dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
@@ -81,6 +91,15 @@ def test_packbits_of_all_bits_is_what_bytes_is(name: str, tmp_path: Path) -> Non
     more = {"shape": [300, 400], "fill_value": [0, 0] if name.startswith("complex") else 0}
     _, got = read_array(write(tmp_path, name, [codec("packbits")], data.tobytes(), **more))
     np.testing.assert_array_equal(got, data.astype(got.dtype))
+
+
+def test_packbits_of_some_bits_of_many_elements(tmp_path: Path) -> None:
+    """More than are unpacked at once."""
+    data = np.random.default_rng(3).integers(0, 8, 70_000).astype("u1")
+    bits = of_bits("".join("".join(str(n >> k & 1) for k in range(3)) for n in data.tolist()))
+    of = [codec("packbits", last_bit=2)]
+    _, got = read_array(write(tmp_path, "uint8", of, bits, shape=[70_000], fill_value=0))
+    np.testing.assert_array_equal(got, data)
 
 
 VALUES = np.array([[-1.5, -0.5, 0.5], [1.5, 2.5, 200.0]])
