@@ -193,7 +193,9 @@ def test_what_a_killed_writer_left_is_removed(folder):
 def test_after_renew_nothing_old_is_used_not_even_by_a_later_mount(folder):
     fill(folder, {(0,): b"old"})
     tier = DiskTier(folder, 1 << 20)
+    tier.spill.put("band", memoryview(b"old"))
     tier.renew("s3://b")
+    assert "band" not in tier.spill
     assert tier.of_store("s3://b").over(Chunks({(0,): b"new"}), "a").get((0,)).data == b"new"
     tier.close()
     tier = DiskTier(folder, 1 << 20)
@@ -526,6 +528,19 @@ def test_what_was_overwritten_and_spilled_anew_at_its_place_is_not_taken_for_the
     monkeypatch.undo()
     assert spill.read_into("wanted", 0, memoryview(out))
     assert out == b"w" * 10
+    spill.close()
+
+
+def test_what_is_left_at_the_end_goes_once_the_ring_begins_anew(tmp_path):
+    """Else what comes after it would be taken for what it was when it is overwritten."""
+    spill = Spill(tmp_path, 100)
+    for key in range(5):
+        spill.put(key, memoryview(bytes([key]) * 30))  # at 0, 30, 60; at 0, 30
+    spill.put("next", memoryview(b"n" * 45))  # at 0 again
+    out = memoryview(bytearray(30))
+    assert [key for key in range(5) if spill.read_into(key, 0, out)] == []
+    assert spill.read_into("next", 15, out)
+    assert bytes(out) == b"n" * 30
     spill.close()
 
 

@@ -180,6 +180,19 @@ def test_a_read_fetches_each_chunk_once():
     assert set(store.gets.values()) == {1}
 
 
+def test_a_chunk_is_cut_out_of_the_band_that_has_it():
+    array, values, store = make_array((20, 21), (8, 8))
+    file = File([Slab(array)], "v")
+    file.read(0, file.size)
+    padded = np.full((24, 24), 7, "<u2")
+    padded[:20, :21] = values
+    for y, x in product(range(3), range(3)):
+        found = array.block((y, x))
+        assert found.tolist() == padded[8 * y : 8 * y + 8, 8 * x : 8 * x + 8].tolist()
+        assert not found.flags.writeable
+    assert set(store.gets.values()) == {1}
+
+
 def test_a_cache_smaller_than_the_read_still_reads_right():
     array, values, _ = make_array((64, 64), (8, 8), cache=300)
     file = File([Slab(array)], "v")

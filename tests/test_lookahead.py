@@ -232,10 +232,15 @@ def test_a_plane_asks_a_distant_shard_for_its_rows_together(tmp_path, monkeypatc
     for z, file in enumerate(planes_of(array)[:4]):
         assert read_as_the_kernel_does(file) == values[z].tobytes()
     settle(array.cache)
+    # What is begun in the middle of them comes with the others, too.
+    bands, begin = whole_bands(array), (4 * 64 + 5 * 8) * 64
+    bands.prefetch(begin, begin + 8 * 64)
+    settle(array.cache)
+    assert bands._is_here((1, 5))
     # Besides its index.
     assert {k: n - 1 for k, n in store.gets.items() if "/c/" in k} == dict.fromkeys(
         (f"a/c/0/{y}/{x}" for y in range(2) for x in range(2)), gets
-    )
+    ) | {f"a/c/0/1/{x}": gets + 1 for x in range(2)}
     hierarchy.close()
 
 

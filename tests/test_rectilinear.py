@@ -23,7 +23,7 @@ from tests.memory_store import MemoryStore
 from tests.reading import assemble, parse, read_array
 from znfs.array import Array
 from znfs.cache import BlockCache
-from znfs.errors import MetadataError, ZnfsError
+from znfs.errors import MetadataError, Stale, ZnfsError
 from znfs.hierarchy import Hierarchy
 from znfs.meta import Edges
 from znfs.tree import open_tree
@@ -211,6 +211,22 @@ def test_each_chunk_is_fetched_once_for_all_the_blocks_that_need_it(far: bool) -
     assert {k: n for k, n in store.gets.items() if k.startswith("c/")} == dict.fromkeys(
         (k for k in store.objects if k.startswith("c/")), 1
     )
+
+
+def test_a_missing_chunk_is_fill_value_only_while_the_array_stands() -> None:
+    store = MemoryStore(stored() | {
+        "zarr.json": json.dumps(document(rectilinear(*SPELLED))).encode()})  # fmt: skip
+    hierarchy = Hierarchy(store, BlockCache(1 << 20, 1), root_name="a", ttl=60.0)
+    array = hierarchy.node("")
+    assert isinstance(array, Array)
+    del store.objects["c/0/0/0"]
+    expected = DATA[:3, :4, :3].copy()
+    expected[:2, :3] = FILL
+    np.testing.assert_array_equal(array.block((0, 0, 0)), expected)
+    store.objects.clear()
+    with pytest.raises(Stale):
+        array.block((2, 2, 2))
+    hierarchy.close()
 
 
 def test_the_chunks_of_a_block_are_fetched_side_by_side() -> None:

@@ -113,6 +113,7 @@ def test_absent_chunks_among_others():
     entries = [(0, 4), (MISSING, MISSING), (4, 4), (MISSING, MISSING)]
     array, _ = make(shard(entries, row(0) + row(2)))
     assert together(array, 0, 1, 2, 3) == ALL | {i: bytes([FILL] * 4) for i in (1, 3)}
+    assert together(array, 1, 3) == {i: bytes([FILL] * 4) for i in (1, 3)}
 
 
 @pytest.mark.parametrize("entry", [(4, 1 << 40), (1 << 62, 1 << 62), (4, MISSING), (1 << 30, 4)])
