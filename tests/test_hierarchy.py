@@ -550,6 +550,21 @@ def test_metadata_that_cannot_be_used_is_named():
     assert "zarr.json" in bad.reason
 
 
+def test_a_listing_that_failed_is_taken_anew():
+    store = MemoryStore({"a/zarr.json": array_v3(), "b/zarr.json": array_v3()})
+    h, lists = hierarchy(store), store.list
+
+    def fail(prefix):
+        raise StoreError("500")
+
+    store.list = fail
+    for _ in range(2):
+        with pytest.raises(StoreError, match="500"):
+            h.children("")
+    store.list = lists
+    assert h.children("") == ["a", "b"]
+
+
 def test_refresh_forgets(store):
     h = hierarchy(store, ttl=3600)
     old = h.node("a")

@@ -244,6 +244,32 @@ def test_a_plane_asks_a_distant_shard_for_its_rows_together(tmp_path, monkeypatc
     hierarchy.close()
 
 
+def test_a_look_at_some_elements_takes_bands_that_are_there_and_else_blocks(monkeypatch):
+    monkeypatch.setattr(Stream, "_NEAR", -1)  # nothing continues what was read before
+    array, values, store = make_array((40, 64), (8, 8))
+    file, data = File([Slab(array)], "v"), values.tobytes()
+    assert file.read(1000, 17) == data[1000:1017]  # of two chunks
+    assert len(store.gets) == 2
+    whole_bands(array).prefetch(0, 40 * 64)
+    settle(array.cache)
+    assert len(store.gets) == 5 * 8
+    for start in range(0, len(data), 37):
+        for size in (1, 5, 126):
+            assert file.read(start, size) == data[start : start + size]
+    assert set(store.gets.values()) == {1}
+
+
+def test_bands_are_a_quarter_of_the_cache_at_the_most_or_what_the_disk_may_take(tmp_path):
+    band = 8 * 64 * 2  # bytes
+    for size, fits in ((4 * band, True), (4 * band - 1, False), (band, False)):
+        for spill in (None, Spill(tmp_path, 1 << 20)):
+            array, _, _ = make_array((40, 64), (8, 8), cache=size)
+            array.spill = spill
+            sets = BandSets.of(array, (0, 1))
+            assert sets is not None
+            assert (sets._deep is not None) == (fits or spill is not None)
+
+
 def boxes_read(shape, grid, corners, far=True, chunk=2):
     """The store after boxes of `shape` chunks were read at `corners`, and how many of its chunks
     a reader found begun."""

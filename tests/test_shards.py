@@ -121,7 +121,7 @@ def test_a_chunk_that_is_not_where_the_index_says_takes_no_other_with_it(entry):
     entries = [(0, 4), entry, (8, 4), (12, 4)]
     array, _ = make(shard(entries, b"".join(ALL.values())))
     assert together(array, 0, 1, 2, 3) == {0: row(0), 2: row(2), 3: row(3), -1: b"failed"}
-    with pytest.raises(ChunkError, match=r"c/0/0\[1,0\]"):
+    with pytest.raises(ChunkError, match=r"c/0/0\[1,0\]: the shard's index says"):
         array.block((1, 0))
 
 
