@@ -273,6 +273,15 @@ def test_chunks_are_tiles_where_tiff_allows(tmp_path, chunk, tile):
         np.testing.assert_array_equal(found.asarray(), data)
 
 
+def test_chunks_larger_than_tiles_may_be_are_several(tmp_path, monkeypatch):
+    monkeypatch.setattr("znfs.views.tiff.ometiff._MOST_TILE_BYTES", 512 * 640 - 1)
+    data = noise((900, 1000), "u1")
+    folder = write_image(tmp_path / "i.zarr", [data], "yx", chunks=(640, 512))
+    with tifffile.TiffFile(Handle(open_tree(str(folder)).resolve("i.ome.tif"))) as found:
+        assert found.pages[0].tile == (512, 512)
+        np.testing.assert_array_equal(found.asarray(), data)
+
+
 def test_levels_that_are_no_smaller_image_are_left_out(tmp_path):
     data = noise((3, 40, 50))
     levels = [data, data[:2, ::2, ::2], data[:, ::2, ::2].astype("<f4"), data[:, ::4, ::4], data]

@@ -101,6 +101,14 @@ def test_chunks_are_fetched_together_that_lie_together(monkeypatch, gap, most, g
     assert store.gets["a/c/0/0"] == 1 + gets
 
 
+def test_no_more_chunks_are_loaded_together_than_are_to_be_held(monkeypatch):
+    monkeypatch.setattr("znfs.array._BATCH_BYTES", 2 * 4)
+    array, store = make(packed())
+    assert together(array, 0, 1, 2) == {i: row(i) for i in range(3)}
+    assert store.gets["a/c/0/0"] == 1 + 2
+    assert store.fetched == N * 16 + 3 * 4
+
+
 def test_of_a_shard_only_what_is_asked_for_is_fetched():
     array, store = make(packed())
     assert together(array, 1, 2) == {1: row(1), 2: row(2)}
