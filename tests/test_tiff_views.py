@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
+from dataclasses import replace
 from itertools import product
 from math import prod
 
@@ -20,7 +21,10 @@ from PIL import Image
 from tests.conftest import require
 from tests.images import AXES, Handle, save, write_image
 from znfs.errors import NotFound
+from znfs.meta import ArrayMeta, Axis, Channel, ChunkKeys
 from znfs.tree import open_tree
+from znfs.views.tiff.axes import hyperstack
+from znfs.views.tiff.imagej import description
 
 TYPES = ["u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "<c8", "<c16"]
 
@@ -281,6 +285,24 @@ def test_imagej_metadata(tmp_path):
         (0, 0, 255), (0, 255, 0), (255, 0, 255)
     ]  # fmt: skip
     assert all((lut[:, 0] == 0).all() for lut in known["LUTs"])
+
+
+def test_imagej_is_told_of_each_axis_and_of_a_window():
+    z, y, x = (Axis(n, unit, scale) for n, unit, scale in (
+        ("z", "nanometer", 50.0), ("y", "millimeter", 0.5), ("x", "micrometer", 0.25)))  # fmt: skip
+    x = replace(x, translation=-2.0)
+    shown = Channel(window=(-5.0, 200.0))
+    meta = ArrayMeta(
+        "zarr3", (4, 8, 8), (4, 8, 8), np.dtype("<i2"), bytes(2), ChunkKeys("/"), axes=(z, y, x),
+        channels=(shown,),
+    )  # fmt: skip
+    assert description(meta, hyperstack(meta), (3, 0, 2)).decode().splitlines()[1:] == [
+        "images=4", "slices=4", "unit=micron", "yunit=mm", "xorigin=6.0", "spacing=50.0",
+        "zunit=nm", "zorigin=-3.0", "min=32763.0", "max=32968.0",
+    ]  # fmt: skip
+    meta = replace(meta, axes=(replace(z, unit="micrometer"), y, replace(x, unit=None)))
+    told = description(meta, hyperstack(meta), (0, 0, 0)).decode().splitlines()
+    assert {line for line in told if "unit" in line} == {"yunit=mm", "zunit=micron"}
 
 
 def test_sizes_that_tiff_cannot_hold_are_unknown_to_imagej(tmp_path):
