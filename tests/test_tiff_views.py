@@ -303,6 +303,9 @@ def test_imagej_is_told_of_each_axis_and_of_a_window():
     meta = replace(meta, axes=(replace(z, unit="micrometer"), y, replace(x, unit=None)))
     told = description(meta, hyperstack(meta), (0, 0, 0)).decode().splitlines()
     assert {line for line in told if "unit" in line} == {"yunit=mm", "zunit=micron"}
+    meta = replace(meta, axes=tuple(replace(a, unit="micrometer") for a in (z, y, x)))
+    told = description(meta, hyperstack(meta), (0, 0, 0)).decode().splitlines()
+    assert {line for line in told if "unit" in line} == {"unit=micron"}
 
 
 def test_sizes_that_tiff_cannot_hold_are_unknown_to_imagej(tmp_path):
