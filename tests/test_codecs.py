@@ -212,6 +212,14 @@ def test_bombs_stop_at_the_declared_size(name: str):
         tracemalloc.stop()
 
 
+def test_a_dictionary_that_takes_more_memory_than_there_may_be_is_refused(monkeypatch):
+    data = lzma.compress(RAW, preset=6)  # 8 MiB
+    assert decoder(CodecSpec("lzma")).decode(data).tobytes() == RAW
+    monkeypatch.setattr("znfs.codecs.compressors._LZMA_MEMORY", 1 << 20)
+    with pytest.raises(ChunkError, match=r"lzma: .*[Mm]emory"):
+        decoder(CodecSpec("lzma")).decode(data)
+
+
 def test_bombs_take_no_memory():
     """256 MiB where 16 KiB belong, in chains too: by how much the process grows."""
     root = Path(__file__).parents[1]

@@ -274,6 +274,7 @@ def test_imagej_metadata(tmp_path):
         known = found.imagej_metadata
         np.testing.assert_array_equal(found.asarray(), data.transpose(0, 2, 1, 3, 4))
         assert found.pages[0].tags["XResolution"].value == (20, 13)
+        assert found.pages[0].tags["ResolutionUnit"].value == 1  # no inches
     assert known["mode"] == "composite"
     assert known["unit"] == "micron"
     assert known["spacing"] == 1.25

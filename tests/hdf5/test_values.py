@@ -311,6 +311,18 @@ def test_implicit_index(layouts: tuple[Array, np.ndarray[Any, Any]], tmp_path: P
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("side", [255, 256, 65_535, 65_536])
+def test_implicit_index_of_chunks_of_any_side(side: int, tmp_path: Path) -> None:
+    """A chunk's shape is written in as few bytes as its longest side needs."""
+    values = np.random.default_rng(1).integers(0, 256, 2 * side + 1, "u1")
+    zarr.create_array(tmp_path / "a.zarr", data=values, chunks=(side,))
+    with (
+        tree(tmp_path / "a.zarr", hdf5_index="implicit") as opened,
+        h5py.File(Seekable(resolve(opened, "a.h5"))) as h5,
+    ):
+        np.testing.assert_array_equal(h5["a"][()], values)
+
+
 def test_promoted_float16(tmp_path: Path) -> None:
     values = np.linspace(-3, 3, 35).astype("f2").reshape(5, 7)
     written = zarr.create_array(tmp_path / "a.zarr", shape=(5, 7), dtype="f2", chunks=(2, 3))
