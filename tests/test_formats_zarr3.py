@@ -347,6 +347,13 @@ def test_nonsense_is_named(changes: dict[str, Any], words: str):
     assert len(str(caught.value)) < 300
 
 
+def test_shards_of_any_size():
+    """Of which a chunk is one allocation, and no shard."""
+    many = parse(codecs=[sharding([1 << 12, 1 << 12])], chunk_grid=regular(1 << 20, 1 << 20))
+    assert many.chunks == (1 << 12, 1 << 12)
+    assert many.shards[0].grid == (256, 256)
+
+
 DEEP: list[Any] = [BYTES]
 for _ in range(10):
     DEEP = [sharding([4, 2], DEEP)]

@@ -108,6 +108,14 @@ def test_names_around_a_prefix() -> None:
     assert {e.name for e in store.list("a")} == {"b", "c", "c-d"}
 
 
+def test_folders_that_are_members() -> None:
+    store = ZipStore(Remote(packed({"a/": b"", "a/b/": b"", "a/x": b"1"})))
+    assert [(e.name, e.is_prefix) for e in store.list("a")] == [("x", False)]
+    assert {(e.name, e.is_prefix) for e in store.list("")} == {("a", True)}
+    assert store.get("a") is None
+    assert store.stat("a/b") is None
+
+
 def test_local_headers_longer_than_the_directory_says() -> None:
     """Extra fields of the local header alone (zip64, timestamps) shift the data."""
     out = io.BytesIO()
