@@ -130,7 +130,7 @@ def test_structs_with_fields_of_both_byte_orders(tmp_path: Path):
         ("<U2", 0, ""), ("<c8", [1, "Infinity"], complex(1, np.inf)), ("|V2", "AQI=", b"\1\2"),
         ("|b1", "true", True), ("|b1", "False", False), (">c8", "P4AAAEAAAAA=", 1 + 2j),
         ("<M8[s]", "1970-01-02", np.datetime64(86_400, "s")), ("<m8[s]", "7", 7),
-        ("<m8[s]", 4.0, 4),
+        ("<m8[s]", 4.0, 4), ("<m8[s]", "NaT", np.timedelta64("NaT")), ("<M8[s]", "", "NaT"),
     ],
 )  # fmt: skip
 def test_fill_values(dtype: str, spelled: object, value: object):
