@@ -195,6 +195,24 @@ def test_other_orientations(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "rows"),
+    [(("t", "k", "y", "x"), 1), (("y", "t", "x", "k"), 3), (("z", "k", "y", "x"), 0)],
+)
+def test_rows_of_other_orientations_are_z_or_the_last_axis_that_is_not_a_plane_s(
+    tmp_path, names, rows
+):
+    data = values((3, 4, 5, 6), "<u2")
+    tree = write(tmp_path / "a.zarr", data, (2, 2, 2, 2), names)
+    x, y = names.index("x"), names.index("y")
+    (other,) = set(range(4)) - {rows, x, y}
+    planes = data.transpose(rows, x, *sorted((y, other)))
+    first, second = (f"{names[d]}{n}" for d, n in zip(sorted((y, other)), (1, 2), strict=True))
+    np.testing.assert_array_equal(
+        read(tree, f"tiff.xz/a_{first}_{second}.tif"), planes[:, :, 1, 2]
+    )
+
+
+@pytest.mark.parametrize(
     "name", ["a_z5.tif", "a_z05.tif", "a_z.tif", "a_z1.tiff", "a_y1.tif", "b_z1.tif", "a_z１.tif"]
 )
 def test_names_that_are_no_plane(tmp_path, name):
