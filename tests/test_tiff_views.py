@@ -6,7 +6,7 @@ import json
 import struct
 import subprocess
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from math import prod
 
 import numpy as np
@@ -325,6 +325,9 @@ def test_imagej_is_told_of_each_axis_and_of_a_window():
     meta = replace(meta, axes=tuple(replace(a, unit="micrometer") for a in (z, y, x)))
     told = description(meta, hyperstack(meta), (0, 0, 0)).decode().splitlines()
     assert {line for line in told if "unit" in line} == {"unit=micron"}
+    meta = replace(meta, axes=(Axis("t", "second", 2.5), y, x))  # of no kind, as N5's are
+    told = description(meta, hyperstack(meta), (0, 0, 0)).decode().splitlines()
+    assert {"frames=4", "finterval=2.5", "tunit=sec"} <= set(told)
 
 
 def test_sizes_that_tiff_cannot_hold_are_unknown_to_imagej(tmp_path):
@@ -473,6 +476,9 @@ def test_a_million_planes(tmp_path):
         assert page.asarray()[7, 7] == 100
         (following,) = struct.unpack("<Q", file.read(page.offset + 8 + 20 * len(page.tags), 8))
         assert following == 0
+    planes = tree.resolve("tiff")
+    assert list(islice(planes.names(), 2)) == ["a_z000000.tif", "a_z000001.tif"]
+    assert list(planes.names(999_999)) == ["a_z999999.tif"]
 
 
 def test_a_plane_of_10_to_the_18_bytes_opens(tmp_path):

@@ -165,6 +165,7 @@ def test_user_attributes_survive_dimension_scales(tmp_path: Path) -> None:
     path = _store(tmp_path / "s", mine)
     group, array = _read(path)
     assert group["CLASS"] == "mine"
+    assert "_ARRAY_DIMENSIONS" not in array  # it has them
     assert array["CLASS_"] == "mine"
     assert (array["NAME__"], array["NAME_"]) == ("n", "other")
     assert array["CLASS"] == b"DIMENSION_SCALE"

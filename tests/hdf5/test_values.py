@@ -17,6 +17,7 @@ import zarr
 from tests.hdf5.support import Seekable, materialise, resolve, text, tree
 from znfs.array import Array
 from znfs.views import hdf5
+from znfs.views.hdf5.datatypes import encode
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
@@ -321,6 +322,16 @@ def test_implicit_index_of_chunks_of_any_side(side: int, tmp_path: Path) -> None
         h5py.File(Seekable(resolve(opened, "a.h5"))) as h5,
     ):
         np.testing.assert_array_equal(h5["a"][()], values)
+
+
+@pytest.mark.parametrize(
+    ("fields", "version"),
+    [([("a", "<i2")], 1), ([("a", "<i2", (3,))], 2), ([("a", [("b", "<i2", (3,))])], 2)],
+)
+def test_structs_with_arrays_are_of_version_2(fields: list[Any], version: int) -> None:
+    """In version 1 members have dimensions of their own, and no array type (specification of
+    HDF5's format, IV.A.2.d)."""
+    assert encode(np.dtype(fields))[0] == version << 4 | 6
 
 
 def test_promoted_float16(tmp_path: Path) -> None:
