@@ -24,9 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from znfs import memory
-from znfs.codecs import CODECS, Decoder, encoded_size, unwrap
+from znfs.codecs import ARRAY_TO_BYTES, CODECS, Decoder, encoded_size, unwrap
 from znfs.errors import ChunkError, Unsupported
-from znfs.meta import CodecSpec
+from znfs.meta import VARIABLE, VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -166,18 +166,37 @@ def test_damage_raises_nothing_but_chunk_errors(name: str, data: st.DataObject):
         assert decoder(spec).decode(bytes(bad[:cut])).shape == DATA.shape
 
 
+# What a codec is given to undo, and how it is set up, where it is not bytes behind `bytes`.
+OF_ARRAYS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "bytes": ("<u4", {}), "packed_bits": ("<u4", {}), "n5_block": ("<u4", {}),
+    "vlen-utf8": (VARIABLE_TEXT, {}), "vlen-bytes": (VARIABLE_BYTES, {}),
+    "transpose": ("<u4", {"order": [1, 0]}), "reshape": ("<u4", {"shape": [42]}),
+    "squeeze": ("<u4", {}), "cast_value": ("<u4", {"stored": np.dtype("<f4")}),
+    "promote": ("<f4", {"from": "float8_e5m2"}), "quantize": ("<f4", {"digits": 1}),
+    "scale_offset": ("<f4", {"scale": np.float32(2), "offset": np.float32(1)}),
+    "categorize": ("<U1", {"labels": ["a"]}),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", sorted(CODECS))
 @settings(max_examples=40, deadline=None)
-@given(noise=st.binary(max_size=300))
-def test_noise_raises_nothing_but_chunk_errors(name: str, noise: bytes):
-    config = {"dtype": "<u4", "astype": "<u2", "scale": 2, "offset": 1, "order": [1, 0],
-              "encode_dtype": "<u2", "decode_dtype": "<u4", "labels": ["a"]}  # fmt: skip
-    try:
-        plain = decoder(CodecSpec(name, config))
-    except Unsupported:
-        return
+@given(st.data())
+def test_noise_raises_nothing_but_chunk_errors(name: str, data: st.DataObject):
+    config = {"dtype": "<u4", "astype": "<u2", "scale": 2, "offset": 1, "encode_dtype": "<u2",
+              "decode_dtype": "<u4"}  # fmt: skip
+    dtype, config = OF_ARRAYS.get(name, ("<u4", config))
+    dtype, spec, shape = np.dtype(dtype), CodecSpec(name, config), (6, 7)
+    if name not in OF_ARRAYS:
+        chain = (BYTES, spec)
+    else:
+        chain = (spec,) if name in ARRAY_TO_BYTES or dtype in VARIABLE else (spec, BYTES)
+    fill = b"" if dtype in VARIABLE else bytes(dtype.itemsize)
+    plain = Decoder(chain, dtype, shape, fill, 1000)
+    # Of a length that may be right: of 1, 2 or 4 bytes an element; and behind N5's header.
+    noise = st.sampled_from([42, 84, 168]).flatmap(lambda n: st.binary(min_size=n, max_size=n))
+    head = struct.pack(">HHII", 0, 2, 7, 6) if name == "n5_block" else b""
     with contextlib.suppress(ChunkError):
-        plain.decode(noise)
+        plain.decode(data.draw(st.binary(max_size=300) | noise.map(lambda part: head + part)))
 
 
 BOMB = 64 << 20
@@ -210,6 +229,14 @@ def test_bombs_stop_at_the_declared_size(name: str):
         assert tracemalloc.get_traced_memory()[1] < BOMB // 8
     finally:
         tracemalloc.stop()
+
+
+def test_a_dictionary_that_takes_more_memory_than_there_may_be_is_refused(monkeypatch):
+    data = lzma.compress(RAW, preset=6)  # 8 MiB
+    assert decoder(CodecSpec("lzma")).decode(data).tobytes() == RAW
+    monkeypatch.setattr("znfs.codecs.compressors._LZMA_MEMORY", 1 << 20)
+    with pytest.raises(ChunkError, match=r"lzma: .*[Mm]emory"):
+        decoder(CodecSpec("lzma")).decode(data)
 
 
 def test_bombs_take_no_memory():

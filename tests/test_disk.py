@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import shutil
@@ -100,6 +101,24 @@ def test_parts_of_chunks_pass_by(folder):
     tier.close()
 
 
+def test_of_chunks_asked_for_together_those_that_are_kept_are_not_fetched(folder):
+    found = {(i,): bytes([i]) * 9 for i in range(5)}
+    fill(folder, {i: found[i] for i in [(1,), (3,)]})
+    tier = DiskTier(folder, 1 << 20)
+    chunks = Chunks(found)
+    kept = tier.of_store("s3://b").over(chunks, "a")
+    got = dict(kept.get_many([(0,), (1,), (3,), (4,), (7,)]))
+    assert {i: blob and bytes(blob.data) for i, blob in got.items()} == {
+        i: found.get(i) for i in [(0,), (1,), (3,), (4,), (7,)]
+    }
+    assert chunks.gets == [(0,), (4,), (7,)]
+    tier.close()
+    tier = DiskTier(folder, 1 << 20)  # and what was fetched so is kept
+    kept = tier.of_store("s3://b").over(Chunks({}), "a")
+    assert {i: kept.get(i) is not None for i in found} == {i: i != (2,) for i in found}
+    tier.close()
+
+
 def test_any_flipped_or_missing_byte_is_noticed(folder):
     chunks = {(0,): bytes(range(64))}
     fill(folder, chunks)
@@ -139,10 +158,44 @@ def test_the_limit_holds_and_the_least_recently_used_go(folder):
     assert 0 < sum(p.stat().st_size for p in entries(folder)) <= 100_000 + 5100
 
 
+def test_what_was_used_last_stays(folder):
+    """Also if it was written first."""
+    fill(folder, {(i,): bytes([i]) * 5000 for i in range(10)})
+    for path in entries(folder):
+        os.utime(path, (1000 + path.read_bytes()[-1],) * 2)
+    tier = DiskTier(folder, 1 << 20)
+    assert tier.of_store("s3://b").over(Chunks({}), "a").get((0,)) is not None
+    tier.close()
+    DiskTier(folder, 40_000).close()
+    assert sorted(path.read_bytes()[-1] for path in entries(folder)) == [0, 4, 5, 6, 7, 8, 9]
+
+
+def test_while_another_process_looks_through_the_folder_nothing_is_removed(folder):
+    fill(folder, {(i,): bytes(5000) for i in range(10)})
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        DiskTier(folder, 10_000).close()
+        assert len(entries(folder)) == 10
+
+
+def test_what_a_killed_writer_left_is_removed(folder):
+    fill(folder, {(0,): b"x"})
+    (entry,) = entries(folder)
+    left, written = entry.with_name("left.tmp"), entry.with_name("written.tmp")
+    for path in (left, written):
+        path.write_bytes(b"x")
+    os.utime(left, (0, 0))
+    os.utime(entry, (0, 0))
+    DiskTier(folder, 1 << 20).close()
+    assert sorted(entry.parent.iterdir()) == sorted((entry, written))
+
+
 def test_after_renew_nothing_old_is_used_not_even_by_a_later_mount(folder):
     fill(folder, {(0,): b"old"})
     tier = DiskTier(folder, 1 << 20)
+    tier.spill.put("band", memoryview(b"old"))
     tier.renew("s3://b")
+    assert "band" not in tier.spill
     assert tier.of_store("s3://b").over(Chunks({(0,): b"new"}), "a").get((0,)).data == b"new"
     tier.close()
     tier = DiskTier(folder, 1 << 20)
@@ -246,6 +299,33 @@ def test_a_broken_folder_fails_no_read(folder, harm, monkeypatch):
 class NoMemory(bytes):
     def __bytes__(self):
         raise MemoryError
+
+
+def test_a_write_that_fails_leaves_no_file(folder, monkeypatch):
+    def failing(*args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("znfs.disk.os.replace", failing)
+    tier = DiskTier(folder, 1 << 20)
+    kept = tier.of_store("u").over(Chunks({(0,): b"x"}), "a")
+    assert kept.get((0,)).data == b"x"
+    tier.renew("u")
+    tier.close()
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["lock"]
+    assert tier.status()["state"] == "cannot write: Input/output error"
+
+
+def test_a_folder_that_cannot_be_looked_through_is_told(folder, monkeypatch):
+    def failing(*args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    fill(folder, {(0,): b"x"})
+    monkeypatch.setattr("znfs.disk.os.scandir", failing)
+    tier = DiskTier(folder, 1 << 20)
+    assert tier.of_store("s3://b").over(Chunks({}), "a").get((0,)).data == b"x"
+    tier.close()
+    assert tier.status()["state"] == "cannot look through: Input/output error"
+    assert tier.status()["failures"] == 1
 
 
 @pytest.mark.parametrize("why", [errno.EROFS, errno.ENOSPC])
@@ -352,7 +432,9 @@ def test_errors_of_the_store_come_through(folder):
     tier.close()
 
 
-def test_the_folder_is_private(folder):
+def test_the_folder_is_private(folder, monkeypatch):
+    folder.mkdir(mode=0o755)
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")  # nothing is written elsewhere
     fill(folder, {(0,): b"x"})
     assert folder.stat().st_mode & 0o777 == 0o700
     assert all(p.stat().st_mode & 0o077 == 0 for p in folder.rglob("*") if p.name != "lock")
@@ -367,11 +449,33 @@ def test_a_folder_of_somebody_else_is_refused(folder):
         DiskTier(folder, 1 << 20)
 
 
+def test_a_chunk_is_kept_again(folder):
+    """Below a folder that is there already, as are those above `folder`."""
+    tier = DiskTier(folder / "a/b", 1 << 20)
+    tier.put("a", b"old")
+    tier.put("a", b"new")
+    tier.close()
+    assert tier.get("a") == b"new"
+    assert tier.written == 2
+
+
+def test_an_entry_of_somebody_else_is_not_believed(folder):
+    if os.geteuid():
+        pytest.skip("only root can make a file of another user")
+    fill(folder, {(0,): b"x"})
+    (entry,) = entries(folder)
+    os.chown(entry, 12345, 12345)
+    tier = DiskTier(folder, 1 << 20)
+    kept = tier.of_store("s3://b").over(Chunks({(0,): b"y"}), "a")
+    assert kept.get((0,)).data == b"y"
+    tier.close()
+
+
 def test_spilled_bytes_come_back_or_not_at_all(tmp_path):
     """A ring of overwritten slots under readers: whatever is read is what was put."""
     spill = Spill(tmp_path, 100_000)
     rng = random.Random(1)
-    data = {k: bytes([k % 256]) * rng.randrange(1, 9000) for k in range(300)}
+    data = {k: rng.randbytes(rng.randrange(1, 9000)) for k in range(300)}
     wrong: list = []
     stop = threading.Event()
 
@@ -425,6 +529,63 @@ def test_what_was_overwritten_and_spilled_anew_at_its_place_is_not_taken_for_the
     assert spill.read_into("wanted", 0, memoryview(out))
     assert out == b"w" * 10
     spill.close()
+
+
+def test_what_is_left_at_the_end_goes_once_the_ring_begins_anew(tmp_path):
+    """Else what comes after it would be taken for what it was when it is overwritten."""
+    spill = Spill(tmp_path, 100)
+    for key in range(5):
+        spill.put(key, memoryview(bytes([key]) * 30))  # at 0, 30, 60; at 0, 30
+    spill.put("next", memoryview(b"n" * 45))  # at 0 again
+    out = memoryview(bytearray(30))
+    assert [key for key in range(5) if spill.read_into(key, 0, out)] == []
+    assert spill.read_into("next", 15, out)
+    assert bytes(out) == b"n" * 30
+    spill.close()
+
+
+def test_a_disk_that_takes_and_gives_a_few_bytes_at_a_time(tmp_path, monkeypatch):
+    write, read = os.pwrite, os.preadv
+    monkeypatch.setattr("znfs.spill.os.pwrite", lambda fd, data, at: write(fd, data[:7], at))
+    monkeypatch.setattr(
+        "znfs.spill.os.preadv", lambda fd, out, at: read(fd, [part[:5] for part in out], at)
+    )
+    spill, data = Spill(tmp_path, 1000), bytes(range(100))
+    spill.put("before", memoryview(b"x" * 33))
+    spill.put("a", memoryview(data))
+    for start, stop in ((0, 100), (3, 99), (98, 100)):
+        out = bytearray(stop - start)
+        assert spill.read_into("a", start, memoryview(out))
+        assert out == data[start:stop]
+    spill.close()
+
+
+def test_what_cannot_be_read_back_was_not_spilled(tmp_path, monkeypatch):
+    def failing(*args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    spill, out = Spill(tmp_path, 100), memoryview(bytearray(5))
+    spill.put("a", memoryview(b"12345"))
+    spill.put("larger than half of it", memoryview(bytes(51)))
+    assert spill.read_into("a", 0, out)
+    assert bytes(out) == b"12345"
+    assert "larger than half of it" not in spill
+    with monkeypatch.context() as failure:
+        failure.setattr("znfs.spill.os.preadv", failing)
+        assert not spill.read_into("a", 0, out)
+    with monkeypatch.context() as failure:
+        failure.setattr("znfs.spill.os.pwrite", failing)
+        spill.put("b", memoryview(b"54321"))
+    assert "b" not in spill
+    spill.close()
+    spill = Spill(tmp_path, 100)
+    spill.put("a", memoryview(b"12345"))
+    os.ftruncate(spill._file.fileno(), 3)
+    assert not spill.read_into("a", 0, out)
+    spill.close()
+    spill.put("a", memoryview(b"12345"))
+    assert "a" not in spill
+    assert spill.hits == 0
 
 
 def test_a_spill_is_not_closed_under_a_writer(tmp_path, monkeypatch):

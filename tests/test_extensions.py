@@ -74,6 +74,16 @@ def test_packbits(
         read_array(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["first_byte", "last_byte"])
+def test_packbits_of_another_number_of_bits(place: str, tmp_path: Path) -> None:
+    data = [of_bits("101101"), b"\1"]
+    of = [codec("packbits", padding_encoding=place)]
+    data = data[::-1] if place == "first_byte" else data
+    write(tmp_path, "bool", of, b"".join(data), fill_value=False)
+    with pytest.raises(ChunkError, match="1 bits of padding"):
+        read_array(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["float32", "complex128", "int64", "bfloat16"])
 def test_packbits_of_all_bits_is_what_bytes_is(name: str, tmp_path: Path) -> None:
     dtype = np.dtype(getattr(ml_dtypes, name, None) or name)
@@ -81,6 +91,15 @@ def test_packbits_of_all_bits_is_what_bytes_is(name: str, tmp_path: Path) -> Non
     more = {"shape": [300, 400], "fill_value": [0, 0] if name.startswith("complex") else 0}
     _, got = read_array(write(tmp_path, name, [codec("packbits")], data.tobytes(), **more))
     np.testing.assert_array_equal(got, data.astype(got.dtype))
+
+
+def test_packbits_of_some_bits_of_many_elements(tmp_path: Path) -> None:
+    """More than are unpacked at once."""
+    data = np.random.default_rng(3).integers(0, 8, 70_000).astype("u1")
+    bits = of_bits("".join("".join(str(n >> k & 1) for k in range(3)) for n in data.tolist()))
+    of = [codec("packbits", last_bit=2)]
+    _, got = read_array(write(tmp_path, "uint8", of, bits, shape=[70_000], fill_value=0))
+    np.testing.assert_array_equal(got, data)
 
 
 VALUES = np.array([[-1.5, -0.5, 0.5], [1.5, 2.5, 200.0]])
@@ -125,6 +144,10 @@ def test_cast_value_to_a_wider_type(tmp_path: Path) -> None:
         ("int64", [-(2.0**63), 0, 0, 0, 0, 0], "error", [-(2**63), 0, 0, 0, 0, 0]),
         ("uint8", [256.0, -1.0, 513.0, 0, 1, 255.0], "wrap", [0, 255, 1, 0, 1, 255]),
         ("uint8", [np.inf, 0, 0, 0, 0, 0], "wrap", None),
+        ("int64", [-1.0, -1000.0, 5.0, 2.0**63, -(2.0**63), 2.0**64 + 4096], "wrap",
+         [-1, -1000, 5, -(2**63), -(2**63), 4096]),
+        ("uint64", [-1.0, -3.0, 5.0, 2.0**63, -(2.0**63), -(2.0**64) - 4096], "wrap",
+         [2**64 - 1, 2**64 - 3, 5, 2**63, 2**63, 2**64 - 4096]),
         ("int32", [np.nan, 0, 0, 0, 0, 0], "clamp", None),
         ("float32", [1e300, -1e300, 1.5, np.inf, 0, 2], "clamp",
          [3.4028234663852886e38, -3.4028234663852886e38, 1.5, np.inf, 0, 2]),

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.memory_store import MemoryStore
 from znfs.array import Array
 from znfs.cache import BlockCache
-from znfs.extents import Blocks, Literal, Records, Slab, Zeros, boxes
+from znfs.errors import ChunkError, Stale, StoreError
+from znfs.extents import Blocks, Literal, Object, Records, Slab, Zeros, boxes
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, unravel
 from znfs.node import File
 
@@ -62,6 +63,9 @@ def check_ranges(file: File, whole: bytes, draw) -> None:
         size = draw(st.integers(0, len(whole) - start + 3))
         assert file.read(start, size) == whole[start : start + size]
     assert file.read(0, len(whole) + 10) == whole
+    for _ in range(3):  # out of what is cached now
+        start = draw(st.integers(0, len(whole)))
+        assert file.read(start, 9) == whole[start : start + 9]
 
 
 @given(st.data())
@@ -121,6 +125,39 @@ def test_files_join_extents(data):
     check_ranges(File(extents, "v"), whole, data.draw)
 
 
+def stored(monkeypatch, data: bytes, *, local: bool = False):
+    """A file over an object that is read in pieces of 10 bytes, and its store."""
+    monkeypatch.setattr(Object, "_PIECE", 10)
+    store = MemoryStore()
+    store.local = local
+    store.put("x", data)
+    return File([Object(store, BlockCache(1 << 20, 2), "x", len(data), "v1")], "v"), store
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_objects_are_their_bytes_and_far_away_each_piece_is_fetched_once(monkeypatch, local):
+    data = bytes(range(35))
+    file, store = stored(monkeypatch, data, local=local)
+    reads = [(a, b) for a in range(36) for b in range(a + 1, 36)]
+    for start, stop in reads:
+        assert file.read(start, stop - start) == data[start:stop]
+    assert store.gets["x"] == (len(reads) if local else 4)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_objects_are_of_one_version_and_whole(monkeypatch, local):
+    file, store = stored(monkeypatch, bytes(35), local=local)
+    store.objects["x"] = bytes(24)  # as of a server that breaks off
+    with pytest.raises(StoreError, match="4 bytes of "):
+        file.read(20, 10)
+    store.put("x", b"\1" * 35)
+    with pytest.raises(Stale):
+        file.read(0, 35)
+    del store.objects["x"]
+    with pytest.raises(Stale, match="no longer there"):
+        file.read(0, 35)
+
+
 def test_boxes_cover_each_range_in_order():
     shape = (3, 2, 5)
     numbers = np.arange(30).reshape(shape)
@@ -143,6 +180,19 @@ def test_a_read_fetches_each_chunk_once():
     assert set(store.gets.values()) == {1}
 
 
+def test_a_chunk_is_cut_out_of_the_band_that_has_it():
+    array, values, store = make_array((20, 21), (8, 8))
+    file = File([Slab(array)], "v")
+    file.read(0, file.size)
+    padded = np.full((24, 24), 7, "<u2")
+    padded[:20, :21] = values
+    for y, x in product(range(3), range(3)):
+        found = array.block((y, x))
+        assert found.tolist() == padded[8 * y : 8 * y + 8, 8 * x : 8 * x + 8].tolist()
+        assert not found.flags.writeable
+    assert set(store.gets.values()) == {1}
+
+
 def test_a_cache_smaller_than_the_read_still_reads_right():
     array, values, _ = make_array((64, 64), (8, 8), cache=300)
     file = File([Slab(array)], "v")
@@ -162,5 +212,5 @@ def test_errors_come_through():
     store.put("a/1", b"short")
     file = File([Slab(array)], "v")
     assert len(file.read(0, 4)) == 4
-    with pytest.raises(Exception, match="a/1"):
+    with pytest.raises(ChunkError, match="a/1"):
         file.read(0, 8)

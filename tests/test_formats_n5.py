@@ -106,15 +106,26 @@ def test_lz4_java_blocks_with_damage():
     data = np.arange(24, dtype="i2").reshape(2, 3, 4)
     good = block(data, lambda b: lz4_java(b, 10))
     assert decoder(meta).decode(good).tolist() == data.tolist()
-    for bad in (
-        block(data, lambda b: lz4_java(b, 10, damage=1)),
-        good[:-30],
-        good + b"x",
-        good.replace(b"LZ4Block", b"LZ5Block", 2),
-        block(data, lambda b: lz4_java(b + b"more", 10)),
-        block(data, lambda b: lz4_java(b[:-2], 10)),
+    first = good.index(b"LZ4Block")
+    second = good.index(b"LZ4Block", first + 1)
+
+    def changed(at: int, to: bytes) -> bytes:
+        return good[:at] + to + good[at + len(to) :]
+
+    for bad, why in (
+        (block(data, lambda b: lz4_java(b, 10, damage=1)), "checksum"),
+        (good[:-30], "impossible size"),
+        (good[:-10], "ends early"),
+        (block(data, lambda b: lz4_java(b[:-8], 10, finish=False)), "ends early"),
+        (good + b"x", "decodes to 48 bytes"),
+        (changed(first, b"LZ5Block"), "n5_lz4"),
+        (changed(second, b"LZ5Block"), "something else"),
+        (changed(second + 8, b"\x36"), "unknown method 0x36"),
+        (changed(second + 9, struct.pack("<i", -1)), "impossible size"),
+        (block(data, lambda b: lz4_java(b + b"more", 10)), "impossible size"),
+        (block(data, lambda b: lz4_java(b[:-2], 10)), "decodes to 46 bytes"),
     ):
-        with pytest.raises(ChunkError):
+        with pytest.raises(ChunkError, match=why):
             decoder(meta).decode(bad)
 
 

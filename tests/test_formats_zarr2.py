@@ -128,6 +128,9 @@ def test_structs_with_fields_of_both_byte_orders(tmp_path: Path):
         ("<M8[ns]", -(2**63), np.datetime64("NaT")), ("<m8[D]", 4, np.timedelta64(4, "D")),
         ("|S3", "eHk=", b"xy"), ("|S3", "", b""), ("|S3", 0, b""), ("<U2", "é", "é"),
         ("<U2", 0, ""), ("<c8", [1, "Infinity"], complex(1, np.inf)), ("|V2", "AQI=", b"\1\2"),
+        ("|b1", "true", True), ("|b1", "False", False), (">c8", "P4AAAEAAAAA=", 1 + 2j),
+        ("<M8[s]", "1970-01-02", np.datetime64(86_400, "s")), ("<m8[s]", "7", 7),
+        ("<m8[s]", 4.0, 4), ("<m8[s]", "NaT", np.timedelta64("NaT")), ("<M8[s]", "", "NaT"),
     ],
 )  # fmt: skip
 def test_fill_values(dtype: str, spelled: object, value: object):
@@ -161,9 +164,11 @@ def test_json_that_only_python_writes():
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [("<i2", 1 << 20), ("|u1", -1), ("<f4", "much"), ("<i4", [1]), ("|S2", "not base64!"),
-     ("|S1", "eHk="), ("<i4", {}), ("<U1", "xx"), ("|b1", "perhaps"), ("<i4", 1.5)],
+     ("|S1", "eHk="), ("<i4", {}), ("<U1", "xx"), ("|b1", "perhaps"), ("<i4", 1.5), ("<c8", [1]),
+     ("<c8", [1, 2, 3]), ("<c8", "P4AAAA=="), ("|S2", {}), ("<U2", [1]), ("<m8[s]", 1.5),
+     ("<m8[s]", [1]), ([["a", "<i2"], ["b", "<i2"]], [1]), ([["a", "<i2", [2]]], [[1, 2]])],
 )  # fmt: skip
-def test_fill_values_that_do_not_fit(dtype: str, value: object):
+def test_fill_values_that_do_not_fit(dtype: object, value: object):
     with pytest.raises(MetadataError, match=r"\.zarray: no fill value"):
         array(dtype=dtype, fill_value=value)
 

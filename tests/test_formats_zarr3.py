@@ -41,6 +41,10 @@ BASE: dict[str, Any] = {
 }  # fmt: skip
 
 
+def typed(name: str, **configuration: Any) -> dict[str, Any]:
+    return {"name": name, "configuration": configuration}
+
+
 def parse(**changes: Any) -> Any:
     merged = {k: v for k, v in {**BASE, **changes}.items() if v is not ...}
     return zarr3.parse({"zarr.json": json.dumps(merged).encode()})
@@ -319,6 +323,16 @@ def test_groups_and_consolidated_metadata(tmp_path: Path):
         ({"data_type": "int4", "fill_value": 8}, "no fill value of type int4: 8"),
         ({"data_type": "uint2", "fill_value": 4}, "no fill value of type uint2: 4"),
         ({"data_type": "r7"}, "whole number of bytes"),
+        *(({"data_type": typed("fixed_length_utf32", length_bytes=n)}, f"of {n} bytes")
+          for n in (0, -4, 5)),
+        *(({"data_type": typed("numpy.datetime64", unit=unit, scale_factor=n)}, "in units of")
+          for unit, n in (("s", 0), ("s", -1), ("s", 1 << 31), ("fortnight", 1), (5, 1))),
+        *(({"data_type": typed("struct", fields=fields)}, "a struct whose fields")
+          for fields in ([], "x", None)),
+        *(({"data_type": typed("struct", fields=[field])}, "no field of a struct")
+          for field in (["a"], ["a", "int8", 1], [1, "int8"], 5)),
+        ({"data_type": "string", "fill_value": [1]}, "no text"),
+        ({"data_type": "variable_length_bytes", "fill_value": 5}, "no base64"),
         ({"codecs": [sharding([3, 2])]}, "does not divide"),
         ({"codecs": [sharding([0, 2])]}, "extent 0"),
         ({"codecs": [sharding([4, 2], index_location="middle")]}, "index_location"),
@@ -331,6 +345,13 @@ def test_nonsense_is_named(changes: dict[str, Any], words: str):
         parse(**changes)
     assert str(caught.value).startswith("zarr.json: ")
     assert len(str(caught.value)) < 300
+
+
+def test_shards_of_any_size():
+    """Of which a chunk is one allocation, and no shard."""
+    many = parse(codecs=[sharding([1 << 12, 1 << 12])], chunk_grid=regular(1 << 20, 1 << 20))
+    assert many.chunks == (1 << 12, 1 << 12)
+    assert many.shards[0].grid == (256, 256)
 
 
 DEEP: list[Any] = [BYTES]
@@ -370,6 +391,10 @@ for _ in range(10):
                          {"name": "transpose", "configuration": {"order": [1, 0]}},
                          {"name": "bytes"}]}}]},
          "what a block lacks is unknown"),
+        *(({"codecs": [typed("n5_default", codecs=inner)]}, words) for inner, words in (
+            ([BYTES], "without transpose and bytes"),
+            ([typed("transpose", order=[0, 1]), {"name": "bytes"}], "transposes by"),
+            ([typed("transpose", order=[1, 0]), BYTES], "not big-endian"))),
         ({"codecs": DEEP}, "nested"),
     ],
 )  # fmt: skip

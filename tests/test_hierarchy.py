@@ -294,6 +294,25 @@ def test_a_chunk_that_another_array_lacks_is_no_fill_value_of_this_one(store):
     assert bytes(h.node("a").block((1,))) == b"\7\7"
 
 
+def test_near_by_consolidated_metadata_are_looked_at_anew_for_an_absent_chunk(store):
+    """Not as of the last second, as far away: the array's own document may have stayed."""
+
+    def consolidated(**more) -> bytes:
+        metadata = {"a": json.loads(array_v3((4,), (2,), **more))}
+        return group_v3(consolidated_metadata={"metadata": metadata})
+
+    store.local = True
+    store.put("zarr.json", consolidated())
+    h = hierarchy(store, ttl=3600)
+    a = h.node("a")
+    assert a.block((1,)).tolist() == [9, 9]
+    a.cache.clear()
+    store.put("zarr.json", consolidated(fill_value=7))
+    with pytest.raises(Stale):
+        a.block((1,))
+    assert h.node("a").block((1,)).tolist() == [7, 7]
+
+
 def test_a_store_whose_stat_tells_another_version_is_read(store, monkeypatch):
     h = hierarchy(store, ttl=3600)
     a = h.node("a")
@@ -567,6 +586,21 @@ def test_attributes_that_make_no_node_hide_nothing_below_them(consolidated):
         assert h.node("s") is None
 
 
+def test_a_listing_that_failed_is_taken_anew():
+    store = MemoryStore({"a/zarr.json": array_v3(), "b/zarr.json": array_v3()})
+    h, lists = hierarchy(store), store.list
+
+    def fail(prefix):
+        raise StoreError("500")
+
+    store.list = fail
+    for _ in range(2):
+        with pytest.raises(StoreError, match="500"):
+            h.children("")
+    store.list = lists
+    assert h.children("") == ["a", "b"]
+
+
 def test_refresh_forgets(store):
     h = hierarchy(store, ttl=3600)
     old = h.node("a")
@@ -713,6 +747,30 @@ def test_a_store_that_fails_is_waited_for_once_in_a_path(clock):
     store.fail = lambda key: None
     h.node("a/b")
     assert store.gets["a/b/zarr.json"] == before["a/b/zarr.json"] + 1
+
+
+@pytest.mark.parametrize(("took", "spared"), [(3.0, 3.0), (30.0, 5.0)])
+def test_a_look_that_failed_is_not_repeated_for_as_long_as_it_took(clock, store, took, spared):
+    """And no longer than metadata are believed."""
+    h = hierarchy(store, ttl=5.0)
+
+    def fail(key: str) -> None:
+        if key == "zarr.json":
+            clock.now += took
+            raise StoreError(f"{key}: 500")
+
+    store.fail = fail
+    with pytest.raises(StoreError, match="500"):
+        h.node("a")
+    asked = sum(store.gets.values())
+    clock.now += spared - 0.1
+    for _ in range(2):
+        with pytest.raises(StoreError, match="500"):
+            h.node("a")
+    assert sum(store.gets.values()) == asked
+    clock.now += 0.2
+    store.fail = lambda key: None
+    assert isinstance(h.node("a"), Array)
 
 
 def test_a_path_may_have_any_number_of_parts():

@@ -179,6 +179,37 @@ def test_rewriting_never_mixes(tmp_path: Path) -> None:
     assert set(bytes(blob.data)) == {ord("z")}
 
 
+@pytest.mark.parametrize("times", [1, 2, 99])
+def test_a_file_that_is_rewritten_under_a_read_is_read_anew(
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of it, `times` times: half of the bytes are then of another version."""
+    path, real, calls = tmp_path / "x", os.pread, []
+    path.write_bytes(b"a" * 100)
+
+    def rewritten(fd: int, size: int, at: int) -> bytes:
+        data = real(fd, size, at)[:60]
+        if not at and len(calls) < times:
+            calls.append(at)
+            path.write_bytes(b"bcd"[len(calls) % 3 :][:1] * 100)
+            os.utime(path, ns=(0, len(calls)))
+        return data
+
+    store = LocalStore(str(tmp_path))
+    monkeypatch.setattr(os, "pread", rewritten)
+    if times == 99:
+        with pytest.raises(StoreError, match="changes while it is read"):
+            store.get("x")
+        return
+    blob = store.get("x")
+    assert blob is not None
+    assert blob.data == path.read_bytes()
+    assert blob.version == store.stat("x").version
+    part = store.get("x", 10, 95)
+    assert part is not None
+    assert part.data == path.read_bytes()[10:95]
+
+
 def test_truncation_while_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     path.write_bytes(b"a" * 100)

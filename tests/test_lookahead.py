@@ -16,13 +16,14 @@ from tests.test_extents import make_array
 from tests.waiting import Clock
 from znfs.array import Array
 from znfs.bandgrid import BandGrid
-from znfs.bands import Bands, BandSets
+from znfs.bands import Bands, BandSets, spill_to
 from znfs.cache import BlockCache
 from znfs.extents import Blocks, Slab
 from znfs.hierarchy import Hierarchy
 from znfs.lookahead import Boxes, ChunkWalk, PlaneReads, Stream, Walk
 from znfs.meta import ravel
 from znfs.node import File
+from znfs.spill import Spill
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
 
 _SHAPE, _CHUNKS = (32, 64, 16), (8, 8, 8)
@@ -180,6 +181,33 @@ def test_the_planes_of_one_slab_cost_a_distant_store_its_chunks_and_no_more():
     assert len(scrolled(8 * _SLAB, True, _CHUNKS[0]).gets) == _CHUNKS_A_SLAB
 
 
+@pytest.mark.parametrize("dtype", ["<u2", "<f4"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2)])
+def test_bands_that_are_driven_out_come_back_from_the_disk(tmp_path, order, dtype):
+    """The cache has room for half of a slab. Also for views that convert, or count otherwise."""
+    array, values, store = make_array(_SHAPE, _CHUNKS)
+    slow = order[0]
+    shape = tuple(1 if d == slow else n for d, n in enumerate(_SHAPE))
+    array.cache = BlockCache(8 * prod(shape) * 2 // 2, 0)  # what is driven out is there at once
+    array.spill = Spill(tmp_path, 8 * _SLAB)
+    array.cache.on_evict = spill_to(array.spill)
+    for i in range(_SHAPE[slow] - 4):
+        start = tuple(i if d == slow else 0 for d in range(3))
+        file = File([Slab(array, start, shape, order, np.dtype(dtype))], "v")
+        expected = values.take(i, slow).astype(dtype).tobytes()
+        assert read_as_the_kernel_does(file) == expected
+    # What is on the disk is not begun, either.
+    array.cache.workers = 4
+    file.prefetch(0, file.size)
+    settle(array.cache)
+    assert set(store.gets.values()) == {1}
+    assert array.spill.hits
+    # What was read through is not wanted any more.
+    assert 0 < array.spill.written < array.cache.evictions
+    array.cache.close()
+    array.spill.close()
+
+
 def test_who_has_gone_from_slab_to_slab_finds_the_next_one_there():
     store = scrolled(8 * _SLAB, True, 2 * _CHUNKS[0])
     assert len(store.gets) >= 3 * _CHUNKS_A_SLAB
@@ -204,11 +232,42 @@ def test_a_plane_asks_a_distant_shard_for_its_rows_together(tmp_path, monkeypatc
     for z, file in enumerate(planes_of(array)[:4]):
         assert read_as_the_kernel_does(file) == values[z].tobytes()
     settle(array.cache)
+    # What is begun in the middle of them comes with the others, too.
+    bands, begin = whole_bands(array), (4 * 64 + 5 * 8) * 64
+    bands.prefetch(begin, begin + 8 * 64)
+    settle(array.cache)
+    assert bands._is_here((1, 5))
     # Besides its index.
     assert {k: n - 1 for k, n in store.gets.items() if "/c/" in k} == dict.fromkeys(
         (f"a/c/0/{y}/{x}" for y in range(2) for x in range(2)), gets
-    )
+    ) | {f"a/c/0/1/{x}": gets + 1 for x in range(2)}
     hierarchy.close()
+
+
+def test_a_look_at_some_elements_takes_bands_that_are_there_and_else_blocks(monkeypatch):
+    monkeypatch.setattr(Stream, "_NEAR", -1)  # nothing continues what was read before
+    array, values, store = make_array((40, 64), (8, 8))
+    file, data = File([Slab(array)], "v"), values.tobytes()
+    assert file.read(1000, 17) == data[1000:1017]  # of two chunks
+    assert len(store.gets) == 2
+    whole_bands(array).prefetch(0, 40 * 64)
+    settle(array.cache)
+    assert len(store.gets) == 5 * 8
+    for start in range(0, len(data), 37):
+        for size in (1, 5, 126):
+            assert file.read(start, size) == data[start : start + size]
+    assert set(store.gets.values()) == {1}
+
+
+def test_bands_are_a_quarter_of_the_cache_at_the_most_or_what_the_disk_may_take(tmp_path):
+    band = 8 * 64 * 2  # bytes
+    for size, fits in ((4 * band, True), (4 * band - 1, False), (band, False)):
+        for spill in (None, Spill(tmp_path, 1 << 20)):
+            array, _, _ = make_array((40, 64), (8, 8), cache=size)
+            array.spill = spill
+            sets = BandSets.of(array, (0, 1))
+            assert sets is not None
+            assert (sets._deep is not None) == (fits or spill is not None)
 
 
 def boxes_read(shape, grid, corners, far=True, chunk=2):

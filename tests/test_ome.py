@@ -110,6 +110,9 @@ def test_systems_and_transformations_that_make_no_sense():
     odd["ome"]["multiscales"][0]["coordinateSystems"].append({"name": 3})
     assert [a.scale for a in level_axes(odd)["s0"]] == [1.0] * 3
     assert "one without a name or axes" in remarks(odd)[0]
+    for steps in ({"type": "scale"}, "scale", 5, None, [5], [scale(1, 10**400, 1)]):
+        odd["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"] = steps
+        assert [a.scale for a in level_axes(odd)["s0"]] == [None] * 3
     assert level_axes(in_systems(scale(1, 2, 2))) == {}
     assert "without axes" in remarks(in_systems(scale(1, 2, 2)))[0]
 
@@ -285,6 +288,7 @@ def test_default_names():
         names = axes.default_names(ndim)
         assert len(names) == ndim
         assert axes.valid(names)
+    assert axes.default_names(32)[22:27] == ("h", "ii", "jj", "kk", "ll")
 
 
 def test_the_first_candidate_with_valid_names_wins():

@@ -193,10 +193,11 @@ def test_bioformats_reads_every_type(tmp_path):
 # RGB
 
 
-def write_rgb(folder, data, axes="cyx", colors=RGB, window=(0, 255)):
+def write_rgb(folder, data, axes="cyx", colors=RGB, window=(0, 255), side=64):
     shown = omero(*((label, color, *window) for label, color in zip("RGB", colors, strict=True)))
     levels = [data, data[..., ::2, ::2]]
-    return write_image(folder, levels, axes, chunks=[1] * (data.ndim - 2) + [64, 64], omero=shown)
+    sides = [1] * (data.ndim - 2) + [side, side]
+    return write_image(folder, levels, axes, chunks=sides, omero=shown)
 
 
 def test_rgb_is_rgb(tmp_path):
@@ -222,9 +223,11 @@ def test_rgb_is_rgb(tmp_path):
     assert facts["resolution"][0].startswith("150 100 1 3 1")
 
 
-def test_rgb_of_several_slices(tmp_path):
-    data = noise((2, 3, 4, 50, 70), "u1")
-    tree = open_tree(str(write_rgb(tmp_path / "i.zarr", data, "tczyx")))
+@pytest.mark.parametrize("side", [64, 128])
+def test_rgb_of_several_slices(tmp_path, side):
+    """Chunks of 128 are as large as a tile, and hold one of its colours."""
+    data = noise((2, 3, 2, 150, 170), "u1")
+    tree = open_tree(str(write_rgb(tmp_path / "i.zarr", data, "tczyx", side=side)))
     with tifffile.TiffFile(Handle(tree.resolve("i.ome.tif"))) as found:
         assert found.series[0].axes == "TZYXS"
         np.testing.assert_array_equal(found.asarray(), data.transpose(0, 2, 3, 4, 1))
@@ -270,6 +273,15 @@ def test_chunks_are_tiles_where_tiff_allows(tmp_path, chunk, tile):
     folder = write_image(tmp_path / "i.zarr", pyramid(data), "yx", chunks=chunk)
     with tifffile.TiffFile(Handle(open_tree(str(folder)).resolve("i.ome.tif"))) as found:
         assert found.pages[0].tile == tile
+        np.testing.assert_array_equal(found.asarray(), data)
+
+
+def test_chunks_larger_than_tiles_may_be_are_several(tmp_path, monkeypatch):
+    monkeypatch.setattr("znfs.views.tiff.ometiff._MOST_TILE_BYTES", 512 * 640 - 1)
+    data = noise((900, 1000), "u1")
+    folder = write_image(tmp_path / "i.zarr", [data], "yx", chunks=(640, 512))
+    with tifffile.TiffFile(Handle(open_tree(str(folder)).resolve("i.ome.tif"))) as found:
+        assert found.pages[0].tile == (512, 512)
         np.testing.assert_array_equal(found.asarray(), data)
 
 
@@ -374,6 +386,8 @@ def test_a_billion_tiles(tmp_path):
         assert struct.unpack("<Q", file.read(at, 8)) == (65_536,)
         inside = (ifd[IMAGE_WIDTH][1] - 1) % 256
         assert file.read(tile + inside * 257 - 1, 2) == bytes([9, value])
+        (missing,) = struct.unpack("<Q", file.read(offsets, 8))
+        assert file.read(missing, 65_536) == bytes([9]) * 65_536
 
 
 # Tiles, byte for byte

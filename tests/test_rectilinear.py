@@ -23,7 +23,7 @@ from tests.memory_store import MemoryStore
 from tests.reading import assemble, parse, read_array
 from znfs.array import Array
 from znfs.cache import BlockCache
-from znfs.errors import MetadataError, ZnfsError
+from znfs.errors import MetadataError, Stale, ZnfsError
 from znfs.hierarchy import Hierarchy
 from znfs.meta import Edges
 from znfs.tree import open_tree
@@ -111,19 +111,24 @@ def test_no_dimension_and_no_extent(shape: tuple[int, ...], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "shards",
-    [((2, 4, 1, 4), (6, 8), (7,)), ((11,), (4, 2, 8), (7, 7))],
+    ("shards", "width"),
+    [
+        (((2, 4, 1, 4), (6, 8), (7,)), 7),
+        (((11,), (4, 2, 8), (7, 7)), 7),
+        (((4, 7), (6, 8), (2, 4, 1)), 1),  # several chunks of several shards in a row
+    ],
 )
 @pytest.mark.parametrize("nested", [False, True])
 def test_shards_that_are_not_all_of_one_shape(
-    shards: tuple[tuple[int, ...], ...], nested: bool, tmp_path: Path
+    shards: tuple[tuple[int, ...], ...], width: int, nested: bool, tmp_path: Path
 ) -> None:
     """zarr-python writes each shard, as an array of one shard."""
     objects = {}
-    codec: Any = zc.ShardingCodec(chunk_shape=(1, 2, 7), codecs=[zc.BytesCodec(), zc.GzipCodec()])
+    codecs = [zc.BytesCodec(), zc.GzipCodec()]
+    codec: Any = zc.ShardingCodec(chunk_shape=(1, 2, width), codecs=codecs)
     if nested:
-        codec = zc.ShardingCodec(chunk_shape=(1, 2, 7), codecs=[
-            zc.ShardingCodec(chunk_shape=(1, 1, 7), codecs=codec.codecs)])  # fmt: skip
+        codec = zc.ShardingCodec(chunk_shape=(1, 2, width), codecs=[
+            zc.ShardingCodec(chunk_shape=(1, 1, width), codecs=codecs)])  # fmt: skip
     for index in product(*(range(len(e)) for e in shards)):
         shape = [e[i] for e, i in zip(shards, index, strict=True)]
         start = [sum(e[:i]) for e, i in zip(shards, index, strict=True)]
@@ -145,8 +150,11 @@ def test_shards_that_are_not_all_of_one_shape(
     tree = open_tree(str(tmp_path / "a"))
     np.testing.assert_array_equal(np.load(io.BytesIO(read(tree, "a.npy"))), DATA)
     inner = np.frombuffer(read(tree, "chunks/c/3/5/0"), "<u2")
-    expected = DATA[3, 5 if nested else slice(10, 12)]
+    expected = DATA[3, 5 if nested else slice(10, 12), :width]
     np.testing.assert_array_equal(inner, expected.reshape(-1))
+    first = (3, 5 if nested else 10, 0)
+    at = [np.searchsorted(np.cumsum(e), x, "right") for e, x in zip(shards, first, strict=True)]
+    assert tree.attributes("chunks/c/3/5/0")["url"].endswith("/c/{}/{}/{}".format(*at))
 
 
 def read(tree: Any, path: str) -> bytes:
@@ -203,6 +211,22 @@ def test_each_chunk_is_fetched_once_for_all_the_blocks_that_need_it(far: bool) -
     assert {k: n for k, n in store.gets.items() if k.startswith("c/")} == dict.fromkeys(
         (k for k in store.objects if k.startswith("c/")), 1
     )
+
+
+def test_a_missing_chunk_is_fill_value_only_while_the_array_stands() -> None:
+    store = MemoryStore(stored() | {
+        "zarr.json": json.dumps(document(rectilinear(*SPELLED))).encode()})  # fmt: skip
+    hierarchy = Hierarchy(store, BlockCache(1 << 20, 1), root_name="a", ttl=60.0)
+    array = hierarchy.node("")
+    assert isinstance(array, Array)
+    del store.objects["c/0/0/0"]
+    expected = DATA[:3, :4, :3].copy()
+    expected[:2, :3] = FILL
+    np.testing.assert_array_equal(array.block((0, 0, 0)), expected)
+    store.objects.clear()
+    with pytest.raises(Stale):
+        array.block((2, 2, 2))
+    hierarchy.close()
 
 
 def test_the_chunks_of_a_block_are_fetched_side_by_side() -> None:

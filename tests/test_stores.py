@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,9 +22,11 @@ import pytest
 from tests.conftest import running
 from tests.servers.nginx import Nginx, served
 from tests.servers.s3 import S3
-from znfs.errors import NotListable, Stale
+from znfs.errors import NotListable, Stale, StoreError
 from znfs.options import Options
 from znfs.stores import Store, open_store
+from znfs.stores.base import Stat
+from znfs.stores.ranges import check, content_length, content_range, empty, resolve
 
 BIG = random.Random(1).randbytes(200_000)
 CONTENT = {
@@ -409,3 +412,46 @@ def test_imports_stay_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [("0", 0), ("123", 123), ("", None), ("-1", None), ("1,2", None), ("\u0663", None),
+     ("9" * 18, 10**18 - 1), ("9" * 19, None)],
+)  # fmt: skip
+def test_content_length(text: str, length: int | None) -> None:
+    assert content_length(text) == length
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("bytes 0-9/20", (0, 10, 20)), ("bytes 5-5/*", (5, 6, None)), ("bytes */20", None),
+     ("bytes 0-9", None), ("lines 0-9/20", None), ("", None)],
+)  # fmt: skip
+def test_content_range(text: str, told: tuple[int, int, int | None] | None) -> None:
+    assert content_range(text) == told
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [*product((-9, -3, -1), (None,)), *product((0, 1, 4, 5, 6), (None, 0, 1, 4, 5, 9))],
+)
+def test_what_a_range_means_and_that_nothing_else_passes_for_it(
+    start: int, stop: int | None
+) -> None:
+    data = b"01234"
+    lo, hi = resolve(start, stop, 5)
+    assert data[lo:hi] == data[start:stop]
+    check("k", data[lo:hi], start, stop, lo, hi, 5)
+    for other in ((data[lo:hi] + b"x", lo, hi), (data[lo:hi], lo, hi + 1), (b"", lo - 1, lo - 1)):
+        with pytest.raises(StoreError, match="k: wrong answer"):
+            check("k", other[0], start, stop, *other[1:], 5)
+    if lo < hi:
+        with pytest.raises(StoreError, match="refuses bytes"):
+            empty("k", Stat(5, "v", 0.0), start, stop, None)
+    else:
+        blob = empty("k", Stat(5, "v", 0.0), start, stop, "v")
+        assert blob is not None
+        assert (blob.data, blob.version) == (b"", "v")
+        with pytest.raises(Stale):
+            empty("k", Stat(5, "v", 0.0), start, stop, "other")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import subprocess
-from itertools import product
+from dataclasses import replace
+from itertools import islice, product
 from math import prod
 
 import numpy as np
@@ -20,7 +21,10 @@ from PIL import Image
 from tests.conftest import require
 from tests.images import AXES, Handle, save, write_image
 from znfs.errors import NotFound
+from znfs.meta import ArrayMeta, Axis, Channel, ChunkKeys
 from znfs.tree import open_tree
+from znfs.views.tiff.axes import hyperstack
+from znfs.views.tiff.imagej import description
 
 TYPES = ["u1", "<u2", "<u4", "<u8", "i1", "<i2", "<i4", "<i8", "<f2", "<f4", "<f8", "<c8", "<c16"]
 
@@ -191,6 +195,24 @@ def test_other_orientations(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "rows"),
+    [(("t", "k", "y", "x"), 1), (("y", "t", "x", "k"), 3), (("z", "k", "y", "x"), 0)],
+)
+def test_rows_of_other_orientations_are_z_or_the_last_axis_that_is_not_a_plane_s(
+    tmp_path, names, rows
+):
+    data = values((3, 4, 5, 6), "<u2")
+    tree = write(tmp_path / "a.zarr", data, (2, 2, 2, 2), names)
+    x, y = names.index("x"), names.index("y")
+    (other,) = set(range(4)) - {rows, x, y}
+    planes = data.transpose(rows, x, *sorted((y, other)))
+    first, second = (f"{names[d]}{n}" for d, n in zip(sorted((y, other)), (1, 2), strict=True))
+    np.testing.assert_array_equal(
+        read(tree, f"tiff.xz/a_{first}_{second}.tif"), planes[:, :, 1, 2]
+    )
+
+
+@pytest.mark.parametrize(
     "name", ["a_z5.tif", "a_z05.tif", "a_z.tif", "a_z1.tiff", "a_y1.tif", "b_z1.tif", "a_z１.tif"]
 )
 def test_names_that_are_no_plane(tmp_path, name):
@@ -270,6 +292,7 @@ def test_imagej_metadata(tmp_path):
         known = found.imagej_metadata
         np.testing.assert_array_equal(found.asarray(), data.transpose(0, 2, 1, 3, 4))
         assert found.pages[0].tags["XResolution"].value == (20, 13)
+        assert found.pages[0].tags["ResolutionUnit"].value == 1  # no inches
     assert known["mode"] == "composite"
     assert known["unit"] == "micron"
     assert known["spacing"] == 1.25
@@ -281,6 +304,30 @@ def test_imagej_metadata(tmp_path):
         (0, 0, 255), (0, 255, 0), (255, 0, 255)
     ]  # fmt: skip
     assert all((lut[:, 0] == 0).all() for lut in known["LUTs"])
+
+
+def test_imagej_is_told_of_each_axis_and_of_a_window():
+    z, y, x = (Axis(n, unit, scale) for n, unit, scale in (
+        ("z", "nanometer", 50.0), ("y", "millimeter", 0.5), ("x", "micrometer", 0.25)))  # fmt: skip
+    x = replace(x, translation=-2.0)
+    shown = Channel(window=(-5.0, 200.0))
+    meta = ArrayMeta(
+        "zarr3", (4, 8, 8), (4, 8, 8), np.dtype("<i2"), bytes(2), ChunkKeys("/"), axes=(z, y, x),
+        channels=(shown,),
+    )  # fmt: skip
+    assert description(meta, hyperstack(meta), (3, 0, 2)).decode().splitlines()[1:] == [
+        "images=4", "slices=4", "unit=micron", "yunit=mm", "xorigin=6.0", "spacing=50.0",
+        "zunit=nm", "zorigin=-3.0", "min=32763.0", "max=32968.0",
+    ]  # fmt: skip
+    meta = replace(meta, axes=(replace(z, unit="micrometer"), y, replace(x, unit=None)))
+    told = description(meta, hyperstack(meta), (0, 0, 0)).decode().splitlines()
+    assert {line for line in told if "unit" in line} == {"yunit=mm", "zunit=micron"}
+    meta = replace(meta, axes=tuple(replace(a, unit="micrometer") for a in (z, y, x)))
+    told = description(meta, hyperstack(meta), (0, 0, 0)).decode().splitlines()
+    assert {line for line in told if "unit" in line} == {"unit=micron"}
+    meta = replace(meta, axes=(Axis("t", "second", 2.5), y, x))  # of no kind, as N5's are
+    told = description(meta, hyperstack(meta), (0, 0, 0)).decode().splitlines()
+    assert {"frames=4", "finterval=2.5", "tunit=sec"} <= set(told)
 
 
 def test_sizes_that_tiff_cannot_hold_are_unknown_to_imagej(tmp_path):
@@ -429,6 +476,9 @@ def test_a_million_planes(tmp_path):
         assert page.asarray()[7, 7] == 100
         (following,) = struct.unpack("<Q", file.read(page.offset + 8 + 20 * len(page.tags), 8))
         assert following == 0
+    planes = tree.resolve("tiff")
+    assert list(islice(planes.names(), 2)) == ["a_z000000.tif", "a_z000001.tif"]
+    assert list(planes.names(999_999)) == ["a_z999999.tif"]
 
 
 def test_a_plane_of_10_to_the_18_bytes_opens(tmp_path):

@@ -6,14 +6,18 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.test_extents import make_array
 from znfs import info
 from znfs.errors import NotFound, SourceError, Stale, UsageError
+from znfs.node import File, Kind
 from znfs.options import Options, parse_views
 from znfs.tree import open_tree
+from znfs.views.chunks import ChunksDir
 
 zarr = pytest.importorskip("zarr")
 
@@ -482,13 +486,28 @@ def test_half_floats_are_promoted_on_demand(tmp_path):
 
 def test_names_from_an_offset_continue(store):
     tree = open_tree(str(store))
-    for path in ("", "a", "a/chunks/c/0", "a/tiff", "a/tiff.xz", "b.zarr/chunks"):
+    below = "crop/0,0,4,4", "chunks", "chunks/c", "chunks/c/0", "chunks/c/0/0", "tiff", "tiff.xz"
+    for path in ("", "a", "b.zarr/chunks", *(f"a/{name}" for name in below)):
         directory = tree.resolve(path)
         everything = list(directory.names())
+        kinds = dict(directory.entries())
+        assert list(kinds) == everything
         for start in range(len(everything) + 1):
             assert list(directory.names(start)) == everything[start:]
         for name in set(everything) - {".znfs"}:
-            assert directory.lookup(name).version
+            node = directory.lookup(name)
+            assert node.version
+            assert isinstance(node, File) == (kinds[name] is Kind.FILE)
+
+
+@pytest.mark.parametrize("shape", [(), (5, 6, 3), (140_000,)])
+def test_names_of_chunks_that_are_all_in_one_place_continue(shape):
+    array, _, _ = make_array((1,) * len(shape), (1,) * len(shape))
+    array.meta = replace(array.meta, shape=shape, chunks=(2,) * len(shape))
+    directory = ChunksDir(array)
+    everything = [".".join(map(str, i)) or "0" for i in np.ndindex(array.meta.grid)]
+    for start in (0, 1, 2, 7, len(everything) - 1, len(everything)):
+        assert list(directory.names(start)) == everything[start:]
 
 
 # Of lone surrogates, only what stands for bytes (PEP 383) can be in the name of a file: not what

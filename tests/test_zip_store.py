@@ -108,6 +108,14 @@ def test_names_around_a_prefix() -> None:
     assert {e.name for e in store.list("a")} == {"b", "c", "c-d"}
 
 
+def test_folders_that_are_members() -> None:
+    store = ZipStore(Remote(packed({"a/": b"", "a/b/": b"", "a/x": b"1"})))
+    assert [(e.name, e.is_prefix) for e in store.list("a")] == [("x", False)]
+    assert {(e.name, e.is_prefix) for e in store.list("")} == {("a", True)}
+    assert store.get("a") is None
+    assert store.stat("a/b") is None
+
+
 def test_local_headers_longer_than_the_directory_says() -> None:
     """Extra fields of the local header alone (zip64, timestamps) shift the data."""
     out = io.BytesIO()
@@ -206,6 +214,78 @@ def test_replaced_between_index_and_read() -> None:
     assert again.version not in (before.version, after.version)
 
 
+class Restless(Remote):
+    """A file that is replaced after each answer to `get`, or to `stat`."""
+
+    local = True
+    after = "get"
+
+    def get(
+        self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
+    ) -> Blob | None:
+        blob = super().get(key, start, stop, if_match=if_match)
+        self.version += "+" if self.after == "get" else ""
+        return blob
+
+    def stat(self, key: str) -> Stat | None:
+        found = super().stat(key)
+        self.version += "+" if self.after == "stat" else ""
+        return found
+
+
+@pytest.mark.parametrize("after", ["get", "stat"])
+def test_a_zip_file_that_is_replaced_all_the_time_is_an_error(after: str) -> None:
+    base = Restless(packed({"x": BIG}))
+    base.after = after
+    store = ZipStore(base)
+    for call in (lambda: store.get("x"), lambda: store.stat("x"), lambda: store.get("y")):
+        with pytest.raises(StoreError, match="changes while it is read"):
+            call()
+
+
+def test_gone_between_index_and_read() -> None:
+    base = Remote(packed({"x": BIG}))
+    store = ZipStore(base)
+    version = store.get("x", 0, 1).version
+    base.get = base.stat = lambda *args, **more: None
+    with pytest.raises(Stale):
+        store.get("x", 5, 9, if_match=version)
+    assert store.get("x", 5, 9) is None
+
+
+@pytest.mark.parametrize("start", [0, 100_000])
+def test_an_archive_that_is_shorter_than_it_says(start: int) -> None:
+    base = Remote(packed({"x": BIG}))
+    store = ZipStore(base)
+    assert store.stat("x")
+    base.data = base.data[:200_000]
+    with pytest.raises(StoreError, match="cut short"):
+        store.get("x", start, 250_000)
+    assert bytes(store.get("x", start, 190_000).data) == BIG[start:190_000]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_of_a_large_member_only_what_is_asked_for_is_unpacked(
+    method: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("znfs.stores.zip._CHECKED", 1000)
+    monkeypatch.setattr("znfs.stores.zip._MOST_UNPACKED", 250_000)
+    data = packed({"x": BIG}, method)
+    # Its size by the directory, which is a lie.
+    claimed = data.replace(struct.pack("<L", len(BIG)), struct.pack("<L", 2 * len(BIG)))
+    for archive in (data, claimed):
+        store = ZipStore(Remote(archive))
+        assert bytes(store.get("x", 5, 240_000).data) == BIG[5:240_000]
+        with pytest.raises(StoreError, match="too large"):
+            store.get("x", 0, 260_000)
+    monkeypatch.setattr("znfs.stores.zip._MOST_UNPACKED", 1 << 20)
+    assert bytes(store.get("x", 5, len(BIG)).data) == BIG[5:]
+    with pytest.raises(StoreError, match="cut short"):
+        store.get("x", 5, len(BIG) + 1)
+    with pytest.raises(StoreError, match="CRC-32 or length"):
+        store.get("x")
+
+
 def test_a_zip_file_that_comes_later(tmp_path: Path) -> None:
     store = ZipStore(LocalStore(str(tmp_path / "a.zip")))
     assert store.get("x") is None
@@ -225,7 +305,10 @@ def test_renew_reads_the_directory_anew() -> None:
     base.data = packed({"x": b"new", "y": b"2"})
     with pytest.raises(StoreError, match="damaged"):
         store.get("x")
+    base.renew = lambda: renewed.append(base)
+    renewed: list[Remote] = []
     store.renew()
+    assert renewed == [base]
     blob = store.get("x")
     assert blob is not None
     assert bytes(blob.data) == b"new"

@@ -374,7 +374,7 @@ class BlockCache:
     def _add_runner(self) -> None:
         """One more thread for what is queued, unless there are enough. If none can be had (a limit
         of processes, the interpreter shutting down), readers load what they need themselves."""
-        if self._closed or self._runners >= self.workers:
+        if self._runners >= self.workers:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers, "znfs-load")

@@ -160,10 +160,13 @@ def test_a_name_that_others_take_is_not_too_long_either() -> None:
 
 
 def test_user_attributes_survive_dimension_scales(tmp_path: Path) -> None:
-    mine = {"CLASS": "mine", "NAME": "n", "DIMENSION_LIST": [1], "_ARRAY_DIMENSIONS": ["a"]}
+    mine = {"CLASS": "mine", "NAME": "n", "DIMENSION_LIST": [1], "_ARRAY_DIMENSIONS": ["a"],
+            "NAME_": "other"}  # fmt: skip
     path = _store(tmp_path / "s", mine)
     group, array = _read(path)
     assert group["CLASS"] == "mine"
+    assert "_ARRAY_DIMENSIONS" not in array  # it has them
     assert array["CLASS_"] == "mine"
+    assert (array["NAME__"], array["NAME_"]) == ("n", "other")
     assert array["CLASS"] == b"DIMENSION_SCALE"
     assert list(array["DIMENSION_LIST_"]) == [1]

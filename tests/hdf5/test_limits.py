@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +155,20 @@ def test_a_type_of_many_fields_is_cut_for_people(
         assert len(opened.attributes("b")["dtype"]) == 80
         info.show(opened, as_json=False)
         assert max(map(len, capsys.readouterr().out.splitlines())) < 300
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_every_name_is_found_in_the_order_of_bytes(
+    store: Path, exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is not that of characters where a name's bytes are no UTF-8."""
+    if not exact:
+        monkeypatch.setattr("znfs.views.hdf5.walk", lambda group: None)
+    names = [b"\xff", b"\xfe", "\U00010000".encode(), "\uffff".encode(), "é".encode(), b"z"]
+    for i, name in enumerate(names):
+        _write(store / os.fsdecode(name), "<i4", [1], fill_value=i)
+    with tree(store) as opened:
+        file = resolve(opened, "s.h5")
+        assert (file.size < 1 << 62) == exact
+        with h5py.File(Seekable(file)) as h5:
+            assert [h5[name][0] for name in names] == list(range(len(names)))

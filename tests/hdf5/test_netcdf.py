@@ -127,6 +127,19 @@ def test_names_of_dimensions_that_netcdf_can_have(tmp_path: Path, name: str) -> 
     assert _dimensions(copy) == {"v": (shown, "x"), "w": ("x",)}
 
 
+def test_a_name_that_a_dimension_is_given_is_nobody_else_s(tmp_path: Path) -> None:
+    _named(tmp_path / "g.zarr", ["v", "x"])
+    group = zarr.open_group(tmp_path / "g.zarr")
+    group.create_array("v_2", shape=(3,), dtype="i4", dimension_names=("x",))[...] = 5
+    with tree(tmp_path / "g.zarr") as opened:
+        copy = materialise(resolve(opened, "g.nc"), tmp_path / "g.nc")
+    with netCDF4.Dataset(copy) as file:
+        assert {n: v.dimensions for n, v in file.variables.items()} == {
+            "v": ("v_2_", "x"), "v_2": ("x",), "w": ("x",),
+        }  # fmt: skip
+        assert file["v_2"][:].tolist() == [5, 5, 5]
+
+
 @pytest.mark.parametrize(
     "name",
     ["", "a/b", ".", " y", "\ty", "\x7f", "a\0b", "\ud800", os.fsdecode(b"\xff"), "é" * 128,

@@ -17,6 +17,7 @@ import zarr
 from tests.hdf5.support import Seekable, materialise, resolve, text, tree
 from znfs.array import Array
 from znfs.views import hdf5
+from znfs.views.hdf5.datatypes import encode
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
 
@@ -309,6 +310,28 @@ def test_implicit_index(layouts: tuple[Array, np.ndarray[Any, Any]], tmp_path: P
     copy = materialise(file, tmp_path / "copy.h5")
     done = subprocess.run(["h5dump", "-d", "/a", copy], capture_output=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("side", [255, 256, 65_535, 65_536])
+def test_implicit_index_of_chunks_of_any_side(side: int, tmp_path: Path) -> None:
+    """A chunk's shape is written in as few bytes as its longest side needs."""
+    values = np.random.default_rng(1).integers(0, 256, 2 * side + 1, "u1")
+    zarr.create_array(tmp_path / "a.zarr", data=values, chunks=(side,))
+    with (
+        tree(tmp_path / "a.zarr", hdf5_index="implicit") as opened,
+        h5py.File(Seekable(resolve(opened, "a.h5"))) as h5,
+    ):
+        np.testing.assert_array_equal(h5["a"][()], values)
+
+
+@pytest.mark.parametrize(
+    ("fields", "version"),
+    [([("a", "<i2")], 1), ([("a", "<i2", (3,))], 2), ([("a", [("b", "<i2", (3,))])], 2)],
+)
+def test_structs_with_arrays_are_of_version_2(fields: list[Any], version: int) -> None:
+    """In version 1 members have dimensions of their own, and no array type (specification of
+    HDF5's format, IV.A.2.d)."""
+    assert encode(np.dtype(fields))[0] == version << 4 | 6
 
 
 def test_promoted_float16(tmp_path: Path) -> None:

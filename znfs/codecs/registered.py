@@ -83,9 +83,9 @@ def _to_integers(
     if beyond == "wrap":
         if np.isinf(whole).any():
             raise ValueError(f"holds infinities, which {dtype} has not")
-        return np.mod(whole, 2.0 ** (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}").view(
-            dtype.newbyteorder("=")
-        )
+        # Of the amount: what -1 leaves of 2^64 is no float, and the next is 2^64 itself.
+        amount = np.mod(np.abs(whole), 2.0 ** (8 * dtype.itemsize)).astype(f"u{dtype.itemsize}")
+        return np.where(whole < 0, np.negative(amount), amount).view(dtype.newbyteorder("="))
     outside = above | below
     if beyond == "error" and outside.any():
         raise ValueError(f"holds values that are not in the range of {dtype}")

@@ -14,8 +14,8 @@ from znfs.codecs.forms import shown
 from znfs.errors import MetadataError, Unsupported
 from znfs.meta import Shape
 
-MAX_NDIM = 32  # also HDF5's limit
-MAX_EXTENT = (1 << 63) - 1
+MAX_NDIM = 32  # also H5S_MAX_RANK, and no more is asked of HDF5
+MAX_EXTENT = (1 << 63) - 1  # also HDF5's
 MAX_CHUNK_NBYTES = 4 << 30  # a decoded chunk is one allocation
 MAX_CHUNKS_PER_SHARD = 1 << 24  # a shard index of 256 MiB
 MAX_DEPTH = 64

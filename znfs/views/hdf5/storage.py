@@ -20,7 +20,6 @@ from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
 from znfs.views.hdf5.structures import (
     MAX_CHUNK,
     MAX_FILE,
-    MAX_RANK,
     PAGE,
     UNDEFINED,
     align,
@@ -130,10 +129,6 @@ def storage(array: Array, how: Stored, layout: Layout) -> Storage:
     Raises Unsupported where HDF5 has no way to describe it.
     """
     meta = array.meta
-    if meta.ndim > MAX_RANK:
-        raise Unsupported(f"{meta.ndim} dimensions; HDF5 has at most {MAX_RANK}")
-    if any(n > UNDEFINED >> 1 for n in meta.shape):
-        raise Unsupported("a dimension of 2^63 or more")
     if meta.size == 0:
         return NoStorage()
     if meta.size * how.dtype.itemsize >= MAX_FILE:

@@ -23,7 +23,6 @@ PAGE = 4096
 _MOST_GAP = 1 << 20
 _GAP_FROM = 256 << 10  # smaller chunks would be mostly gap
 
-MAX_RANK = 32  # H5S_MAX_RANK
 MAX_CHUNK = (1 << 32) - 1  # a chunk's size in bytes is a 4-byte field
 MAX_FILE = 1 << 63
 MAX_MESSAGE = 65_528  # a header message's size is a 2-byte field, and a multiple of 8

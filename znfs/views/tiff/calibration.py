@@ -64,10 +64,9 @@ def pixel_size(axis: Axis) -> Fraction | None:
 
 def resolution_tags(row: Axis, column: Axis) -> list[Tag]:
     """XResolution and YResolution in pixels per centimetre, where both sizes are known lengths."""
-    per_unit = [_CENTIMETRES.get(unit_name(axis) or "") for axis in (column, row)]
-    if None in per_unit:
-        return []
-    return _tags([(pixel_size(a), u) for a, u in zip((column, row), per_unit, strict=True)], 3)
+    return _tags(
+        [(pixel_size(a), _CENTIMETRES.get(unit_name(a) or "")) for a in (column, row)], 3
+    )
 
 
 def unitless_tags(row: Axis, column: Axis) -> list[Tag]:

@@ -149,7 +149,7 @@ def _levels(group: Group) -> list[Array]:
 
 
 def _is_smaller(meta: ArrayMeta, above: ArrayMeta) -> bool:
-    if meta.dtype != above.dtype or meta.ndim != above.ndim or _planes_differ(meta, above):
+    if meta.dtype != above.dtype or _planes_differ(meta, above):
         return False
     return all(0 < n <= m for n, m in zip(meta.shape, above.shape, strict=True)) and (
         meta.shape != above.shape
@@ -157,7 +157,8 @@ def _is_smaller(meta: ArrayMeta, above: ArrayMeta) -> bool:
 
 
 def _planes_differ(meta: ArrayMeta, other: ArrayMeta) -> bool:
-    """Whether the planes of two levels do not correspond, slices aside."""
+    """Whether the planes of two levels do not correspond, slices aside; where one has more axes,
+    they do not."""
     a, b = hyperstack(meta), hyperstack(other)
     return a.order != b.order or (a.frames, a.channels) != (b.frames, b.channels)
 
