@@ -23,9 +23,12 @@ from znfs.views import hdf5
 from znfs.views.hdf5.attributes import as_json, names
 from znfs.views.hdf5.slots import SlotFile
 
-# What a path segment of a local store may be; some clash with nothing but look odd.
+# What a path segment of a local store may be; some clash with nothing but look odd. To zarr-python
+# a backslash is a slash, and h5dump prints names of dimensions as formats.
 _NAME = st.text(
-    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/"), min_size=1, max_size=6
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\%"),
+    min_size=1,
+    max_size=6,
 ).filter(lambda s: s.strip(".") and not s.startswith("__") and s not in ("c", "zarr.json"))
 _NUMBER = st.integers(-(2**63), 2**64 - 1) | st.floats()
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -35,6 +38,7 @@ _JSON = st.recursive(
     max_leaves=8,
 )
 _ATTRIBUTES = st.dictionaries(_TEXT, _JSON, max_size=4)
+_MOST_BYTES = 3000  # of an element of variable length
 _VARIABLE = {"text": str, "bytes": VariableLengthBytes()}
 _DTYPES = st.sampled_from(
     [
@@ -82,7 +86,7 @@ def _values(spec: dict[str, Any]) -> np.ndarray[Any, Any]:
     rng = np.random.default_rng(spec["seed"])
     raw = rng.integers(0, 120, spec["shape"])
     if spec["dtype"] in _VARIABLE:
-        words = ["", "é", "0123456789" * 300, "12345678", "123456789"]
+        words = ["", "é", "0123456789" * (_MOST_BYTES // 10), "12345678", "123456789"]
         chosen = np.array([word.encode() for word in words], object)[raw % len(words)]
         if spec["dtype"] == "bytes":
             return np.asarray(chosen, object)
@@ -129,7 +133,7 @@ def _check(file: h5py.Group, group: zarr.Group, exact: bool) -> None:
         if expected.dtype.kind == "U":
             got = text(got, expected.dtype)
         np.testing.assert_array_equal(got, expected)
-        assert got.shape == expected.shape
+        assert np.shape(got) == expected.shape
         _check_attributes(dict(dataset.attrs), child.attrs.asdict())
 
 
@@ -214,7 +218,7 @@ def test_hierarchies(
         if consolidated:
             zarr.consolidate_metadata(path)
         root = zarr.open_group(path, mode="r", use_consolidated=False)
-        with tree(path) as opened:
+        with tree(path, string_bytes=_MOST_BYTES) as opened:
             group = opened.resolve("").node  # type: ignore[union-attr]
             layout = data.draw(_LAYOUTS)
             file = hdf5.group_file(group, layout)
