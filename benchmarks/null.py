@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from znfs import mounts
+from znfs.arrays.extents import Literal
+from znfs.daemon import mounts
 from znfs.errors import NotFound
-from znfs.extents import Literal
 from znfs.fuse import Operations, Session, load_binding, mount_options
 from znfs.node import File, Kind, Node
 

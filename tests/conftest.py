@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers.process import NotAvailable
-from znfs import mounts
+from znfs.daemon import mounts
 
 # The same examples every time: a failure is then the fault of the change under test.
 settings.register_profile(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.cache import BlockCache
 from znfs.errors import MetadataError
 from znfs.formats import FORMATS

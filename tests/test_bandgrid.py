@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from znfs.bandgrid import BandGrid
+from znfs.arrays.bandgrid import BandGrid
 
 
 @st.composite

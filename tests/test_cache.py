@@ -16,8 +16,8 @@ import pytest
 
 from znfs import deadline
 from znfs.cache import BlockCache
+from znfs.cache.recency import cost
 from znfs.errors import ChunkError, StoreError
-from znfs.recency import cost
 
 
 def block(n: int) -> np.ndarray:
@@ -499,7 +499,7 @@ def test_what_was_read_through_goes_first_unless_it_is_used_again():
 def test_what_nobody_used_for_long_goes_before_what_was_passed(monkeypatch):
     cache = BlockCache(10_000)
     now = [100.0]
-    monkeypatch.setattr("znfs.recency.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("znfs.cache.recency.time.monotonic", lambda: now[0])
     for i in range(4):
         cache.get(("old", i), 1000, lambda: block(1000))
     now[0] += 5

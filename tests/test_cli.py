@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import zarr
 
-from znfs import config, daemon, info, logs, mounts, tables
+from znfs import config, tables
 from znfs.cli import COMMANDS, main, mount_main
+from znfs.commands import info
+from znfs.daemon import lifecycle, logs, mounts
 from znfs.errors import MountError, UsageError
 from znfs.meta import Axis
 from znfs.options import Options
@@ -452,7 +454,7 @@ def test_storage_options_add_up(
     file = write(tmp_path, "[defaults.storage_option]\na = 'file'\nb = 'file'\n")
     monkeypatch.setenv("ZNFS_STORAGE_OPTION", "b=variable\nc=variable")
     requests = []
-    monkeypatch.setattr(daemon, "mount", requests.append)
+    monkeypatch.setattr(lifecycle, "mount", requests.append)
     words = ["-o", "storage_option=c=o,storage-option=d=o,ttl=3", "-o", r"storage_option=e=o\,o",
              "--storage-option", "e=flag", "--storage-option", "f=flag"]  # fmt: skip
     words += ["-o", "cache_size=1MiB,cache-size=2MiB", "--cache-size", "3MiB"]
@@ -586,7 +588,7 @@ def test_no_control_character_reaches_a_terminal(tmp_path: Path, capsys: Capture
 )  # fmt: skip
 def test_words_of_fstab(items: str, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
     requests = []
-    monkeypatch.setattr(daemon, "mount", requests.append)
+    monkeypatch.setattr(lifecycle, "mount", requests.append)
     assert mount_main(["/s", "/m", "-o", f"{items},ttl=9"]) == 0
     (request,) = requests
     assert (request.flags, request.options.ttl) == (flags, 9.0)
@@ -600,5 +602,5 @@ def test_statuses_of_mount(error: Exception, status: int, monkeypatch: pytest.Mo
     def fail(request: object) -> None:
         raise error
 
-    monkeypatch.setattr(daemon, "mount", fail)
+    monkeypatch.setattr(lifecycle, "mount", fail)
     assert mount_main(["/s", "/m"]) == status

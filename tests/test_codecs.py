@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from znfs import memory
+from znfs.cache import memory
 from znfs.codecs import ARRAY_TO_BYTES, CODECS, Decoder, encoded_size, unwrap
 from znfs.errors import ChunkError, Unsupported
 from znfs.meta import VARIABLE, VARIABLE_BYTES, VARIABLE_TEXT, CodecSpec

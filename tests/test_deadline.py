@@ -14,12 +14,12 @@ from tests.memory_store import MemoryStore
 from tests.waiting import Clock, eventually
 from znfs import deadline
 from znfs.cache import BlockCache
-from znfs.control import ControlDir
 from znfs.errors import StoreError
 from znfs.hierarchy import Hierarchy
 from znfs.stores import SourceInfo
 from znfs.stores.watched import WatchedStore
 from znfs.tree import open_tree
+from znfs.tree.control import ControlDir
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_slow_line_is_read_and_a_silent_store_is_not(clock, tmp_path):
     inner = MemoryStore(objects)
     cache = BlockCache(1 << 20, workers=0)  # the clock is one for all threads
     hierarchy = Hierarchy(WatchedStore(inner, 10), cache, ttl=1e9, root_name="s")
-    from znfs.extents import Slab
+    from znfs.arrays.extents import Slab
 
     slab = Slab(hierarchy.node("a"))
     out = bytearray(data.nbytes)
@@ -139,7 +139,7 @@ def test_a_slow_line_is_read_and_a_silent_store_is_not(clock, tmp_path):
 def test_a_store_that_hangs_keeps_its_own_control_folder(monkeypatch):
     store = MemoryStore({"zarr.json": b'{"zarr_format": 3, "node_type": "group"}', ".znfs": b"own"})
     opened = store, SourceInfo("m", None, "memory:", "memory:")
-    monkeypatch.setattr("znfs.tree.open_store", lambda *_: opened)
+    monkeypatch.setattr("znfs.tree.tree.open_store", lambda *_: opened)
     tree = open_tree("memory:")
     up = threading.Event()
     deadline.begin(10)

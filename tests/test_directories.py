@@ -17,10 +17,10 @@ from tests.test_hierarchy import (
     group_v3,
     hierarchy,
 )
-from znfs.directories import NodeDir, Shown
 from znfs.errors import StoreError
 from znfs.node import File, Kind, Node
 from znfs.options import Options
+from znfs.tree.directories import NodeDir, Shown
 
 
 def root(store: MemoryStore, **more: Any) -> NodeDir:

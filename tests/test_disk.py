@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import eventually
-from znfs.disk import DiskTier
+from znfs.cache.spill import Spill
+from znfs.chunks.disk import DiskTier
 from znfs.errors import ChunkError, UsageError
-from znfs.spill import Spill
 from znfs.stores.base import Blob
 
 
@@ -213,7 +213,7 @@ def test_after_renew_on_a_full_disk_nothing_old_is_used(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("znfs.disk.tempfile.mkstemp", full)
+        patch.setattr("znfs.chunks.disk.tempfile.mkstemp", full)
         tier.renew("s3://b")
     monkeypatch.setattr(tier, "_paused_until", 0.0)
     before.get((1,))  # a load that was under way: it ends when there is room again
@@ -236,10 +236,10 @@ def test_after_renew_on_a_read_only_disk_nothing_old_is_used(folder, ends, monke
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     if not ends:
-        monkeypatch.setattr("znfs.disk._LOOK_SECONDS", 0.01)
+        monkeypatch.setattr("znfs.chunks.disk._LOOK_SECONDS", 0.01)
         tier.put("k", b"")  # the writer waits no longer as it began to
     with monkeypatch.context() as patch:
-        patch.setattr("znfs.disk.tempfile.mkstemp", refuse)
+        patch.setattr("znfs.chunks.disk.tempfile.mkstemp", refuse)
         patch.setattr(Path, "unlink", refuse)
         tier.renew("s3://b")
         assert any((folder / "epochs").iterdir())
@@ -284,7 +284,7 @@ def test_a_broken_folder_fails_no_read(folder, harm, monkeypatch):
         def full(*args, **more):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("znfs.disk.tempfile.mkstemp", full)
+        monkeypatch.setattr("znfs.chunks.disk.tempfile.mkstemp", full)
     else:
         while folder.exists():  # the tier may be making its lock file just now
             shutil.rmtree(folder, ignore_errors=True)
@@ -305,7 +305,7 @@ def test_a_write_that_fails_leaves_no_file(folder, monkeypatch):
     def failing(*args):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("znfs.disk.os.replace", failing)
+    monkeypatch.setattr("znfs.chunks.disk.os.replace", failing)
     tier = DiskTier(folder, 1 << 20)
     kept = tier.of_store("u").over(Chunks({(0,): b"x"}), "a")
     assert kept.get((0,)).data == b"x"
@@ -320,7 +320,7 @@ def test_a_folder_that_cannot_be_looked_through_is_told(folder, monkeypatch):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     fill(folder, {(0,): b"x"})
-    monkeypatch.setattr("znfs.disk.os.scandir", failing)
+    monkeypatch.setattr("znfs.chunks.disk.os.scandir", failing)
     tier = DiskTier(folder, 1 << 20)
     assert tier.of_store("s3://b").over(Chunks({}), "a").get((0,)).data == b"x"
     tier.close()
@@ -337,7 +337,7 @@ def test_a_folder_that_cannot_be_made_for_now(folder, why, monkeypatch):
         folders.add(path)
         raise OSError(why, os.strerror(why), str(path))
 
-    monkeypatch.setattr("znfs.disk._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("znfs.chunks.disk._PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(Path, "mkdir", mkdir)
     tier = DiskTier(folder, 1 << 20)
     assert tier.status()["state"] == f"cannot write: {os.strerror(why)}"
@@ -364,7 +364,7 @@ def test_a_folder_that_cannot_be_made_for_now(folder, why, monkeypatch):
 
 def test_a_write_for_which_there_is_no_memory_is_not_the_last(folder, monkeypatch):
     tier = DiskTier(folder, 1 << 20)
-    monkeypatch.setattr("znfs.disk._PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("znfs.chunks.disk._PAUSE_SECONDS", 0.0)
     failed, make = [], tempfile.mkstemp
 
     def once(*args, **more):
@@ -373,7 +373,7 @@ def test_a_write_for_which_there_is_no_memory_is_not_the_last(folder, monkeypatc
         failed.append(args)
         raise MemoryError
 
-    monkeypatch.setattr("znfs.disk.tempfile.mkstemp", once)
+    monkeypatch.setattr("znfs.chunks.disk.tempfile.mkstemp", once)
     tier.put("a", b"x")
     tier.put("b", b"y")
     tier.put("c", NoMemory())
@@ -416,7 +416,9 @@ def test_a_neighbour_who_renames_files_meanwhile_does_not_hide_the_rest(folder, 
                 raise FileNotFoundError(2, "renamed", self.path)
             return self._entry.stat(**more)
 
-    monkeypatch.setattr("znfs.disk.os.scandir", lambda path: map(Vanishing, real(os.fspath(path))))
+    monkeypatch.setattr(
+        "znfs.chunks.disk.os.scandir", lambda path: map(Vanishing, real(os.fspath(path)))
+    )
     assert sorted(tier._scan()) == [entry for entry in found if entry[2] != str(gone)]
     tier.close()
 
@@ -546,9 +548,9 @@ def test_what_is_left_at_the_end_goes_once_the_ring_begins_anew(tmp_path):
 
 def test_a_disk_that_takes_and_gives_a_few_bytes_at_a_time(tmp_path, monkeypatch):
     write, read = os.pwrite, os.preadv
-    monkeypatch.setattr("znfs.spill.os.pwrite", lambda fd, data, at: write(fd, data[:7], at))
+    monkeypatch.setattr("znfs.cache.spill.os.pwrite", lambda fd, data, at: write(fd, data[:7], at))
     monkeypatch.setattr(
-        "znfs.spill.os.preadv", lambda fd, out, at: read(fd, [part[:5] for part in out], at)
+        "znfs.cache.spill.os.preadv", lambda fd, out, at: read(fd, [part[:5] for part in out], at)
     )
     spill, data = Spill(tmp_path, 1000), bytes(range(100))
     spill.put("before", memoryview(b"x" * 33))
@@ -571,10 +573,10 @@ def test_what_cannot_be_read_back_was_not_spilled(tmp_path, monkeypatch):
     assert bytes(out) == b"12345"
     assert "larger than half of it" not in spill
     with monkeypatch.context() as failure:
-        failure.setattr("znfs.spill.os.preadv", failing)
+        failure.setattr("znfs.cache.spill.os.preadv", failing)
         assert not spill.read_into("a", 0, out)
     with monkeypatch.context() as failure:
-        failure.setattr("znfs.spill.os.pwrite", failing)
+        failure.setattr("znfs.cache.spill.os.pwrite", failing)
         spill.put("b", memoryview(b"54321"))
     assert "b" not in spill
     spill.close()
@@ -629,7 +631,7 @@ def test_a_spill_is_not_closed_under_a_writer(tmp_path, monkeypatch):
     closed = []
     spill._writing = Door(spill._writing)
     spill._file = File(spill._file)
-    monkeypatch.setattr("znfs.spill.os.pwrite", slow)
+    monkeypatch.setattr("znfs.cache.spill.os.pwrite", slow)
     spill.put(1, memoryview(b"second"))
     closing.join()
     assert not closed

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from tests.servers.process import free_ports
-from znfs import doctor, mounts
-from znfs.doctor import Finding
+from znfs.commands import doctor
+from znfs.commands.doctor import Finding
+from znfs.daemon import mounts
 from znfs.errors import MountError, SourceError
 from znfs.options import Options
 from znfs.tree import open_tree

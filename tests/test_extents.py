@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.memory_store import MemoryStore
-from znfs.array import Array
+from znfs.arrays.array import Array
+from znfs.arrays.extents import Blocks, Literal, Object, Records, Slab, Zeros, boxes
 from znfs.cache import BlockCache
 from znfs.errors import ChunkError, Stale, StoreError
-from znfs.extents import Blocks, Literal, Object, Records, Slab, Zeros, boxes
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, unravel
 from znfs.node import File
 

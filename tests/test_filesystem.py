@@ -23,7 +23,7 @@ import zarr
 import znfs
 import znfs.views.hdf5 as hdf5
 from tests.faketree import text
-from znfs import memory
+from znfs.cache import memory
 from znfs.codecs import Decoder
 from znfs.errors import Denied, NotFound, SourceError, Stale, StoreError, UsageError
 from znfs.filesystem import ZnfsFileSystem, open_enclosing, source_of
@@ -149,7 +149,7 @@ def test_a_forked_process_opens_what_another_thread_was_opening(
                 go_on.wait(20)
             super().__init__(*args, **more)
 
-    monkeypatch.setattr("znfs.array.Decoder", Slow)
+    monkeypatch.setattr("znfs.arrays.array.Decoder", Slow)
     tree = znfs.open_tree(store)
     reader = threading.Thread(target=lambda: tree.open("em/em.npy").read())
     reader.start()

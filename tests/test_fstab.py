@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from tests.conftest import ROOT, require, require_fuse
-from znfs import mounts
+from znfs.daemon import mounts
 
 VALUES = np.arange(300, dtype="u2").reshape(15, 20)
 HELPERS = (Path("/sbin/mount.znfs"), Path("/sbin/mount.fuse.znfs"))

@@ -28,7 +28,8 @@ import pytest
 
 from tests.faketree import Blocked, Bytes, Counted, Failing, FakeTree, Folder, text
 from tests.waiting import eventually
-from znfs import fuse, mounts
+from znfs import fuse
+from znfs.daemon import mounts
 from znfs.errors import ChunkError, Denied, MountError, NotFound, SourceError, Stale, StoreError
 from znfs.fuse.handles import OpenDir, Versions
 from znfs.fuse.operations import MUTATING, version_ns

@@ -15,7 +15,7 @@ import pytest
 from tests.memory_store import MemoryStore
 from tests.waiting import Clock
 from znfs import deadline
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 from znfs.cache import BlockCache
 from znfs.errors import Denied, NotListable, Stale, StoreError, Unanswered
 from znfs.hierarchy import Hierarchy, Prefix, Unreadable

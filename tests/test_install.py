@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, require, require_fuse, znfs
-from znfs import mounts
+from znfs.daemon import mounts
 
 LINKS = {"sbin/mount.znfs": "mount.znfs", "sbin/mount.fuse.znfs": "mount.znfs"}
 # Below PREFIX.

@@ -15,7 +15,7 @@ import pytest
 import zarr
 
 from tests.conftest import Mount, znfs
-from znfs import logs
+from znfs.daemon import logs
 
 ABOUT = {"source": "s3://bucket/v.zarr", "mountpoint": "/srv/v"}
 

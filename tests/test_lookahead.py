@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 import zarr
 
-import znfs.array
+import znfs.arrays.array
 from tests.memory_store import MemoryStore
 from tests.test_extents import make_array
 from tests.waiting import Clock
-from znfs.array import Array
-from znfs.bandgrid import BandGrid
-from znfs.bands import Bands, BandSets, spill_to
+from znfs.arrays.array import Array
+from znfs.arrays.bandgrid import BandGrid
+from znfs.arrays.bands import Bands, BandSets, spill_to
+from znfs.arrays.extents import Blocks, Slab
+from znfs.arrays.lookahead import Boxes, ChunkWalk, PlaneReads, Stream, Walk
 from znfs.cache import BlockCache
-from znfs.extents import Blocks, Slab
+from znfs.cache.spill import Spill
 from znfs.hierarchy import Hierarchy
-from znfs.lookahead import Boxes, ChunkWalk, PlaneReads, Stream, Walk
 from znfs.meta import ravel
 from znfs.node import File
-from znfs.spill import Spill
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
 
 _SHAPE, _CHUNKS = (32, 64, 16), (8, 8, 8)
@@ -223,7 +223,7 @@ def test_a_plane_asks_a_distant_shard_for_its_rows_together(tmp_path, monkeypatc
         str(path.relative_to(tmp_path)): path.read_bytes()
         for path in (tmp_path / "a").rglob("*") if path.is_file()
     }  # fmt: skip
-    monkeypatch.setattr(znfs.array, "_BATCH_BYTES", most * 4 * 8 * 8 * 2)
+    monkeypatch.setattr(znfs.arrays.array, "_BATCH_BYTES", most * 4 * 8 * 8 * 2)
     store = MemoryStore(files)
     hierarchy = Hierarchy(store, BlockCache(8 << 20, 4, far=True), root_name="r", ttl=60.0)
     array = hierarchy.node("a")
@@ -317,7 +317,7 @@ def test_as_many_slabs_are_begun_as_what_was_read_lets_expect(planes, slabs):
 def test_how_fast_a_reader_goes_is_told_by_all_that_it_read(monkeypatch):
     """Also if the kernel sends small pieces and large ones, some of them out of order."""
     stream, clock = Stream(BandGrid((200, 1, 1000), (1, 1, 8), (1,)), 0, far=False), Clock()
-    monkeypatch.setattr("znfs.lookahead.time", clock)
+    monkeypatch.setattr("znfs.arrays.lookahead.time", clock)
     stream.note(0, 1000, True)
     for plane in range(1, 200):
         for lo, hi in ((0, 1), (2, 1000), (1, 2)):

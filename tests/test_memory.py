@@ -9,8 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from znfs import memory
-from znfs.memory import Pool
+from znfs.cache import memory
+from znfs.cache.memory import Pool
 
 _SIZE = 512 << 10
 

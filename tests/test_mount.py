@@ -26,8 +26,9 @@ import zarr
 import znfs
 from tests.servers.process import free_ports
 from tests.waiting import eventually, stop
-from znfs import api, cli, mounts, vitals
-from znfs.daemon import MountRequest, prepare
+from znfs import api, cli
+from znfs.daemon import mounts, vitals
+from znfs.daemon.lifecycle import MountRequest, prepare
 from znfs.errors import MountError, UsageError
 from znfs.fuse import is_dead
 from znfs.options import Options
@@ -463,13 +464,13 @@ def test_mounts_with_closed_streams(store: Path, mountpoint: Path, streams: str)
 
 FAILING = """
 import sys
-from znfs import daemon
+from znfs.daemon import lifecycle
 from znfs.cli import main
 
 def fails():
     raise RuntimeError
 
-setattr(daemon, sys.argv.pop(1), lambda *args: fails())
+setattr(lifecycle, sys.argv.pop(1), lambda *args: fails())
 sys.exit(main())
 """
 
@@ -831,7 +832,7 @@ def python_for_nobody(env: dict[str, str]) -> str:
     """A Python that another user may run, and that finds what this one does."""
     for python in (sys.executable, "/usr/bin/python3"):
         try:
-            words = [python, "-c", "import znfs.tree, mfusepy"]
+            words = [python, "-c", "import znfs.tree.tree, mfusepy"]
             subprocess.run(words, env=env, user=NOBODY, group=NOBODY, check=True)
         except (OSError, subprocess.CalledProcessError):
             continue

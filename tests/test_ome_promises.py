@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.memory_store import MemoryStore
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 from znfs.cache import BlockCache
-from znfs.directories import NodeDir, Shown
 from znfs.errors import NotListable
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy
 from znfs.meta import Channel
 from znfs.options import Options
+from znfs.tree.directories import NodeDir, Shown
 
 KEYS = (
     "ome", "multiscales", "omero", "channels", "color", "window", "start", "end", "label", "labels",

@@ -22,9 +22,9 @@ from tests.conftest import ROOT
 from tests.faketree import Bytes, FakeTree, Folder
 from tests.test_extents import make_array
 from tests.waiting import eventually
-from znfs import mounts
+from znfs.arrays.extents import Blocks, Zeros
 from znfs.cache import BlockCache
-from znfs.extents import Blocks, Zeros
+from znfs.daemon import mounts
 from znfs.fuse import load_binding
 from znfs.fuse.readahead import ReadAhead, is_own
 from znfs.node import File

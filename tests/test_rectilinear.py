@@ -21,7 +21,7 @@ import zarr.codecs as zc
 
 from tests.memory_store import MemoryStore
 from tests.reading import assemble, parse, read_array
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.cache import BlockCache
 from znfs.errors import MetadataError, Stale, ZnfsError
 from znfs.hierarchy import Hierarchy

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import ROOT, Mount, znfs
 from tests.servers.process import free_ports
-from znfs import monitor
+from znfs.commands import monitor
 from znfs.tree import open_tree
 
 VALUES = np.arange(6 * 40 * 50, dtype="uint16").reshape(6, 40, 50)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.memory_store import MemoryStore
-from znfs import shards
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.cache import BlockCache
+from znfs.chunks import shards
 from znfs.errors import ChunkError, Stale
 from znfs.meta import ArrayMeta, ChunkKeys, CodecSpec, Edges, Index, Shard
 
@@ -102,7 +102,7 @@ def test_chunks_are_fetched_together_that_lie_together(monkeypatch, gap, most, g
 
 
 def test_no_more_chunks_are_loaded_together_than_are_to_be_held(monkeypatch):
-    monkeypatch.setattr("znfs.array._BATCH_BYTES", 2 * 4)
+    monkeypatch.setattr("znfs.arrays.array._BATCH_BYTES", 2 * 4)
     array, store = make(packed())
     assert together(array, 0, 1, 2) == {i: row(i) for i in range(3)}
     assert store.gets["a/c/0/0"] == 1 + 2

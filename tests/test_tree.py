@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.test_extents import make_array
-from znfs import info
+from znfs.commands import info
 from znfs.errors import NotFound, SourceError, Stale, UsageError
 from znfs.node import File, Kind
 from znfs.options import Options, parse_views
@@ -569,7 +569,7 @@ def test_names_that_no_file_can_have(tmp_path, source, capsys):
 def test_a_source_is_looked_at_without_what_only_reading_needs(store):
     """A mount is ready after that look; every import it does without makes it ready sooner."""
     code = (
-        "import sys; from znfs.tree import open_tree; tree = open_tree(sys.argv[1]);"
+        "import sys; from znfs.tree.tree import open_tree; tree = open_tree(sys.argv[1]);"
         "print(*{'numcodecs', 'ml_dtypes', 'znfs.views.hdf5', 'obstore'} & sys.modules.keys());"
         "print(*tree.resolve('').names())"
     )

@@ -16,16 +16,16 @@ import pytest
 from urllib3.exceptions import LocationParseError
 
 from znfs.config import load
-from znfs.daemon import MountRequest
+from znfs.daemon.lifecycle import MountRequest
 from znfs.errors import SourceError, UsageError
 from znfs.options import Options
-from znfs.provenance import _join
 from znfs.redaction import redact
 from znfs.stores import local_path, open_store
 from znfs.stores.arguments import typed
 from znfs.stores.httpclient import _cause
 from znfs.stores.urls import node_name, parse, refuse_secrets
 from znfs.tree import open_tree
+from znfs.tree.provenance import _join
 
 # source, scheme, host, path, zips, format, NAME
 SOURCES: list[tuple[str, str, str, str, tuple[str, ...], str | None, str]] = [

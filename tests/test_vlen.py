@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numcodecs.vlen import VLenBytes, VLenUTF8
 
+from znfs.cache.recency import cost
 from znfs.codecs import Decoder
 from znfs.codecs.vlen import Packed
 from znfs.errors import ChunkError
 from znfs.formats import zarr2
 from znfs.meta import VARIABLE_BYTES, VARIABLE_TEXT, ArrayMeta, CodecSpec
-from znfs.recency import cost
 
 MOST = 1 << 20
 

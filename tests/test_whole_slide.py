@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import zarr
 
-import znfs.tree
+import znfs.tree.tree
 from tests.conftest import running
 from tests.images import Handle, write_image
 from tests.servers.faultproxy import FaultProxy
@@ -86,14 +86,14 @@ def tree(s3, slide, monkeypatch):
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     counting = []
-    real = znfs.tree.open_store
+    real = znfs.tree.tree.open_store
 
     def open_store(*words: Any) -> Any:
         store, info = real(*words)
         counting.append(Counting(store))
         return counting[0], info
 
-    monkeypatch.setattr(znfs.tree, "open_store", open_store)
+    monkeypatch.setattr(znfs.tree.tree, "open_store", open_store)
     with FaultProxy("127.0.0.1", s3.port) as proxy:
         proxy.latency = 0.03
         tree = Tree("s3://slides/slide.zarr", Options(endpoint_url=proxy.url))

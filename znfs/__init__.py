@@ -15,10 +15,11 @@ __all__ = ["__version__", "mount", "open_file", "open_tree", "status"]
 
 if TYPE_CHECKING:
     from znfs.api import mount, open_tree, status
-    from znfs.reader import open_file
+    from znfs.tree.reader import open_file
 
 _FROM = {
-    "mount": "znfs.api", "open_tree": "znfs.api", "status": "znfs.api", "open_file": "znfs.reader",
+    "mount": "znfs.api", "open_tree": "znfs.api", "status": "znfs.api",
+    "open_file": "znfs.tree.reader",
 }  # fmt: skip
 
 

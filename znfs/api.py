@@ -29,7 +29,8 @@ def open_tree(source: str | Path, options: Options | None = None, **overrides: A
     Keyword arguments are options (`anon=True`); they win over `ZNFS_…` variables and the
     configuration file, which are not read if `options` is given. Raises ZnfsError.
     """
-    from znfs import config, tree
+    from znfs import config
+    from znfs.tree import tree
 
     source = os.fspath(source)
     if options is None:
@@ -72,7 +73,7 @@ def mount(
 def status() -> list[dict[str, Any]]:
     """What the daemon of each znfs mount on this machine says of itself, and its `mountpoint`; of
     one that does not answer its `source` and the `error`."""
-    from znfs import mounts
+    from znfs.daemon import mounts
 
     return [
         {"source": mount.source} | said | {"mountpoint": mount.mountpoint}
@@ -135,7 +136,7 @@ def _await(daemon: subprocess.Popen[bytes], ready: socket.socket, said: Path) ->
 
 
 def _stop(daemon: subprocess.Popen[bytes], path: Path) -> None:
-    from znfs import mounts
+    from znfs.daemon import mounts
 
     assert daemon.stdin is not None
     daemon.stdin.close()

@@ -218,8 +218,8 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 def _options(source: str, given: dict[str, Any]) -> Options:
     """The options for `source`; secrets on the command line are refused. Raises MountError, too,
     where it is on a mount that is dead, or hangs."""
-    from znfs import mounts
     from znfs.config import load, pairs
+    from znfs.daemon import mounts
     from znfs.stores import local_path, refuse_secrets
 
     named = {n.replace("-", "_"): v for n, v in given.items()}
@@ -232,7 +232,7 @@ def _options(source: str, given: dict[str, Any]) -> Options:
 
 
 def _tree(args: argparse.Namespace) -> Tree:
-    from znfs import logs
+    from znfs.daemon import logs
     from znfs.tree import open_tree
 
     options = _options(args.source, _given(args))
@@ -273,11 +273,11 @@ def _mount_with(
     stop_on_eof: bool = False,
 ) -> None:  # fmt: skip
     options = _options(source, given)
-    from znfs import daemon
+    from znfs.daemon import lifecycle
 
-    daemon.mount(daemon.MountRequest(source, mountpoint, options, flags, stop_on_eof))
+    lifecycle.mount(lifecycle.MountRequest(source, mountpoint, options, flags, stop_on_eof))
     if options.foreground:
-        daemon.leave(0)
+        lifecycle.leave(0)
 
 
 def _kernel_flags(given: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -307,7 +307,7 @@ def _fstab_mount(args: argparse.Namespace) -> None:
 
 
 def _umount(args: argparse.Namespace) -> None:
-    from znfs.mounts import unmount
+    from znfs.daemon.mounts import unmount
 
     unmount(args.mountpoint, lazy=args.lazy)
 
@@ -318,7 +318,7 @@ def _umount_arguments(parser: Parser) -> None:
 
 
 def _status(args: argparse.Namespace) -> None:
-    from znfs import monitor
+    from znfs.commands import monitor
 
     if args.watch:
         monitor.watch(args.mountpoint)
@@ -334,7 +334,7 @@ def _status_arguments(parser: Parser) -> None:
 
 def _info(args: argparse.Namespace) -> None:
     tree = _tree(args)
-    from znfs import info
+    from znfs.commands import info
 
     info.show(tree, as_json=args.json)
 
@@ -345,7 +345,7 @@ def _info_arguments(parser: Parser) -> None:
 
 
 def _ls(args: argparse.Namespace) -> None:
-    from znfs.browse import list_directory
+    from znfs.commands.browse import list_directory
 
     list_directory(_tree(args), args.path, long=args.long)
 
@@ -357,7 +357,7 @@ def _ls_arguments(parser: Parser) -> None:
 
 
 def _cat(args: argparse.Namespace) -> None:
-    from znfs.browse import copy_file
+    from znfs.commands.browse import copy_file
 
     copy_file(_tree(args), args.path)
 
@@ -368,7 +368,7 @@ def _cat_arguments(parser: Parser) -> None:
 
 
 def _refresh(args: argparse.Namespace) -> None:
-    from znfs.mounts import refresh
+    from znfs.daemon.mounts import refresh
 
     refresh(args.mountpoint)
 
@@ -378,7 +378,7 @@ def _mountpoint(parser: Parser) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> None:
-    from znfs import doctor
+    from znfs.commands import doctor
 
     options = _options(args.source, _given(args)) if args.source else None
     doctor.show(args.source, options)

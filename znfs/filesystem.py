@@ -19,8 +19,8 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from znfs.errors import Denied, NotFound, SourceError, StoreError, UsageError, ZnfsError
 from znfs.hierarchy.paths import join
 from znfs.node import File, Node
-from znfs.reader import RawReader, looker
 from znfs.tree import Tree
+from znfs.tree.reader import RawReader, looker
 
 _PYTHON_ERRORS: dict[type[ZnfsError], type[OSError]] = {
     NotFound: FileNotFoundError,

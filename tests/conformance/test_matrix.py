@@ -17,7 +17,7 @@ from tests.conftest import Mount, znfs
 from tests.environments import OF_ZARR2, ZARR2, python_with, run_with
 from tests.hdf5.support import as_objects
 from tests.reading import same
-from znfs import mounts
+from znfs.daemon import mounts
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -27,7 +27,7 @@ from zarr.codecs import Crc32cCodec
 
 from tests.conftest import OURS, ROOT
 from tests.waiting import eventually
-from znfs import mounts
+from znfs.daemon import mounts
 
 DEADLINE = 2.0  # seconds a request may take
 MARGIN = 4.0  # what a machine that does other things at the same time may add

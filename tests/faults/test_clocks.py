@@ -18,7 +18,7 @@ from tests.memory_store import MemoryStore
 from tests.servers.faultproxy import FaultProxy
 from tests.test_hierarchy import array_v3, hierarchy
 from tests.waiting import eventually
-from znfs.disk import DiskTier
+from znfs.chunks.disk import DiskTier
 from znfs.tree import open_tree
 
 DAY = 86400.0

@@ -16,7 +16,7 @@ from tests.faults.conftest import Start
 from tests.faults.rig import GRID, RIGHT, Mounted
 from tests.servers.s3 import S3
 from tests.waiting import eventually
-from znfs import mounts
+from znfs.daemon import mounts
 
 # One block of the cache: everything else has to come from the disk tier or the store.
 SMALL = ("--cache-size", "16KiB")
@@ -75,7 +75,7 @@ def test_full(s3: S3, start: Start, small_disk: Path) -> None:
 
 @pytest.mark.parametrize("small_disk", ["1m"], indirect=True)
 def test_read_only(s3: S3, start: Start, small_disk: Path) -> None:
-    often = "from znfs import disk; disk._LOOK_SECONDS = 0.5"
+    often = "from znfs.chunks import disk; disk._LOOK_SECONDS = 0.5"
     mounted = start(s3.url, "sums", "--disk-cache", small_disk, *SMALL, before=often)
 
     def during() -> None:

@@ -15,7 +15,7 @@ from tests.faults.conftest import Start
 from tests.faults.rig import GRID, RIGHT, Row
 from tests.servers.s3 import S3
 from tests.waiting import eventually
-from znfs import mounts
+from znfs.daemon import mounts
 
 
 def test_killed_and_restarted(s3: S3, start: Start) -> None:

@@ -11,7 +11,7 @@ from tests.faults.conftest import Start
 from tests.faults.rig import GRID, RIGHT
 from tests.servers.faultproxy import FaultProxy
 from tests.waiting import eventually
-from znfs import mounts
+from znfs.daemon import mounts
 
 
 def test_killed_readers_leave_nothing(line: FaultProxy, start: Start) -> None:

@@ -14,7 +14,7 @@ from tests.faults.conftest import Start
 from tests.faults.rig import FILL, RIGHT
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.statusproxy import StatusProxy
-from znfs import mounts
+from znfs.daemon import mounts
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tests.servers.faultproxy import FaultProxy
 from tests.servers.nameserver import NameServer
 from tests.servers.nginx import served
 from tests.waiting import eventually
-from znfs import mounts
+from znfs.daemon import mounts
 
 NAME = "localhost"  # the one name whose first part the gateway does not take for a bucket's
 HUNG = "name server does not answer"

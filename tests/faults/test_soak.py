@@ -21,7 +21,7 @@ from tests.faults.conftest import Start
 from tests.faults.rig import GRID, RIGHT, VALUES, Mounted
 from tests.servers.faultproxy import FaultProxy
 from tests.servers.statusproxy import StatusProxy
-from znfs import mounts
+from znfs.daemon import mounts
 
 READERS = 16
 MOST = {"threads": 350, "descriptors": 500, "resident_bytes": 300 << 20}

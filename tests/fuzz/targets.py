@@ -34,7 +34,7 @@ from tests.test_codecs import DATA, ENCODED
 from tests.test_codecs import decoder as decoder_of
 from tests.test_formats_fuzz import DOCUMENTS, OME, ZARR, check
 from tests.test_zip_store import Remote
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.cache import BlockCache
 from znfs.codecs import Decoder
 from znfs.codecs.vlen import Packed

@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import Mount
 from tests.fuzz.hostile import noise, store
 from tests.test_zip_store import Remote
-from znfs import mounts
+from znfs.daemon import mounts
 from znfs.errors import StoreError, ZnfsError
 from znfs.node import File, Node
 from znfs.options import VIEW_NAMES

@@ -14,7 +14,7 @@ import pytest
 
 from tests.hdf5.support import Seekable, resolve, tree
 from tests.memory_store import MemoryStore
-from znfs.array import Group
+from znfs.arrays.array import Group
 from znfs.cache import BlockCache
 from znfs.hierarchy import Hierarchy
 from znfs.node import File

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.hdf5.support import Seekable, resolve, tree
-from znfs import info
+from znfs.commands import info
 from znfs.errors import ChunkError
 from znfs.tree import Tree
 

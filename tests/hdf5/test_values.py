@@ -15,7 +15,7 @@ import pytest
 import zarr
 
 from tests.hdf5.support import Seekable, materialise, resolve, text, tree
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.views import hdf5
 from znfs.views.hdf5.datatypes import encode
 

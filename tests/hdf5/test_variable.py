@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.dtype import VariableLengthBytes
 
 from tests.hdf5.support import Seekable, materialise, resolve, tree
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.node import File
 from znfs.stores.local import LocalStore
 from znfs.tree import Tree

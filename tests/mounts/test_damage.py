@@ -16,7 +16,7 @@ import zarr
 
 from demo.write import write_n5
 from tests.conftest import Mount, znfs
-from znfs import mounts
+from znfs.daemon import mounts
 
 VALUES = np.arange(1, 4 * 64 * 64 + 1, dtype="u2").reshape(4, 64, 64)
 CHUNKS = (1, 64, 64)  # two pages: the kernel reads no less than a page, whole or not at all

@@ -17,7 +17,7 @@ import zarr
 import znfs
 from demo.write import write_n5
 from tests.conftest import Mount
-from znfs import mounts
+from znfs.daemon import mounts
 from znfs.node import File
 
 READER = Path(__file__).with_name("reader.py")

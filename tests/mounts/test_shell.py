@@ -16,7 +16,7 @@ import zarr
 
 from demo.write import write_n5
 from tests.conftest import Mount, require
-from znfs import mounts
+from znfs.daemon import mounts
 
 STATUS = "status.json"  # live: it has no size, and says something else each time
 VALUES = np.arange(3 * 40 * 50, dtype="uint16").reshape(3, 40, 50)

@@ -10,7 +10,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from znfs import memory
+from znfs.cache import memory
 from znfs.codecs.forms import Buffer, BytesForm, Config, Form, Step, check_size, octets, shown
 from znfs.codecs.native import numcodecs
 from znfs.errors import Unsupported

@@ -16,7 +16,7 @@ from typing import Any
 
 from isal import isal_zlib
 
-from znfs import memory
+from znfs.cache import memory
 from znfs.codecs.forms import (
     Buffer,
     BytesForm,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from znfs import memory
+from znfs.cache import memory
 from znfs.codecs.forms import (
     ArrayForm,
     Buffer,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from znfs import memory
+from znfs.cache import memory
 from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, octets
 from znfs.codecs.native import numcodecs
 from znfs.errors import Unsupported

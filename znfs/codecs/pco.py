@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs import memory
+from znfs.cache import memory
 from znfs.codecs.forms import ArrayForm, Buffer, BytesForm, Config, Form, Step, octets
 from znfs.errors import Unsupported
 

@@ -22,7 +22,7 @@ from znfs.fuse.handles import OpenDir, OpenFile, Versions
 from znfs.fuse.readahead import ReadAhead, is_own
 from znfs.lastsaid import LastSaid
 from znfs.node import File, Kind, Node
-from znfs.reader import current
+from znfs.tree.reader import current
 
 log = logging.getLogger("znfs.fuse")
 

@@ -17,9 +17,9 @@ from math import inf, prod
 from typing import Any
 
 from znfs import forks
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 from znfs.cache import BlockCache
-from znfs.disk import DiskTier
+from znfs.chunks.disk import DiskTier
 from znfs.errors import Denied, MetadataError, StoreError
 from znfs.formats import FORMATS, Format, n5axes, ome
 from znfs.formats.arrays import with_room

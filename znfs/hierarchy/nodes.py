@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 
 
 @dataclass(frozen=True)

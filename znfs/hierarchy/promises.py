@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from posixpath import normpath
 
-from znfs.array import Group
+from znfs.arrays.array import Group
 from znfs.formats import ome
 from znfs.hierarchy.paths import join, parent
 from znfs.hierarchy.seen import Sightings

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from cachetools import LRUCache
 
 from znfs import deadline
-from znfs.array import Group
+from znfs.arrays.array import Group
 from znfs.errors import ZnfsError
 from znfs.hierarchy.nodes import HierarchyNode
 from znfs.hierarchy.paths import relative

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 from znfs.errors import UsageError
 from znfs.node import Dir, File, Kind
 from znfs.options import Options

@@ -8,8 +8,8 @@ from math import prod
 
 import numpy as np
 
-from znfs.array import Array, flat_bytes
-from znfs.extents import Blocks, touched
+from znfs.arrays.array import Array, flat_bytes
+from znfs.arrays.extents import Blocks, touched
 from znfs.meta import Index, ravel, unravel
 from znfs.node import File, Kind
 from znfs.views import MOST_NAME_BYTES

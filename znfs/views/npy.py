@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array
-from znfs.extents import Literal, Slab
+from znfs.arrays.array import Array
+from znfs.arrays.extents import Literal, Slab
 from znfs.node import File
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 from znfs.node import File, Kind
 from znfs.options import Options
 from znfs.views import (

@@ -23,7 +23,7 @@ from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 from znfs.codecs.forms import shown
 from znfs.errors import Unsupported
 from znfs.node import File

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.extents import Records
+from znfs.arrays.extents import Records
 from znfs.meta import Shape
 from znfs.node import Extent
 from znfs.views.hdf5.heap import LocalHeap

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.errors import Unsupported
 from znfs.views.hdf5 import conversion, netcdf
 from znfs.views.hdf5.netcdf import Scales

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.memory import Bytes
+from znfs.cache.memory import Bytes
 from znfs.views.hdf5.structures import PAGE, Late, align, pad8
 
 _NO_FREE_BLOCK = 1  # what libhdf5 writes and expects where the free list is empty

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.codecs.vlen import Packed
 from znfs.errors import ChunkError, Unsupported
 from znfs.meta import VARIABLE_BYTES, ArrayMeta, Index

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.codecs.forms import shown
 from znfs.meta import ArrayMeta
 from znfs.views import MOST_NAME_BYTES

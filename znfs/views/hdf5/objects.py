@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 from znfs.errors import ChunkError
 from znfs.meta import Shape
 from znfs.views.hdf5 import conversion, messages

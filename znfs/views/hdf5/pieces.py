@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array, flat_bytes
-from znfs.extents import as_bytes, boxes, by_stride, chunk_walk, chunks_ahead, touched
-from znfs.memory import Bytes
+from znfs.arrays.array import Array, flat_bytes
+from znfs.arrays.extents import as_bytes, boxes, by_stride, chunk_walk, chunks_ahead, touched
+from znfs.cache.memory import Bytes
 from znfs.meta import Index, Shape, ravel, unravel
 from znfs.views.hdf5 import conversion
 from znfs.views.hdf5.structures import MAX_CHUNK

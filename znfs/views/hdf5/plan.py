@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from znfs.extents import Literal, Zeros
+from znfs.arrays.extents import Literal, Zeros
 from znfs.node import Extent, File
 from znfs.views.hdf5.btree import SymbolTable
 from znfs.views.hdf5.heap import GlobalHeap

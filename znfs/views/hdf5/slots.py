@@ -17,9 +17,9 @@ from functools import lru_cache
 from cachetools import LRUCache
 
 from znfs import deadline
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
+from znfs.arrays.extents import Literal, Zeros, as_bytes, by_stride
 from znfs.errors import Denied, Stale, StoreError, Unsupported
-from znfs.extents import Literal, Zeros, as_bytes, by_stride
 from znfs.meta import brief
 from znfs.node import Extent, File
 from znfs.views import TOO_LONG, fits

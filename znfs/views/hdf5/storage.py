@@ -8,9 +8,9 @@ from math import prod
 
 import numpy as np
 
-from znfs.array import Array
+from znfs.arrays.array import Array
+from znfs.arrays.extents import Blocks, Slab
 from znfs.errors import Unsupported
-from znfs.extents import Blocks, Slab
 from znfs.node import Extent
 from znfs.views.hdf5 import messages
 from znfs.views.hdf5.btree import ChunkBTree

@@ -16,9 +16,9 @@ from math import prod
 
 import numpy as np
 
-from znfs.array import Array, flat_bytes
-from znfs.extents import touched
-from znfs.memory import Bytes
+from znfs.arrays.array import Array, flat_bytes
+from znfs.arrays.extents import touched
+from znfs.cache.memory import Bytes
 from znfs.meta import Index
 from znfs.node import Extent
 from znfs.views.hdf5.heap import ELEMENT, WORD, Collection, encode_collection

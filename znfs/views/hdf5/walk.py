@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from znfs import deadline
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
 from znfs.errors import Denied, Unsupported
 from znfs.meta import brief
 from znfs.views import TOO_LONG, fits

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.node import File, Kind
 from znfs.views.tiff import stacks
 from znfs.views.tiff.axes import Box, yx

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
+from znfs.arrays.extents import Literal, Records, Zeros
 from znfs.errors import Denied, Stale
-from znfs.extents import Literal, Records, Zeros
 from znfs.formats import ome
 from znfs.formats.n5axes import numbered
 from znfs.meta import ArrayMeta

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from itertools import product, repeat
 from math import prod
 
-from znfs.array import Array
-from znfs.extents import Literal, Slab
+from znfs.arrays.array import Array
+from znfs.arrays.extents import Literal, Slab
 from znfs.forks import cached_property
 from znfs.meta import Index, unravel
 from znfs.node import File, Kind

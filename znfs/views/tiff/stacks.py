@@ -11,8 +11,8 @@ from math import prod
 
 import numpy as np
 
-from znfs.array import Array
-from znfs.extents import Literal, Records, Slab
+from znfs.arrays.array import Array
+from znfs.arrays.extents import Literal, Records, Slab
 from znfs.node import Extent, File
 from znfs.views.tiff import imagej, planes
 from znfs.views.tiff.axes import Box, hyperstack, plane_axes

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array, flat_bytes
-from znfs.extents import Slab, as_bytes, by_stride, touched
-from znfs.lookahead import Walk
+from znfs.arrays.array import Array, flat_bytes
+from znfs.arrays.extents import Slab, as_bytes, by_stride, touched
+from znfs.arrays.lookahead import Walk
 from znfs.meta import Index, unravel
 
 

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from znfs import config, mounts
+from znfs import config
+from znfs.daemon import mounts
 from znfs.errors import MountError, SourceError, UsageError, ZnfsError
 from znfs.fuse import load_binding
 from znfs.options import Options

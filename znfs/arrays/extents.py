@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from znfs.array import Array, Block, flat_bytes
-from znfs.bands import Bands, BandSets
+from znfs.arrays.array import Array, Block, flat_bytes
+from znfs.arrays.bands import Bands, BandSets
+from znfs.arrays.lookahead import Boxes, ChunkWalk, Walk
 from znfs.cache import BlockCache
+from znfs.cache.memory import Bytes
 from znfs.errors import Stale, StoreError, ZnfsError
-from znfs.lookahead import Boxes, ChunkWalk, Walk
-from znfs.memory import Bytes
 from znfs.meta import Index, Shape, ravel, unravel
 from znfs.stores.base import Store
 

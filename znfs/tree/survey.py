@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from znfs.array import Array, Group
-from znfs.directories import NodeDir, Shown
+from znfs.arrays.array import Array, Group
 from znfs.errors import Denied, ZnfsError
 from znfs.hierarchy import HierarchyNode, Prefix, Unreadable
 from znfs.hierarchy.paths import join
 from znfs.meta import ArrayMeta, GroupMeta
+from znfs.tree.directories import NodeDir, Shown
 
 _MOST_LISTED = 10_000  # folders looked through for a stored size...
 _MOST_LISTED_FAR = 100  # ...and requests to a distant store

@@ -15,8 +15,8 @@ from znfs.meta import SYMBOLS, ArrayMeta, Axis, CodecSpec, GroupMeta, brief
 from znfs.tables import print_table, printable, size_text
 
 if TYPE_CHECKING:
-    from znfs.survey import Description
     from znfs.tree import Tree
+    from znfs.tree.survey import Description
 
 COLUMNS = ("Path", "Kind", "Axes", "Shape", "Chunks", "Type", "Codecs", "Size", "Stored", "Views")
 RIGHT = ("Shape", "Chunks", "Size", "Stored")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from znfs.array import Array, Group
+from znfs.arrays.array import Array, Group
+from znfs.arrays.extents import Object
 from znfs.errors import Denied, Unsupported, ZnfsError
-from znfs.extents import Object
 from znfs.forks import cached_property
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix

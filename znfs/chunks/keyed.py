@@ -1,4 +1,4 @@
-"""Chunks: a grid index to encoded bytes."""
+"""What chunks are, and those that are objects of their own in a store."""
 
 from __future__ import annotations
 

@@ -28,19 +28,19 @@ from typing import Any
 
 import numpy as np
 
-from znfs import memory
-from znfs.array import AT_ONCE, Array, Block, Turn, flat_bytes
-from znfs.bandgrid import BandGrid
-from znfs.lookahead import PlaneReads, Stream
+from znfs.arrays.array import AT_ONCE, Array, Block, Turn, flat_bytes
+from znfs.arrays.bandgrid import BandGrid
+from znfs.arrays.lookahead import PlaneReads, Stream
+from znfs.cache import memory
+from znfs.cache.spill import Spill
 from znfs.meta import Index, Shape
-from znfs.spill import Spill
 
 # A band stays below this part of the cache, so that several fit beside each other...
 _CACHE_SHARE = 4
 # ...and below this, so that the first bytes of it are not kept waiting for the last.
 _MOST_BYTES = 64 << 20
 # Bytes of whole chunks that are decoded for thin bands at once, one chunk at the least: as much as
-# is held for the next blocks anyway (memory.py).
+# is held for the next blocks anyway (cache/memory.py).
 _DECODED_AT_ONCE = 32 << 20
 # The part of the cache that a slab and what is begun after it may take. With all of it, what else
 # comes drives out a band of the slab for each plane that is read, to be loaded again for the next.

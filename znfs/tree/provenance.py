@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from znfs.array import Array
+from znfs.arrays.array import Array
 from znfs.hierarchy import HierarchyNode, Unreadable
 from znfs.hierarchy.paths import relative
 from znfs.node import File, Node

@@ -29,8 +29,8 @@ from math import inf
 from typing import Any
 
 from znfs import deadline
+from znfs.cache.recency import Recency, cost
 from znfs.errors import StoreError
-from znfs.recency import Recency, cost
 from znfs.redaction import redact
 
 log = logging.getLogger(__name__)

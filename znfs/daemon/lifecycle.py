@@ -23,7 +23,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from znfs import logs, mounts, vitals
+from znfs.daemon import logs, mounts, vitals
 from znfs.errors import MountError, StoreError, UsageError, ZnfsError
 from znfs.fuse import Operations, Session, is_dead, load_binding, mount_options
 from znfs.options import Options
@@ -117,7 +117,7 @@ def _why_not_there(mountpoint: str, exc: OSError) -> str:
 
 def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     """Open the source, mount it, call `ready`, and serve until unmounted or told to stop."""
-    from znfs import memory
+    from znfs.cache import memory
     from znfs.tree import Tree
 
     memory.bound_heap()
@@ -209,7 +209,7 @@ def _serve_metrics(port: int | None, tree: Any) -> Callable[[], None]:
     """Answer Prometheus, if asked to; what stops it. Raises MountError."""
     if port is None:
         return lambda: None
-    from znfs import metrics
+    from znfs.tree import metrics
 
     try:
         return metrics.serve(port, tree.status)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from znfs import vitals
+from znfs.daemon import vitals
 from znfs.errors import MountError
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs import memory
-from znfs.cache import BlockCache
+from znfs.cache import BlockCache, memory
 from znfs.chunks import Chunks, Keyed
 from znfs.codecs import Decoder, encoded_limit, unwrap
 from znfs.errors import ChunkError, Stale

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from znfs import memory
-from znfs.cache import BlockCache
+from znfs.cache import BlockCache, memory
 from znfs.chunks import Chunks
+from znfs.chunks.disk import StoreTier
+from znfs.chunks.rectilinear import Assembly
+from znfs.chunks.shards import stack
 from znfs.codecs import Decoder
-from znfs.disk import StoreTier
 from znfs.errors import ChunkError
 from znfs.forks import cached_property
 from znfs.meta import ArrayMeta, GroupMeta, Index
-from znfs.rectilinear import Assembly
-from znfs.shards import stack
 from znfs.stores.base import Blob, Store
 
 Block = np.ndarray[Any, Any]

@@ -29,10 +29,10 @@ from typing import Any
 
 import google_crc32c
 
+from znfs.cache.spill import Spill
 from znfs.chunks import Chunks
 from znfs.errors import UsageError
 from znfs.meta import Index
-from znfs.spill import Spill
 from znfs.stores.base import Blob
 
 log = logging.getLogger(__name__)

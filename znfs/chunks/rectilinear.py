@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from znfs import memory
-from znfs.cache import BlockCache
+from znfs.cache import BlockCache, memory
 from znfs.chunks import Chunks
 from znfs.codecs import Decoder
 from znfs.errors import ChunkError

@@ -15,11 +15,9 @@ from typing import Any
 from cachetools import LRUCache
 
 from znfs import __version__, forks
-from znfs.bands import spill_to
+from znfs.arrays.bands import spill_to
 from znfs.cache import BlockCache
-from znfs.control import ControlDir
-from znfs.directories import CONTROL, NodeDir, Shown
-from znfs.disk import DiskTier
+from znfs.chunks.disk import DiskTier
 from znfs.errors import Denied, NoBucket, NotFound, SourceError, StoreError, UsageError
 from znfs.formats import FORMATS
 from znfs.hierarchy import Hierarchy, HierarchyNode, Unreadable
@@ -27,11 +25,13 @@ from znfs.hierarchy.paths import last, parent
 from znfs.lastsaid import LastSaid
 from znfs.node import File, Node
 from znfs.options import Options
-from znfs.provenance import attributes
-from znfs.reader import looker, open_file
 from znfs.stores import local_path, open_store
 from znfs.stores.watched import WatchedStore
-from znfs.survey import Description, Survey
+from znfs.tree.control import ControlDir
+from znfs.tree.directories import CONTROL, NodeDir, Shown
+from znfs.tree.provenance import attributes
+from znfs.tree.reader import looker, open_file
+from znfs.tree.survey import Description, Survey
 from znfs.views import check
 
 _MOST_FILES = 4096

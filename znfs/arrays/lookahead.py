@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, product
 from math import prod
 
-from znfs.bandgrid import BandGrid
+from znfs.arrays.bandgrid import BandGrid
 from znfs.meta import Index, Shape, ravel, unravel
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from znfs.extents import Literal
+from znfs.arrays.extents import Literal
 from znfs.node import File, Kind
 
 
@@ -30,7 +30,7 @@ class ControlDir:
         if name == "status.json":
             text = json.dumps(self._status(), indent=1).encode() + b"\n"
         elif name == "metrics":
-            from znfs import metrics
+            from znfs.tree import metrics
 
             text = metrics.text(self._status)
         else:

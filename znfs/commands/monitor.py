@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from znfs import mounts
+from znfs.daemon import mounts
 from znfs.tables import console, duration_text, make_table, print_table, size_text
 
 if TYPE_CHECKING:
