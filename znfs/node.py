@@ -138,4 +138,14 @@ class Dir(Protocol):
         """The node of that name, listed or not; None if there is none. Raises ZnfsError."""
 
 
+class Unlisted:
+    """What makes a Dir of one whose names are looked up, and never listed."""
+
+    def names(self, start: int = 0) -> Iterator[str]:
+        return iter(())
+
+    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
+        return iter(())
+
+
 Node = File | Dir

@@ -62,15 +62,16 @@ def n5_viewer(attributes: Mapping[str, Any], remark: Remark) -> dict[str, Axes]:
     factors = attributes.get(key)
     if not isinstance(factors, list) or not factors or not isinstance(factors[0], list):
         return {}
+    first = {**attributes, "downsamplingFactors": None}
     out: dict[str, Axes] = {}
     for k, factor in enumerate(factors[:MOST_LEVELS]):
         values = numbers(factor)
         if not values or len(values) > MAX_NDIM:
             remark(f"{key}: level {k} has the factors {shown(factor)}")
             continue
-        first = n5_axes({**attributes, "downsamplingFactors": None}, len(values))
-        if first is not None:
-            out[f"s{k}"] = _reduced(first, factor)
+        level = numbered_level(first, {"downsamplingFactors": factor}, len(values))
+        if level is not None:
+            out[f"s{k}"] = level
     return out
 
 
@@ -79,11 +80,13 @@ def paintera(attributes: Mapping[str, Any], remark: Remark) -> dict[str, Any]:
 
     How much smaller the others are, they say themselves (`numbered_level`).
     """
+    if not is_numbered(attributes):
+        return {}
     found = {key: attributes[key] for key in _OF_FIRST if key in attributes}
     for key in ("resolution", "offset"):
-        if is_numbered(attributes) and key in found and not numbers(found[key]):
+        if key in found and not numbers(found[key]):
             remark(f"{key}: no list of numbers but {shown(found.pop(key))}")
-    return found if is_numbered(attributes) and "resolution" in found else {}
+    return found if "resolution" in found else {}
 
 
 def is_numbered(attributes: Mapping[str, Any]) -> bool:

@@ -112,8 +112,7 @@ class HttpClient:
             except (HTTPError, OSError, ValueError) as error:  # ValueError: sent to what is no URL
                 cause, failure = _cause(error), error
             if time.monotonic() - begun + wait > budget.retry or _hopeless(failure):
-                nobody = failure is None and answer.status in NOBODY_THERE
-                answered = _is_astray(failure) if failure else not nobody
+                answered = _is_astray(failure) if failure else answer.status not in NOBODY_THERE
                 # From None: urllib3's errors quote the URL, which may be signed.
                 raise (StoreError if answered else Unanswered)(f"{key}: {cause}") from None
             time.sleep(wait)
@@ -236,9 +235,9 @@ def _body(
 
 def _hopeless(error: Exception | None) -> bool:
     """Whether trying again cannot help: a certificate that is not trusted, endless redirects."""
-    from urllib3.exceptions import MaxRetryError, SSLError
+    from urllib3.exceptions import SSLError
 
-    reason = error.reason if isinstance(error, MaxRetryError) else error
+    reason = _reason(error)
     if isinstance(reason, SSLError):
         return "certificate" in str(reason).lower()
     return _is_astray(error)
@@ -246,17 +245,22 @@ def _hopeless(error: Exception | None) -> bool:
 
 def _is_astray(error: Exception | None) -> bool:
     """Whether the server answered, and sent to where nobody can follow."""
+    reason = _reason(error)
+    return isinstance(reason, ValueError) or "redirect" in str(reason).lower()
+
+
+def _reason(error: Exception | None) -> object:
+    """What urllib3 gave up for, if the error says no more than that it did."""
     from urllib3.exceptions import MaxRetryError
 
-    reason = error.reason if isinstance(error, MaxRetryError) else error
-    return isinstance(reason, ValueError) or "redirect" in str(reason).lower()
+    return error.reason if isinstance(error, MaxRetryError) else error
 
 
 def _cause(error: Exception) -> str:
     """One line that says what went wrong."""
     from urllib3 import exceptions as e
 
-    reason: object = error.reason if isinstance(error, e.MaxRetryError) else error
+    reason = _reason(error)
     if isinstance(reason, e.ProxyError):
         return f"the proxy: {_cause(reason.original_error)}"
     kinds = (

@@ -17,7 +17,7 @@ from znfs.forks import cached_property
 from znfs.formats import ome
 from znfs.hierarchy import Hierarchy, HierarchyNode, Prefix
 from znfs.hierarchy.paths import join
-from znfs.node import File, Kind, Node, is_encodable
+from znfs.node import File, Kind, Node, Unlisted, is_encodable
 from znfs.options import Options
 from znfs.views import NOT_OF_ARRAYS, NOT_OF_GROUPS, TOO_LONG, Listed, View, fits
 
@@ -251,7 +251,7 @@ class NodeDir:
         return object_file(self._hierarchy, path)
 
 
-class RawChunksDir:
+class RawChunksDir(Unlisted):
     """A folder of an array's encoded chunks at the store's own keys: looked up, never listed.
 
     Folders on the way to chunks are there whatever is stored in them: they cost no request. What
@@ -264,12 +264,6 @@ class RawChunksDir:
         self._fixed = fixed
         self.version = array.version
         self.mtime = array.mtime
-
-    def names(self, start: int = 0) -> Iterator[str]:
-        return iter(())
-
-    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
-        return iter(())
 
     def lookup(self, name: str) -> Node | None:
         if _is_never_there(name):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from znfs.arrays.array import Array
-from znfs.node import File, Kind
+from znfs.node import File, Kind, Unlisted
 from znfs.views.tiff import stacks
 from znfs.views.tiff.axes import Box, yx
 from znfs.views.tiff.planes import PlanesDir
@@ -21,7 +21,7 @@ _NUMBER = r"(0|[1-9][0-9]{0,18})"
 _REGION = re.compile(",".join([_NUMBER] * 4), re.ASCII)
 
 
-class CropDir:
+class CropDir(Unlisted):
     """The directory above all regions: none is listed, each is there."""
 
     def __init__(self, array: Array, name: str) -> None:
@@ -29,12 +29,6 @@ class CropDir:
         self._name = name
         self.version = array.version
         self.mtime = array.mtime
-
-    def names(self, start: int = 0) -> Iterator[str]:
-        return iter(())
-
-    def entries(self, start: int = 0) -> Iterator[tuple[str, Kind]]:
-        return iter(())
 
     def lookup(self, name: str) -> RegionDir | None:
         found = _REGION.fullmatch(name)
