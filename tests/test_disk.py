@@ -42,6 +42,15 @@ class Chunks:
             yield index, self.get(index)
 
 
+def failing(number):
+    """A call of the system that fails with this errno."""
+
+    def fail(*args, **more):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "cache"
@@ -209,11 +218,8 @@ def test_after_renew_on_a_full_disk_nothing_old_is_used(folder, monkeypatch):
     before = tier.of_store("s3://b").over(Chunks({(0,): b"old", (1,): b"old"}), "a")
     before.get((0,))
 
-    def full(*args, **more):
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr("znfs.chunks.disk.tempfile.mkstemp", full)
+        patch.setattr("znfs.chunks.disk.tempfile.mkstemp", failing(errno.ENOSPC))
         tier.renew("s3://b")
     monkeypatch.setattr(tier, "_paused_until", 0.0)
     before.get((1,))  # a load that was under way: it ends when there is room again
@@ -232,15 +238,12 @@ def test_after_renew_on_a_read_only_disk_nothing_old_is_used(folder, ends, monke
     tier.of_store("s3://b").over(Chunks({(0,): b"old"}), "a").get((0,))
     eventually(lambda: tier.written)
 
-    def refuse(*args, **more):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
     if not ends:
         monkeypatch.setattr("znfs.chunks.disk._LOOK_SECONDS", 0.01)
         tier.put("k", b"")  # the writer waits no longer as it began to
     with monkeypatch.context() as patch:
-        patch.setattr("znfs.chunks.disk.tempfile.mkstemp", refuse)
-        patch.setattr(Path, "unlink", refuse)
+        patch.setattr("znfs.chunks.disk.tempfile.mkstemp", failing(errno.EROFS))
+        patch.setattr(Path, "unlink", failing(errno.EROFS))
         tier.renew("s3://b")
         assert any((folder / "epochs").iterdir())
     if ends:
@@ -280,11 +283,7 @@ def test_a_broken_folder_fails_no_read(folder, harm, monkeypatch):
     chunks = {(i,): b"x" * 100 for i in range(20)}
     kept = tier.of_store("u").over(Chunks(chunks), "a")
     if harm == "disk full":
-
-        def full(*args, **more):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr("znfs.chunks.disk.tempfile.mkstemp", full)
+        monkeypatch.setattr("znfs.chunks.disk.tempfile.mkstemp", failing(errno.ENOSPC))
     else:
         while folder.exists():  # the tier may be making its lock file just now
             shutil.rmtree(folder, ignore_errors=True)
@@ -302,10 +301,7 @@ class NoMemory(bytes):
 
 
 def test_a_write_that_fails_leaves_no_file(folder, monkeypatch):
-    def failing(*args):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr("znfs.chunks.disk.os.replace", failing)
+    monkeypatch.setattr("znfs.chunks.disk.os.replace", failing(errno.EIO))
     tier = DiskTier(folder, 1 << 20)
     kept = tier.of_store("u").over(Chunks({(0,): b"x"}), "a")
     assert kept.get((0,)).data == b"x"
@@ -316,11 +312,8 @@ def test_a_write_that_fails_leaves_no_file(folder, monkeypatch):
 
 
 def test_a_folder_that_cannot_be_looked_through_is_told(folder, monkeypatch):
-    def failing(*args):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     fill(folder, {(0,): b"x"})
-    monkeypatch.setattr("znfs.chunks.disk.os.scandir", failing)
+    monkeypatch.setattr("znfs.chunks.disk.os.scandir", failing(errno.EIO))
     tier = DiskTier(folder, 1 << 20)
     assert tier.of_store("s3://b").over(Chunks({}), "a").get((0,)).data == b"x"
     tier.close()
@@ -563,9 +556,6 @@ def test_a_disk_that_takes_and_gives_a_few_bytes_at_a_time(tmp_path, monkeypatch
 
 
 def test_what_cannot_be_read_back_was_not_spilled(tmp_path, monkeypatch):
-    def failing(*args):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     spill, out = Spill(tmp_path, 100), memoryview(bytearray(5))
     spill.put("a", memoryview(b"12345"))
     spill.put("larger than half of it", memoryview(bytes(51)))
@@ -573,10 +563,10 @@ def test_what_cannot_be_read_back_was_not_spilled(tmp_path, monkeypatch):
     assert bytes(out) == b"12345"
     assert "larger than half of it" not in spill
     with monkeypatch.context() as failure:
-        failure.setattr("znfs.cache.spill.os.preadv", failing)
+        failure.setattr("znfs.cache.spill.os.preadv", failing(errno.EIO))
         assert not spill.read_into("a", 0, out)
     with monkeypatch.context() as failure:
-        failure.setattr("znfs.cache.spill.os.pwrite", failing)
+        failure.setattr("znfs.cache.spill.os.pwrite", failing(errno.EIO))
         spill.put("b", memoryview(b"54321"))
     assert "b" not in spill
     spill.close()
