@@ -6,6 +6,7 @@ import io
 import os
 import random
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ import zarr
 
 import znfs
 from znfs import deadline
-from znfs.errors import StoreError, Unanswered
+from znfs.cli import main
+from znfs.errors import SourceError, StoreError, Unanswered
 from znfs.options import Options
 from znfs.stores import open_store
 from znfs.stores.base import Store
@@ -106,7 +108,13 @@ def test_an_archive_that_is_replaced(url: str, in_place: bool, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("url", ["tar://::file://{}/a.tar", "simplecache::file://{}/a.zarr"])
-def test_refresh_shows_what_is_there(url: str, tmp_path: Path) -> None:
+def test_refresh_shows_what_is_there(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+
     def write(value: int) -> None:
         made = zarr.create_array(
             tmp_path / "a.zarr", shape=(8, 8), chunks=(4, 4), dtype="u1", compressors=None,
@@ -127,6 +135,8 @@ def test_refresh_shows_what_is_there(url: str, tmp_path: Path) -> None:
         write(2)
         tree.refresh()
         assert shown() == {2}
+        assert any(copies.iterdir()) == url.startswith("simplecache")
+    assert not list(copies.iterdir())
 
 
 def test_renew_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,3 +258,37 @@ def test_who_waits_for_another_call_has_a_deadline(line: type[Line]) -> None:
         assert read(store, "y") == b"two"  # over another connection
         line.made[0].hangs.set()
         assert hung.result()
+
+
+def test_caches_of_fsspec_that_cannot_be_opened_leave_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    options = Options(storage_option={"target_options": "3"})
+    store, _ = open_store(f"simplecache::file://{tmp_path}/a", options)
+    with pytest.raises(SourceError):
+        store.get("x")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["info"], ["ls"], ["cat", "a.npy"]])
+def test_commands_leave_no_copies(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=np.arange(8), chunks=(4,))
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    command, *more = words
+    assert main([command, f"simplecache::file://{tmp_path}/a.zarr", *more]) == 0
+    assert not list(copies.iterdir())
+
+
+def test_copies_go_where_the_user_says(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=np.arange(8), chunks=(4,))
+    kept = tmp_path / "kept"
+    options = {"cache_storage": str(kept)}
+    tree = znfs.open_tree(f"simplecache::file://{tmp_path}/a.zarr", storage_option=options)
+    with closing(tree), tree.open("a.npy") as file:
+        assert np.load(file).tolist() == list(range(8))
+    assert any(kept.iterdir())

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -231,13 +232,18 @@ def _options(source: str, given: dict[str, Any]) -> Options:
     return options
 
 
-def _tree(args: argparse.Namespace) -> Tree:
+@contextmanager
+def _tree(args: argparse.Namespace) -> Iterator[Tree]:
     from znfs.daemon import logs
     from znfs.tree import open_tree
 
     options = _options(args.source, _given(args))
     logs.to_stderr(options.log_level)
-    return open_tree(args.source, options)
+    tree = open_tree(args.source, options)
+    try:
+        yield tree
+    finally:
+        tree.close()  # its copies, if fsspec made any, are not left behind
 
 
 def _reading(parser: Parser) -> None:
@@ -333,10 +339,10 @@ def _status_arguments(parser: Parser) -> None:
 
 
 def _info(args: argparse.Namespace) -> None:
-    tree = _tree(args)
-    from znfs.commands import info
+    with _tree(args) as tree:
+        from znfs.commands import info
 
-    info.show(tree, as_json=args.json)
+        info.show(tree, as_json=args.json)
 
 
 def _info_arguments(parser: Parser) -> None:
@@ -347,7 +353,8 @@ def _info_arguments(parser: Parser) -> None:
 def _ls(args: argparse.Namespace) -> None:
     from znfs.commands.browse import list_directory
 
-    list_directory(_tree(args), args.path, long=args.long)
+    with _tree(args) as tree:
+        list_directory(tree, args.path, long=args.long)
 
 
 def _ls_arguments(parser: Parser) -> None:
@@ -359,7 +366,8 @@ def _ls_arguments(parser: Parser) -> None:
 def _cat(args: argparse.Namespace) -> None:
     from znfs.commands.browse import copy_file
 
-    copy_file(_tree(args), args.path)
+    with _tree(args) as tree:
+        copy_file(tree, args.path)
 
 
 def _cat_arguments(parser: Parser) -> None:

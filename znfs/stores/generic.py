@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CONCURRENCY = 16
 _ATTEMPTS = 3  # at an object that changes while it is read
+_CACHES = frozenset({"blockcache", "cached", "filecache", "simplecache"})  # fsspec's, on disk
 # What file systems call the things that change with an object.
 _VERSION_FIELDS = (
     "ETag", "etag", "e_tag", "md5Hash", "crc32c", "generation", "checksum", "sha", "hash",
@@ -55,6 +59,16 @@ class _Opened:
     lock: threading.Lock | None  # held by each call, unless many at once are known to be right
     archive: OpenFile | None  # what it shows the members of
     version: str  # the archive's, once it was opened
+    copies: _Copies | None  # what fsspec's caches made
+
+
+class _Copies:
+    """A temporary folder that goes with the last that holds it, or when told to: fsspec removes its
+    own at the end of Python, which a daemon does not come to."""
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="znfs-copies-")
+        self.remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
 
 class _Replaced(Exception):
@@ -80,6 +94,7 @@ class FsspecStore:
         self._threads = Threads(2 * _CONCURRENCY)
         self._lock = threading.Lock()
         self._opened: _Opened | None = None
+        self._copies: weakref.WeakSet[_Copies] = weakref.WeakSet()  # older ones may be in use yet
         self._era = object()  # another one after renew()
         _require(location.text)
 
@@ -146,6 +161,8 @@ class FsspecStore:
 
     def close(self) -> None:
         self.renew()
+        for copies in list(self._copies):
+            copies.remove()
 
     def _cat(self, key: str, start: int | None, stop: int | None) -> bytes | None:
         found = self._call(key, "cat_file", None, start=start, end=stop)
@@ -153,21 +170,28 @@ class FsspecStore:
 
     def _open(self, what: str) -> _Opened:
         """Some file systems connect at once, so not before use, and in a thread aside."""
-        with self._held(self._lock, what):
+        with self._held(self._lock, what), ExitStack() as failed:
             if (opened := self._opened) is not None:
                 return opened
             from fsspec.core import url_to_fs
 
             era = self._era
+            links = _links(self._text)
+            copies = _Copies() if _CACHES.intersection(links) else None
+            if copies is not None:
+                self._copies.add(copies)
+                failed.callback(copies.remove)
+            told = _told(links, self._arguments, copies)
             try:
-                fs, root = url_to_fs(self._text, **_uncached(self._text, self._arguments))
+                fs, root = url_to_fs(self._text, **told)
             except (AttributeError, TypeError, ValueError) as error:  # options amiss
                 line = redact(str(error).partition("\n")[0])[:200]
                 raise SourceError(f"{self.url}: {line}") from None
             archive = _archive(fs)
             version = "" if archive is None else _look(archive)
             lock = None if _is_parallel(fs) else threading.Lock()
-            opened = _Opened(fs, root.rstrip("/") or root, lock, archive, version)
+            opened = _Opened(fs, root.rstrip("/") or root, lock, archive, version, copies)
+            failed.pop_all()
             if self._era is era:
                 self._opened = opened
             return opened
@@ -273,14 +297,26 @@ def _look(archive: OpenFile) -> str:
     return _version(info, int(info.get("size") or 0))
 
 
-def _uncached(text: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments, and for each link of the chain that it be opened anew: fsspec keeps what it
-    opened, and another store's calls would not be kept out of it."""
-    links = [part.partition("://") for part in split_chain(text)]
-    inner = {scheme if sep or scheme != links[-1][0] else "file" for scheme, sep, _ in links[1:]}
+def _links(text: str) -> list[str]:
+    """The schemes of a chain's links, outermost first."""
+    *links, base = (part.partition("://") for part in split_chain(text))
+    scheme, separator, _ = base
+    return [*(scheme for scheme, _, _ in links), scheme if separator else "file"]
+
+
+def _told(
+    links: list[str], arguments: Mapping[str, Any], copies: _Copies | None
+) -> dict[str, Any]:
+    """The arguments, and for each link of the chain that it be opened anew (fsspec keeps what it
+    opened, and another store's calls would not be kept out of it), and for caches where to copy to,
+    unless the user says where."""
     told: dict[str, Any] = {**arguments, "skip_instance_cache": True}
-    for scheme in inner:
+    for scheme in links[1:]:
         told[scheme] = {**told.get(scheme, {}), "skip_instance_cache": True}
+    if copies is not None:
+        for scheme in _CACHES.intersection(links):
+            link = told if scheme == links[0] else told[scheme]
+            link.setdefault("cache_storage", copies.folder)
     return told
 
 
