@@ -667,7 +667,7 @@ def test_paths_that_are_no_utf8_and_hold_a_newline(tmp_path: Path, mountpoint: P
         assert is_mounted(mountpoint)
 
 
-def test_ends_with_its_parent(store: Path, mountpoint: Path) -> None:
+def test_ends_with_its_parent(store: Path, mountpoint: Path, tmp_path: Path) -> None:
     code = textwrap.dedent("""
         import sys, time, znfs
         with znfs.mount(sys.argv[1], sys.argv[2]):
@@ -676,8 +676,9 @@ def test_ends_with_its_parent(store: Path, mountpoint: Path) -> None:
     """)
     _, env = command()
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, store, mountpoint], env=env, stdout=subprocess.PIPE
-    )
+        [sys.executable, "-c", code, store, mountpoint],
+        env={**env, "TMPDIR": str(tmp_path)}, stdout=subprocess.PIPE,
+    )  # fmt: skip
     try:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"mounted\n"

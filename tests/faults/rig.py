@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -192,8 +193,9 @@ def start(
         finally:
             os.close(ended)
         if ready not in found or b"READY=1" not in ready.recv(4096):
+            why = log.read_text()
             stop(mounted)
-            raise AssertionError(f"no mount: {log.read_text()}")
+            raise AssertionError(f"no mount: {why}")
     return mounted
 
 
@@ -205,6 +207,7 @@ def stop(mounted: Mounted) -> None:
         mounted.daemon.wait()
     while any(m.mountpoint == str(mounted.path) for m in mounts.mounts()):
         mounts.detach(str(mounted.path), lazy=True)
+    shutil.rmtree(mounted.path.parent, ignore_errors=True)
 
 
 def watch(
