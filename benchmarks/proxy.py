@@ -39,7 +39,8 @@ class Proxy:
         assert process.stdin is not None
         assert process.stdout is not None
         self._in, self._out = process.stdin, process.stdout
-        self.endpoint = f"http://127.0.0.1:{int(self._out.readline())}"
+        self.port = int(self._out.readline())
+        self.endpoint = f"http://127.0.0.1:{self.port}"
 
     def latency(self, seconds: float) -> None:
         """From now on every answer comes so much later."""

@@ -18,6 +18,7 @@ from znfs import deadline
 from znfs.cache import BlockCache
 from znfs.cache.recency import cost
 from znfs.errors import ChunkError, StoreError
+from znfs.line import Line
 
 
 def block(n: int) -> np.ndarray:
@@ -183,7 +184,7 @@ def test_nested_loads_need_no_room():
 
 
 def test_parts_of_a_load_need_no_room_either():
-    cache = BlockCache(2000, workers=2, far=True)
+    cache = BlockCache(2000, workers=2, line=Line(4))
 
     def outer() -> np.ndarray:
         parts = [lambda i=i: cache.get(("index", i), 1000, lambda: block(1000)) for i in range(3)]
@@ -235,7 +236,7 @@ def test_prefetches_that_had_not_begun_are_not_made_after_all_was_cleared():
 
 
 def test_parts_of_a_load_that_a_close_overtakes_are_run():
-    cache = BlockCache(2000, workers=2, far=True)
+    cache = BlockCache(2000, workers=2, line=Line(4))
     cache.close()
     done: list[int] = []
     cache.spread([lambda i=i: done.append(i) for i in range(3)])
@@ -243,7 +244,7 @@ def test_parts_of_a_load_that_a_close_overtakes_are_run():
 
 
 def test_parts_of_parts_do_not_wait_for_one_another():
-    cache = BlockCache(2000, workers=2, far=True)
+    cache = BlockCache(2000, workers=2, line=Line(4))
     done: list[int] = []
 
     def part() -> None:
@@ -255,7 +256,7 @@ def test_parts_of_parts_do_not_wait_for_one_another():
 
 
 def test_parts_for_which_there_is_no_thread(monkeypatch: pytest.MonkeyPatch):
-    cache = BlockCache(2000, workers=4, far=True)
+    cache = BlockCache(2000, workers=4, line=Line(4))
     begun = []
 
     def submit(pool: ThreadPoolExecutor, work: Callable[[], None]) -> Future[None]:
@@ -271,7 +272,7 @@ def test_parts_for_which_there_is_no_thread(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_first_error_of_a_part_comes_once_all_have_ended():
-    cache = BlockCache(2000, workers=2, far=True)
+    cache = BlockCache(2000, workers=2, line=Line(4))
     done: list[int] = []
 
     def fail() -> None:
@@ -439,7 +440,7 @@ def test_nobody_waits_longer_than_their_operation_has():
 
 
 def test_parts_of_a_load_have_its_deadline():
-    cache = BlockCache(8192, 4, far=True)
+    cache = BlockCache(8192, 4, line=Line(4))
     left: list[float] = []
     deadline.begin(5)
     try:

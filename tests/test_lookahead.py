@@ -22,6 +22,7 @@ from znfs.arrays.lookahead import Boxes, ChunkWalk, PlaneReads, Stream, Walk
 from znfs.cache import BlockCache
 from znfs.cache.spill import Spill
 from znfs.hierarchy import Hierarchy
+from znfs.line import Line
 from znfs.meta import ravel
 from znfs.node import File
 from znfs.views.hdf5.pieces import ConvertedBlocks, Pieces
@@ -70,7 +71,7 @@ def far(request):
 def scrolled(cache: int, far: bool, count: int, shape=_SHAPE, *, step=1):
     """The store after `count` planes were read in order through a cache of that many bytes."""
     array, values, store = make_array(shape, _CHUNKS)
-    array.cache = BlockCache(cache, 4, far=far)
+    array.cache = BlockCache(cache, 4, line=Line(4) if far else None)
     for z, file in list(enumerate(planes_of(array)))[::step][:count]:
         assert read_as_the_kernel_does(file) == values[z].tobytes()
         settle(array.cache)
@@ -225,7 +226,7 @@ def test_a_plane_asks_a_distant_shard_for_its_rows_together(tmp_path, monkeypatc
     }  # fmt: skip
     monkeypatch.setattr(znfs.arrays.array, "_BATCH_BYTES", most * 4 * 8 * 8 * 2)
     store = MemoryStore(files)
-    hierarchy = Hierarchy(store, BlockCache(8 << 20, 4, far=True), root_name="r", ttl=60.0)
+    hierarchy = Hierarchy(store, BlockCache(8 << 20, 4, line=Line(4)), root_name="r", ttl=60.0)
     array = hierarchy.node("a")
     assert isinstance(array, Array)
     store.gets.clear()
@@ -274,7 +275,7 @@ def boxes_read(shape, grid, corners, far=True, chunk=2):
     """The store after boxes of `shape` chunks were read at `corners`, and how many of its chunks
     a reader found begun."""
     array, values, store = make_array(tuple(n * chunk for n in grid), (chunk,) * len(grid))
-    array.cache = BlockCache(1 << 20, 4, far=far)
+    array.cache = BlockCache(1 << 20, 4, line=Line(4) if far else None)
     strides = [prod(grid[d + 1 :]) for d in range(len(grid))]
     file = File([Blocks(array, 0, prod(grid))], "v")
     nbytes = file.size // prod(grid)
@@ -291,7 +292,7 @@ def boxes_read(shape, grid, corners, far=True, chunk=2):
 
 def test_chunks_of_one_plane_are_looked_ahead_for_as_far_as_loading_takes():
     array, values, store = make_array((32, 16, 16), (1, 16, 16))
-    array.cache = BlockCache(1 << 20, 4, far=True)
+    array.cache = BlockCache(1 << 20, 4, line=Line(4))
     for z, file in enumerate(planes_of(array)[:4]):
         whole_bands(array)._lead_time = 1e6  # seconds
         assert file.read(0, file.size) == values[z].tobytes()
@@ -346,7 +347,7 @@ _FAR_APART = [(5, 1, 4), (0, 6, 1), (3, 3, 6), (6, 0, 2), (1, 4, 5), (4, 6, 0)]
 @pytest.mark.parametrize("dtype", ["<u2", "<f4"])
 def test_who_takes_chunks_in_a_row_finds_the_next_begun_converted_or_not(dtype):
     array, values, store = make_array((64, 8), (4, 4))
-    array.cache = BlockCache(1 << 20, 4, far=True)
+    array.cache = BlockCache(1 << 20, 4, line=Line(4))
     pieces = Pieces.of(array.meta.shape, array.meta.chunks, 1, np.dtype(dtype).itemsize)
     if dtype == array.meta.dtype:
         file = File([Blocks(array, 0, pieces.count)], "v")

@@ -27,6 +27,7 @@ from znfs.cache import BlockCache
 from znfs.daemon import mounts
 from znfs.fuse import load_binding
 from znfs.fuse.readahead import ReadAhead, is_own
+from znfs.line import Line
 from znfs.node import File
 
 pytestmark = pytest.mark.usefixtures("fuse_device")
@@ -43,7 +44,7 @@ class Chunks(Blocks):
 
     def __init__(self, far: bool = False) -> None:
         array, values, _ = make_array(VALUES.shape, CHUNK)
-        array.cache = BlockCache(64 << 20, 2, far=far)
+        array.cache = BlockCache(64 << 20, 2, line=Line(4) if far else None)
         super().__init__(array, 0, COUNT, STRIDE)
         self.chunks = [values[k * 64 : k * 64 + 64].tobytes() for k in range(COUNT)]
         self.taken: set[int] = set()

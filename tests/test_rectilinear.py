@@ -25,6 +25,7 @@ from znfs.arrays.array import Array
 from znfs.cache import BlockCache
 from znfs.errors import MetadataError, Stale, ZnfsError
 from znfs.hierarchy import Hierarchy
+from znfs.line import Line
 from znfs.meta import Edges
 from znfs.tree import open_tree
 
@@ -200,7 +201,7 @@ def test_every_view_of_it(tmp_path: Path) -> None:
 def test_each_chunk_is_fetched_once_for_all_the_blocks_that_need_it(far: bool) -> None:
     store = MemoryStore(stored() | {
         "zarr.json": json.dumps(document(rectilinear(*SPELLED))).encode()})  # fmt: skip
-    cache = BlockCache(1 << 20, 4, far=far)
+    cache = BlockCache(1 << 20, 4, line=Line(4) if far else None)
     hierarchy = Hierarchy(store, cache, root_name="a", ttl=60.0)
     array = hierarchy.node("")
     assert isinstance(array, Array)
@@ -232,7 +233,7 @@ def test_a_missing_chunk_is_fill_value_only_while_the_array_stands() -> None:
 def test_the_chunks_of_a_block_are_fetched_side_by_side() -> None:
     store = MemoryStore(stored() | {
         "zarr.json": json.dumps(document(rectilinear(*SPELLED))).encode()})  # fmt: skip
-    cache = BlockCache(1 << 20, 4, far=True)
+    cache = BlockCache(1 << 20, 4, line=Line(4))
     hierarchy = Hierarchy(store, cache, root_name="a", ttl=60.0)
     array = hierarchy.node("")
     assert isinstance(array, Array)

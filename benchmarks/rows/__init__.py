@@ -9,7 +9,7 @@ from benchmarks.bench import Bench
 
 _MODULES = {
     1: "cold", 2: "warm", 3: "cached", 4: "first", 5: "remote", 6: "scroll", 7: "latency",
-    8: "metadata", 9: "memory", 10: "hdf5",
+    8: "metadata", 9: "memory", 10: "hdf5", 11: "slow",
 }  # fmt: skip
 NUMBERS = tuple(_MODULES)
 

@@ -148,8 +148,9 @@ class Array:
 
         self.cache.spread([partial(load, batch) for batch in self._batches(missing)])
 
-    def prefetch(self, indexes: Iterable[Index]) -> bool:
-        """Begin loading blocks the cache lacks; a hint. False if there was no room for all."""
+    def prefetch(self, indexes: Iterable[Index], *, ahead_of: object = None) -> bool:
+        """Begin loading blocks the cache lacks, for a read that is under way or for where the
+        reader `ahead_of` may come next; a hint. False if there was no room for all."""
 
         def load(keys: Sequence[Any]) -> Iterator[tuple[Any, Block | None]]:
             for at, block in self._load_batch([at for _, at in keys]):
@@ -159,7 +160,9 @@ class Array:
         # a local sharded array reads 1.15 times as fast.
         batches = self._batches(indexes) if self.cache.far else ([at] for at in indexes)
         return all(
-            self.cache.prefetch([(self.key(at), self._nbytes) for at in batch], load)
+            self.cache.prefetch(
+                [(self.key(at), self._nbytes) for at in batch], load, ahead_of=ahead_of
+            )
             for batch in batches
         )
 

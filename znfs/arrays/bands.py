@@ -162,6 +162,8 @@ class Bands:
         """Elements [lo, hi) of the run into `out`. Up to `wanted`, all will be asked for soon."""
         at = 0
         waited = False
+        if not self._stream.is_near(lo):
+            self._array.cache.recall(self._stream)
         goes_round = self._stream.is_steady(lo)
         index: Index = ()
         for index, offset, n, is_end in self._grid.segments(lo, hi):
@@ -254,9 +256,9 @@ class Bands:
         )
         return band
 
-    def _begin(self, index: Index) -> bool:
+    def _begin(self, index: Index, *, ahead_of: object = None) -> bool:
         """Begin loading a band in the background, with those that come in the same requests; False
-        if there is no room for more."""
+        if there is no room for more. See BlockCache.prefetch."""
         if self._is_here(index):
             return True
 
@@ -265,7 +267,8 @@ class Bands:
             return ((self._key(i), band) for i, band in self._assemble(wanted))
 
         together = [i for i in self._together(index) if not self._is_here(i)]
-        return self._array.cache.prefetch([(self._key(i), self._nbytes(i)) for i in together], load)
+        items = [(self._key(i), self._nbytes(i)) for i in together]
+        return self._array.cache.prefetch(items, load, ahead_of=ahead_of)
 
     def _is_here(self, index: Index) -> bool:
         """Whether the band is in the cache, or was spilled from it."""
@@ -323,7 +326,7 @@ class Bands:
             for i in range(self._grid.count):
                 self._array.cache.retire(self._key((*left, i)))
         for wanted in stream.next(index, hi, self._lead_time * self._rounds):
-            if not self._begin(wanted):
+            if not self._begin(wanted, ahead_of=stream):
                 return
 
 

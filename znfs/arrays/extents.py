@@ -213,10 +213,9 @@ def chunk_walk(array: Array) -> ChunkWalk:
     """What looks ahead for readers of whole chunks; all files of an array have it in common."""
     if "chunk walk" not in array.shared:
         grid = array.meta.grid or (1,)
-        walk = Walk(
-            prod(grid), lambda run: array.prefetch(unravel(k, grid) for k in run), array.room
-        )
-        boxes = Boxes(grid, array.prefetch, waste=_WASTE if array.cache.far else 0)
+        begin = partial(array.prefetch, ahead_of=array)
+        walk = Walk(prod(grid), lambda run: begin(unravel(k, grid) for k in run), array.room)
+        boxes = Boxes(grid, begin, waste=_WASTE if array.cache.far else 0)
         array.shared["chunk walk"] = ChunkWalk(grid, walk, boxes)
     found: ChunkWalk = array.shared["chunk walk"]
     return found

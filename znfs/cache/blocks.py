@@ -10,6 +10,8 @@ What it promises:
   index): nested loads are not made to wait for room, so they cannot deadlock. All others get room
   in the order in which they came for it.
 - An error is handed to those who waited for that load and is not kept.
+- What a reader is about to ask for goes before what is loaded ahead; of that, on a slow line, no
+  more is begun than the line brings at once (`znfs.line`).
 - Nobody waits longer than their operation has left (`znfs.deadline`), counted from the last answer
   to what they wait for; the load goes on.
 
@@ -25,12 +27,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from math import inf
 from typing import Any
 
 from znfs import deadline
 from znfs.cache.recency import Recency, cost
 from znfs.errors import StoreError
+from znfs.line import Line
 from znfs.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -38,15 +42,22 @@ log = logging.getLogger(__name__)
 Value = Any
 LoadMany = Callable[[Sequence[Hashable]], Iterable[tuple[Hashable, Value]]]
 
+# On a slow line, what waits to be loaded ahead comes in about this time: who stops has paid for it.
+_AHEAD_SECONDS = 4.0
+_NOT_FAR = nullcontext()
+
 
 class _Batch:
     """Loads that one call makes together. `flights` are those still without an answer."""
 
-    __slots__ = ("claimed", "flights", "load", "nbytes", "operation", "queued", "urgent")
+    __slots__ = (
+        "ahead_of", "claimed", "flights", "load", "nbytes", "operation", "queued", "urgent",
+    )  # fmt: skip
 
     def __init__(self, load: LoadMany, nbytes: int) -> None:
         self.load = load
         self.nbytes = nbytes
+        self.ahead_of: object = None  # the reader who has not come so far yet
         self.claimed = False
         self.queued = False
         self.urgent = False  # a load that has room waits for it
@@ -71,11 +82,12 @@ class BlockCache:
     """Values under hashable keys; every key holds its node's version. See Recency for what goes
     first."""
 
-    def __init__(self, limit: int, workers: int = 4, *, far: bool = False) -> None:
-        """`workers` loads run at most in the background; with `far`, their parts run side by
-        side too, for they mostly wait for a network."""
+    def __init__(self, limit: int, workers: int = 4, *, line: Line | None = None) -> None:
+        """`workers` loads run at most in the background; with a `line` to a distant store, their
+        parts run side by side too, for they mostly wait for it."""
         self.limit = limit
-        self.far = far
+        self.far = line is not None
+        self._line = line
         self._values = Recency(limit)
         self._flights: dict[Hashable, _Flight] = {}
         self._loading = 0  # bytes reserved by loads that run
@@ -84,8 +96,13 @@ class BlockCache:
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._waiting: deque[_Batch] = deque()  # for room, the first to come first
-        self._prefetches: deque[_Batch] = deque()  # not begun, some taken over by a reader
+        # Prefetches not begun, some taken over by a reader: wanted now, and ahead of all readers.
+        self._prefetches: deque[_Batch] = deque()
+        self._aheads: deque[_Batch] = deque()
+        self._ahead_seconds = 0.0  # that one of the latter takes, of late
         self._runners = 0  # threads that run them
+        self._helpers = 0  # threads that run parts of loads
+        self._held_back = False  # whether there would be more of either on a wider line
         self._nested = threading.local()
         self._generation = 0
         self.workers = workers
@@ -132,17 +149,23 @@ class BlockCache:
             raise flight.error
         return flight.value
 
-    def prefetch(self, items: Iterable[tuple[Hashable, int]], load: LoadMany) -> bool:
+    def prefetch(
+        self, items: Iterable[tuple[Hashable, int]], load: LoadMany, *, ahead_of: object = None
+    ) -> bool:
         """Have those of `items` (key, nbytes) that are missing loaded in the background, together.
+        They are for a read that is under way, or for where the reader `ahead_of` may come next.
 
         `load(keys)` yields (key, value) as they come. What would take more than half the cache
-        with all that is under way is left out; the answer is then False. Never waits.
+        with all that is under way is left out, and what a slow line would bring late; the answer is
+        then False. Never waits.
         """
         with self._lock:
             if self._closed or not self.workers:
                 return False
-            if self._prefetches and not self._runners:
-                self._add_runner()  # there was no thread to be had before
+            if (self._prefetches or self._aheads) and not self._runners:
+                self._add_runner()  # there was no thread, or no room on the line, before
+            if ahead_of is not None and self._is_late():
+                return False
             missing, total, room = [], 0, True
             budget = self.limit // 2 - self._loading - self._queued
             for key, nbytes in items:
@@ -157,11 +180,21 @@ class BlockCache:
                 return room
             batch = self._enlist(missing, load).batch
             batch.queued = True
+            batch.ahead_of = ahead_of
             self._queued += batch.nbytes
             self.prefetched += len(missing)
-            self._prefetches.append(batch)
+            (self._prefetches if ahead_of is None else self._aheads).append(batch)
             self._add_runner()
         return room
+
+    def recall(self, reader: object) -> None:
+        """Load nothing more ahead of `reader`, who has gone elsewhere."""
+        with self._lock:
+            for batch in self._aheads:
+                if batch.ahead_of is reader and not batch.claimed:
+                    self._claim(batch)  # nobody waits for it: who does takes it over
+                    for key, flight in batch.flights.items():
+                        self._land(key, flight)
 
     def spread(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run `tasks`, parts of one load, and wait for them; side by side if the store is far.
@@ -169,6 +202,7 @@ class BlockCache:
         The first error is raised once all have ended.
         """
         left = deque(tasks)
+        helpers: list[Future[None]] = []
         errors: list[BaseException] = []
 
         def run() -> None:
@@ -181,39 +215,65 @@ class BlockCache:
                     task()
                 except BaseException as error:
                     errors.append(error)
+                if self._held_back:
+                    self._begin_held_back()
+                    self._begin_parts(run, len(left), helpers)
 
-        helpers = self._begin_parts(run, len(tasks) - 1) if self.far else []
+        if self.far:
+            self._begin_parts(run, len(left) - 1, helpers)
         run()
-        running = [helper for helper in helpers if not helper.cancel()]
-        wait(running)  # for all at once: each that woke this thread took 60 µs
-        for helper in running:
-            helper.result()
+        ended = 0
+        while ended < len(helpers):  # each may have begun others
+            running = [helper for helper in helpers[ended:] if not self._cancel(helper)]
+            ended = len(helpers)
+            wait(running)  # for all at once: each that woke this thread took 60 µs
+            for helper in running:
+                helper.result()
         if errors:
             raise errors[0]
 
-    def _begin_parts(self, run: Callable[[], None], most: int) -> list[Future[None]]:
+    def _begin_parts(self, run: Callable[[], None], most: int, into: list[Future[None]]) -> None:
         """Have up to `most` other threads call `run` for the load that this thread is about."""
-        helpers: list[Future[None]] = []
 
         def part() -> None:
             # The load has room already: what its parts load themselves must not wait for it to end.
+            before = getattr(self._nested, "depth", 0)
             self._nested.depth = 1
             try:
-                run()
+                with self._on_line():
+                    run()
             finally:
-                self._nested.depth = 0
+                self._nested.depth = before
+                with self._lock:
+                    self._helpers -= 1
 
         carried = deadline.carried(part)
         with self._lock:
             if self._parts is None and self.workers and not self._closed:
                 self._parts = ThreadPoolExecutor(self.workers, "znfs-part")
             pool = self._parts
+            wanted = min(most, self.workers - len(into)) if pool is not None else 0
+            count = 0
+            while count < wanted and self._has_room():
+                self._helpers += 1
+                count += 1
+        begun = 0
         try:
-            while pool is not None and len(helpers) < min(most, self.workers):
-                helpers.append(pool.submit(carried))
+            while pool is not None and begun < count:
+                into.append(pool.submit(carried))
+                begun += 1
         except RuntimeError as error:  # no thread is to be had, or the cache was closed
             log.debug("parts of a load run one after another: %s", error)
-        return helpers
+            with self._lock:
+                self._helpers -= count - begun
+
+    def _cancel(self, helper: Future[None]) -> bool:
+        """Whether the helper had not begun, and will not."""
+        if not helper.cancel():
+            return False
+        with self._lock:
+            self._helpers -= 1
+        return True
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._values
@@ -257,6 +317,7 @@ class BlockCache:
             self._values.clear()
             self._flights.clear()
             self._prefetches.clear()  # nobody waits for them: who does takes them over
+            self._aheads.clear()
             self._queued = 0
 
     def status(self) -> dict[str, Any]:
@@ -289,7 +350,10 @@ class BlockCache:
         interpreter's time in a walk over cheap chunks."""
         try:
             while batch := self._next_prefetch():
+                began = time.monotonic()
                 self._run(batch)
+                if batch.ahead_of is not None:
+                    self._ahead_seconds += (time.monotonic() - began - self._ahead_seconds) / 4
         except BaseException:
             with self._lock:
                 self._runners -= 1
@@ -299,8 +363,11 @@ class BlockCache:
         """What to run next, claimed; None ends the runner, which is then no longer counted."""
         deadline.begin(inf)
         with self._lock:
-            while self._prefetches and not self._closed:
-                batch = self._prefetches.popleft()
+            while (self._prefetches or self._aheads) and not self._closed:
+                if self._is_crowded():
+                    self._held_back = True
+                    break
+                batch = (self._prefetches or self._aheads).popleft()
                 if not batch.claimed:  # by a reader who took it over
                     self._claim(batch)
                     return batch
@@ -326,8 +393,9 @@ class BlockCache:
             with self._lock:
                 self._shrink()
             self._hand_on()
-            for key, value in batch.load(list(batch.flights)):
-                self._publish(batch, key, value, generation)
+            with self._on_line():
+                for key, value in batch.load(list(batch.flights)):
+                    self._publish(batch, key, value, generation)
         except BaseException as e:
             error = e
         finally:
@@ -340,6 +408,8 @@ class BlockCache:
             for key, flight in batch.flights.items():
                 flight.error = error or StoreError(f"{key}: the load gave no answer")
                 self._land(key, flight)
+        if self._held_back:
+            self._begin_held_back()
         if error is not None and not isinstance(error, Exception):
             raise error  # KeyboardInterrupt and the like end the thread that runs the load
 
@@ -360,6 +430,19 @@ class BlockCache:
             self._land(key, flight)
         self._hand_on()
 
+    def _on_line(self) -> AbstractContextManager[object]:
+        """While it is entered, this thread's requests tell what the line brings."""
+        return _NOT_FAR if self._line is None else self._line.loads
+
+    def _begin_held_back(self) -> None:
+        """Have as many threads load what is queued as there is room for on the line by now."""
+        with self._lock:
+            self._held_back = False
+            for _ in range(len(self._prefetches) + len(self._aheads)):
+                self._add_runner()
+                if self._held_back:
+                    return
+
     def _hand_on(self) -> None:
         """Give what was evicted to `on_evict`, outside the lock."""
         while self._evicted and self.on_evict is not None:
@@ -374,7 +457,7 @@ class BlockCache:
     def _add_runner(self) -> None:
         """One more thread for what is queued, unless there are enough. If none can be had (a limit
         of processes, the interpreter shutting down), readers load what they need themselves."""
-        if self._runners >= self.workers:
+        if self._runners >= self.workers or not self._has_room():
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers, "znfs-load")
@@ -383,6 +466,28 @@ class BlockCache:
             self._pool.submit(self._run_prefetches)
         except RuntimeError:
             self._runners -= 1
+
+    def _has_room(self) -> bool:
+        """Whether one more thread may load in the background; if not, that is remembered. Those
+        that were begun just now may have no request on the line yet."""
+        if self._line is None:
+            return True
+        has = max(self._line.under_way, self._runners + self._helpers) < self._line.most()
+        self._held_back = self._held_back or not has
+        return has
+
+    def _is_crowded(self) -> bool:
+        """Whether more threads load in the background than the line has room for."""
+        return self._line is not None and self._runners + self._helpers > self._line.most()
+
+    def _is_late(self) -> bool:
+        """Whether a slow line has enough to bring that nobody reads yet."""
+        while self._aheads and self._aheads[0].claimed:
+            self._aheads.popleft()
+        if self._line is None or self._line.most() == inf:
+            return False
+        waits = len(self._aheads) * self._ahead_seconds
+        return waits > _AHEAD_SECONDS * max(1, self._runners)
 
     def _wait_for_room(self, batch: _Batch) -> bool:
         """Wait until `batch` is the first to come and fits; False if its time is over before, and

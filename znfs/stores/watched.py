@@ -20,6 +20,7 @@ from typing import Any
 
 from znfs import deadline
 from znfs.errors import StoreError, Unanswered, ZnfsError
+from znfs.line import Line
 from znfs.stores.base import Blob, Entry, Folders, Renewable, Stat, Store
 
 # What part of the deadline requests have while the store is suspect...
@@ -47,6 +48,7 @@ class WatchedStore:
         self._store = store
         self._folders = store if isinstance(store, Folders) else None
         self._seconds = inf if store.local else seconds
+        self.line = None if store.local else Line(store.concurrency)  # what its GETs make of it
         self._lock = threading.Lock()
         self._suspect = False
         self._silent: str | None = None  # why the store is taken for dead
@@ -62,7 +64,7 @@ class WatchedStore:
     def get(
         self, key: str, start: int = 0, stop: int | None = None, *, if_match: str | None = None
     ) -> Blob | None:
-        with _Request(self, "get"):
+        with _Request(self, "get", self.line):
             blob = self._store.get(key, start, stop, if_match=if_match)
         if blob is not None:
             with self._lock:
@@ -156,17 +158,20 @@ class WatchedStore:
 class _Request:
     """A request under way: admitted, in its deadline, and noted in the end."""
 
-    __slots__ = ("_began", "_given", "_kind", "_limit", "_watched")
+    __slots__ = ("_began", "_given", "_kind", "_limit", "_line", "_passes", "_watched")
 
-    def __init__(self, watched: WatchedStore, kind: str) -> None:
+    def __init__(self, watched: WatchedStore, kind: str, line: Line | None = None) -> None:
         self._watched = watched
         self._kind = kind
+        self._line = line  # what it is counted on
 
     def __enter__(self) -> _Request:
         self._given = self._watched.admit()
         self._limit = deadline.within(self._given)
         self._limit.__enter__()
         self._began = time.monotonic()
+        if self._line is not None:
+            self._passes = self._line.begin()
         return self
 
     def renew(self) -> None:
@@ -177,6 +182,8 @@ class _Request:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._limit.__exit__()
+        if self._line is not None:
+            self._line.end(self._passes, answered=not isinstance(error, Unanswered))
         if error is None or isinstance(error, ZnfsError):
             self._watched.note(self._kind, self._began, self._given, error)
         if isinstance(error, Unanswered):

@@ -76,7 +76,7 @@ class Tree:
         self._here = local_path(source, options)
         self.root_name = info.name
         self._cache = BlockCache(
-            options.cache_size, self._store.concurrency, far=not self._store.local
+            options.cache_size, self._store.concurrency, line=self._store.line
         )
         self._disk = None
         if options.disk_cache is not None:
