@@ -270,6 +270,45 @@ def test_parts_for_which_there_is_no_thread(monkeypatch: pytest.MonkeyPatch):
     assert done == [0, 1, 2, 3, 4]
 
 
+def test_a_part_that_the_pool_runs_late_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    """A pool keeps what it had no thread for, and the next thread that is free runs it."""
+    cache = BlockCache(2000, workers=2, far=True)
+    start, begun = threading.Thread.start, []
+
+    def start_one(thread: threading.Thread) -> None:
+        if thread.name.startswith("znfs-part"):
+            if begun:
+                raise RuntimeError("can't start new thread")
+            begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    held, free = threading.Semaphore(0), threading.Event()
+    late, returned = threading.Event(), threading.Event()
+    in_time = []
+
+    def hold() -> None:
+        held.release()
+        assert free.wait(20)
+
+    def first() -> None:
+        free.set()
+        assert late.wait(20)
+
+    def second() -> None:
+        late.set()
+        in_time.append(not returned.wait(0.2))
+
+    other = threading.Thread(target=cache.spread, args=([hold, hold],))
+    other.start()
+    assert all(held.acquire(timeout=20) for _ in range(2))
+    cache.spread([first, second])
+    returned.set()
+    other.join(20)
+    cache.close()
+    assert in_time == [True]
+
+
 def test_the_first_error_of_a_part_comes_once_all_have_ended():
     cache = BlockCache(2000, workers=2, far=True)
     done: list[int] = []

@@ -24,7 +24,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from math import inf
 from typing import Any
 
@@ -169,6 +170,8 @@ class BlockCache:
         The first error is raised once all have ended.
         """
         left = deque(tasks)
+        ended, most = count(1), len(tasks)
+        over = threading.Lock()  # held until all have ended
         errors: list[BaseException] = []
 
         def run() -> None:
@@ -181,13 +184,20 @@ class BlockCache:
                     task()
                 except BaseException as error:
                     errors.append(error)
+                finally:
+                    if next(ended) == most:
+                        over.release()
 
-        helpers = self._begin_parts(run, len(tasks) - 1) if self.far else []
+        if not tasks:
+            return
+        over.acquire()
+        helpers = self._begin_parts(run, most - 1) if self.far else []
         run()
-        running = [helper for helper in helpers if not helper.cancel()]
-        wait(running)  # for all at once: each that woke this thread took 60 µs
-        for helper in running:
-            helper.result()
+        for helper in helpers:
+            helper.cancel()
+        # For tasks, not for helpers: a pool that had no thread for one keeps it, and may run it
+        # yet. For all at once: each that woke this thread took 60 µs.
+        over.acquire()
         if errors:
             raise errors[0]
 
