@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import inf
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.waiting import eventually
 from znfs import deadline
 from znfs.cache import BlockCache
 from znfs.cache.recency import cost
@@ -90,6 +94,124 @@ def test_an_error_reaches_all_who_waited_and_is_not_kept():
     assert cache.get("k", 1, lambda: b"mended") == b"mended"
     assert cache.errors == 2
     assert cache.status()["last_errors"][-1]["error"] == "ChunkError: broken: https://host/k"
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """No garbage is collected meanwhile: what is let go of must go by itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_what_a_failed_load_had_taken_comes_back_at_once(no_collection: None):
+    cache = BlockCache(1 << 20, 2, far=True)
+    taken = []
+    waited, fails = threading.Semaphore(0), threading.Event()
+
+    def part(data: np.ndarray) -> None:
+        waited.release()
+        assert fails.wait(20)
+        raise StoreError("broken")
+
+    def load() -> None:
+        data = block(1 << 16)
+        taken.append(weakref.ref(data))
+        cache.spread([partial(part, data)] * 2)
+
+    def read(key: str) -> None:
+        with pytest.raises(StoreError, match="broken"):
+            cache.get(key, 1 << 16, load)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(read, "k")
+        assert waited.acquire(timeout=20)
+        others = [pool.submit(read, "k"), pool.submit(read, "other")]
+        eventually(lambda: cache._flights["k"].done)
+        fails.set()
+        for future in (first, *others):
+            future.result(20)
+    assert len(taken) == 2
+    assert not any(data() is not None for data in taken)
+    cache.close()
+
+
+def test_a_closed_cache_holds_nothing():
+    cache = BlockCache(1 << 20)
+    held = weakref.ref(cache.get("k", 1 << 16, lambda: block(1 << 16)))
+    assert held() is not None
+    cache.close()
+    assert held() is None
+
+
+def test_who_is_interrupted_while_waiting_for_room_leaves_no_claim(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Ctrl-C in a notebook: others find the block neither under way for ever, nor the way shut."""
+    cache = BlockCache(1000)
+    going, over = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        going.set()
+        assert over.wait(20)
+        return bytes(800)
+
+    def interrupt(timeout: float | None) -> bool:
+        raise KeyboardInterrupt
+
+    thread = threading.Thread(target=cache.get, args=("slow", 800, slow))
+    thread.start()
+    assert going.wait(20)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache._room, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("k", 800, lambda: bytes(800))
+    over.set()
+    thread.join(20)
+    assert not cache.expects("k")
+    assert cache.get("k", 800, lambda: bytes(800)) == bytes(800)
+    assert cache.status()["loading_bytes"] == 0
+
+
+def test_who_waits_for_a_load_that_is_interrupted_gets_an_error():
+    cache = BlockCache(1000)
+
+    def interrupt() -> bytes:
+        eventually(lambda: cache._flights["k"].done)
+        raise KeyboardInterrupt
+
+    def load() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("k", 1, interrupt)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(load)
+        eventually(lambda: cache.expects("k"))
+        other = pool.submit(cache.get, "k", 1, lambda: pytest.fail("not a second load"))
+        first.result(20)
+        with pytest.raises(StoreError, match="interrupted"):
+            other.result(20)
+    assert cache.get("k", 1, lambda: b"v") == b"v"
+
+
+@pytest.mark.parametrize("where", ["_order", "_passed", "_done"])
+def test_an_interrupted_eviction_bars_no_other(monkeypatch: pytest.MonkeyPatch, where: str):
+    cache = BlockCache(2000)
+    for key in "abc":
+        cache.get(key, 600, lambda: bytes(600))
+
+    class Interrupted(OrderedDict[Any, Any]):
+        def pop(self, *args: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache._values, where, Interrupted(getattr(cache._values, where)))
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("d", 600, lambda: bytes(600))
+    for key in "defg":
+        assert cache.get(key, 1800, lambda: bytes(1800)) == bytes(1800)
+    assert cache.status()["entries"] == 1
 
 
 def test_a_value_that_cannot_be_kept_is_an_error_not_a_hang():

@@ -43,11 +43,14 @@ LoadMany = Callable[[Sequence[Hashable]], Iterable[tuple[Hashable, Value]]]
 class _Batch:
     """Loads that one call makes together. `flights` are those still without an answer."""
 
-    __slots__ = ("claimed", "flights", "load", "nbytes", "operation", "queued", "urgent")
+    __slots__ = (
+        "claimed", "flights", "load", "nbytes", "operation", "queued", "reserved", "urgent",
+    )  # fmt: skip
 
     def __init__(self, load: LoadMany, nbytes: int) -> None:
         self.load = load
         self.nbytes = nbytes
+        self.reserved = 0  # of these bytes, while it runs
         self.claimed = False
         self.queued = False
         self.urgent = False  # a load that has room waits for it
@@ -103,35 +106,44 @@ class BlockCache:
 
         Raises what `load` raises.
         """
+        mine: _Batch | None = None
         done = None
-        with self._lock:
-            try:
-                value = self._values[key]
-                self.hits += 1
-                return value
-            except KeyError:
-                pass
-            flight = self._flights.get(key)
-            if flight is None:
-                self.misses += 1
-                flight = self._enlist([(key, nbytes)], lambda keys: ((k, load()) for k in keys))
-                mine = True
-            else:
-                mine = not flight.batch.claimed
-            if mine:
-                self._claim(flight.batch)
-            else:
-                done = flight.done = flight.done or threading.Event()
-                if getattr(self._nested, "depth", 0):
-                    flight.batch.urgent = True
-                    self._room.notify_all()
-        if done is None:
-            self._run(flight.batch)
-        elif not deadline.wait_for(done, flight.batch.operation):
+        try:
+            with self._lock:
+                try:
+                    value = self._values[key]
+                    self.hits += 1
+                    return value
+                except KeyError:
+                    pass
+                flight = self._flights.get(key)
+                if flight is None:
+                    self.misses += 1
+                    flight = self._enlist([(key, nbytes)], lambda keys: ((k, load()) for k in keys))
+                if not flight.batch.claimed:
+                    mine = flight.batch
+                    self._claim(mine)
+                else:
+                    done = flight.done = flight.done or threading.Event()
+                    if getattr(self._nested, "depth", 0):
+                        flight.batch.urgent = True
+                        self._room.notify_all()
+            if mine is not None:
+                self._run(mine)
+        except BaseException as error:
+            if mine is not None:  # an interrupt, before it ran: nobody else would
+                self._end(mine, error)
+            raise
+        if done is not None and not deadline.wait_for(done, flight.batch.operation):
             raise StoreError("what another reader is loading did not come in time")
-        if flight.error is not None:
-            raise flight.error
-        return flight.value
+        try:
+            if flight.error is not None:
+                raise flight.error
+            return flight.value
+        finally:
+            # An error keeps the frames that it went through. Were it kept by one of them, memory
+            # that the load took would not come back before the next collection of garbage.
+            del flight
 
     def prefetch(self, items: Iterable[tuple[Hashable, int]], load: LoadMany) -> bool:
         """Have those of `items` (key, nbytes) that are missing loaded in the background, together.
@@ -198,8 +210,11 @@ class BlockCache:
         # For tasks, not for helpers: a pool that had no thread for one keeps it, and may run it
         # yet. For all at once: each that woke this thread took 60 µs.
         over.acquire()
-        if errors:
-            raise errors[0]
+        try:
+            if errors:
+                raise errors[0]
+        finally:
+            errors.clear()  # as in `get`
 
     def _begin_parts(self, run: Callable[[], None], most: int) -> list[Future[None]]:
         """Have up to `most` other threads call `run` for the load that this thread is about."""
@@ -263,11 +278,7 @@ class BlockCache:
     def clear(self) -> None:
         """Drop everything; what is being loaded is handed out but not kept."""
         with self._lock:
-            self._generation += 1
-            self._values.clear()
-            self._flights.clear()
-            self._prefetches.clear()  # nobody waits for them: who does takes them over
-            self._queued = 0
+            self._forget_all()
 
     def status(self) -> dict[str, Any]:
         """Counters, for status.json."""
@@ -286,9 +297,12 @@ class BlockCache:
             }
 
     def close(self) -> None:
-        """Stop prefetching; loads under way end in their own time."""
+        """Drop everything, and stop prefetching; loads under way end in their own time."""
         with self._lock:
             self._closed = True
+            # Now, for arrays and their bands hold each other, and so all of this, until the next
+            # collection of garbage.
+            self._forget_all()
             pools = [pool for pool in (self._pool, self._parts) if pool is not None]
             self._pool = self._parts = None
         for pool in pools:
@@ -322,52 +336,61 @@ class BlockCache:
     def _run(self, batch: _Batch) -> None:
         """Load a claimed batch and hand out its values, or the error to those left without one."""
         nested = getattr(self._nested, "depth", 0)
-        error: BaseException | None = None
-        with self._lock:
-            # What takes nothing never waits: nested loads may have gone beyond the limit, and one
-            # of them may be waiting for just this.
-            in_time = nested or not batch.nbytes or self._wait_for_room(batch)
-            self._loading += batch.nbytes
-            generation = self._generation
-        self._nested.depth = nested + 1
         try:
-            if not in_time:
-                raise StoreError("no room in the cache in time")
             with self._lock:
+                # What takes nothing never waits: nested loads may have gone beyond the limit, and
+                # one of them may be waiting for just this.
+                if not (nested or not batch.nbytes or self._wait_for_room(batch)):
+                    raise StoreError("no room in the cache in time")
+                batch.reserved = batch.nbytes
+                self._loading += batch.nbytes
+                generation = self._generation
                 self._shrink()
+            self._nested.depth = nested + 1
             self._hand_on()
             for key, value in batch.load(list(batch.flights)):
                 self._publish(batch, key, value, generation)
-        except BaseException as e:
-            error = e
+        except BaseException as error:
+            self._end(batch, error)
+            if not isinstance(error, Exception):
+                raise  # KeyboardInterrupt and the like end the thread that runs the load
+        else:
+            self._end(batch, None)
         finally:
             self._nested.depth = nested
+
+    def _end(self, batch: _Batch, error: BaseException | None) -> None:
+        """Give back what the batch has reserved, and the error to those left without a value."""
         with self._lock:
-            self._loading -= batch.nbytes
+            self._loading -= batch.reserved
+            batch.reserved = 0
             self._room.notify_all()
-            if error is not None:
-                self._note(error)
             for key, flight in batch.flights.items():
-                flight.error = error or StoreError(f"{key}: the load gave no answer")
+                if isinstance(error, Exception):
+                    flight.error = error
+                else:  # who is interrupted is the thread that runs the load, and no other
+                    ended = "gave no answer" if error is None else "was interrupted"
+                    flight.error = StoreError(f"{key}: the load {ended}")
                 self._land(key, flight)
-        if error is not None and not isinstance(error, Exception):
-            raise error  # KeyboardInterrupt and the like end the thread that runs the load
+            batch.flights.clear()
+            if isinstance(error, Exception):
+                self._note(error)
 
     def _publish(self, batch: _Batch, key: Hashable, value: Value, generation: int) -> None:
         needs = cost(value)
         with self._lock:
             flight = batch.flights[key]
-            share = batch.nbytes // len(batch.flights)
-            batch.nbytes -= share
+            share = batch.reserved // len(batch.flights)
+            batch.reserved -= share
             self._loading -= share
             if generation == self._generation and needs <= self.limit - self._loading:
                 self._shrink(needs)
                 self._values[key] = value
-            del batch.flights[key]  # not before: should anything above fail, it gets the error
             flight.value = value
             self._landed += 1
             self._room.notify_all()
             self._land(key, flight)
+            del batch.flights[key]  # not before: should anything above fail, it gets the error
         self._hand_on()
 
     def _hand_on(self) -> None:
@@ -381,6 +404,13 @@ class BlockCache:
 
     # The methods below are called with the lock held.
 
+    def _forget_all(self) -> None:
+        self._generation += 1
+        self._values.clear()
+        self._flights.clear()
+        self._prefetches.clear()  # nobody waits for them: who does takes them over
+        self._queued = 0
+
     def _add_runner(self) -> None:
         """One more thread for what is queued, unless there are enough. If none can be had (a limit
         of processes, the interpreter shutting down), readers load what they need themselves."""
@@ -388,11 +418,12 @@ class BlockCache:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers, "znfs-load")
-        self._runners += 1
         try:
             self._pool.submit(self._run_prefetches)
-        except RuntimeError:
-            self._runners -= 1
+        except RuntimeError as error:
+            log.debug("nothing is loaded ahead: %s", error)
+        else:
+            self._runners += 1
 
     def _wait_for_room(self, batch: _Batch) -> bool:
         """Wait until `batch` is the first to come and fits; False if its time is over before, and
@@ -424,7 +455,7 @@ class BlockCache:
     def _enlist(self, items: Sequence[tuple[Hashable, int]], load: LoadMany) -> _Flight:
         batch = _Batch(load, sum(nbytes for _, nbytes in items))
         for key, _ in items:
-            self._flights[key] = batch.flights[key] = _Flight(batch)
+            batch.flights[key] = self._flights[key] = _Flight(batch)
         return batch.flights[items[0][0]]
 
     def _claim(self, batch: _Batch) -> None:
