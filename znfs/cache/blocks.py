@@ -169,10 +169,9 @@ class BlockCache:
             if not missing:
                 return room
             batch = self._enlist(missing, load).batch
-            batch.queued = True
-            self._queued += batch.nbytes
-            self.prefetched += len(missing)
             self._prefetches.append(batch)
+            batch.queued, self._queued = True, self._queued + batch.nbytes
+            self.prefetched += len(missing)
             self._add_runner()
         return room
 
@@ -342,8 +341,7 @@ class BlockCache:
                 # one of them may be waiting for just this.
                 if not (nested or not batch.nbytes or self._wait_for_room(batch)):
                     raise StoreError("no room in the cache in time")
-                batch.reserved = batch.nbytes
-                self._loading += batch.nbytes
+                self._reserve(batch, batch.nbytes)
                 generation = self._generation
                 self._shrink()
             self._nested.depth = nested + 1
@@ -362,8 +360,9 @@ class BlockCache:
     def _end(self, batch: _Batch, error: BaseException | None) -> None:
         """Give back what the batch has reserved, and the error to those left without a value."""
         with self._lock:
-            self._loading -= batch.reserved
-            batch.reserved = 0
+            self._reserve(batch, 0)
+            if batch in self._waiting:
+                self._waiting.remove(batch)
             self._room.notify_all()
             for key, flight in batch.flights.items():
                 if isinstance(error, Exception):
@@ -380,9 +379,7 @@ class BlockCache:
         needs = cost(value)
         with self._lock:
             flight = batch.flights[key]
-            share = batch.reserved // len(batch.flights)
-            batch.reserved -= share
-            self._loading -= share
+            self._reserve(batch, batch.reserved - batch.reserved // len(batch.flights))
             if generation == self._generation and needs <= self.limit - self._loading:
                 self._shrink(needs)
                 self._values[key] = value
@@ -425,26 +422,28 @@ class BlockCache:
         else:
             self._runners += 1
 
+    def _reserve(self, batch: _Batch, nbytes: int) -> None:
+        """The batch, which runs, has so many bytes from now on. Both at once, for interrupts."""
+        batch.reserved, self._loading = nbytes, self._loading - batch.reserved + nbytes
+
     def _wait_for_room(self, batch: _Batch) -> bool:
         """Wait until `batch` is the first to come and fits; False if its time is over before, and
-        no load has brought anything meanwhile."""
+        no load has brought anything meanwhile. It then stays in the queue until it ends."""
 
         def may_go() -> bool:
             fits = not self._loading or self._loading + batch.nbytes <= self.limit
             return batch.urgent or (fits and self._waiting[0] is batch)
 
         self._waiting.append(batch)
-        try:
-            while not may_go():
-                landed = self._landed
-                if not self._room.wait(deadline.wait()) and not may_go():
-                    return False
-                if self._landed > landed:
-                    deadline.progress()
-            return True
-        finally:
-            self._waiting.remove(batch)
-            self._room.notify_all()
+        while not may_go():
+            landed = self._landed
+            if not self._room.wait(deadline.wait()) and not may_go():
+                return False
+            if self._landed > landed:
+                deadline.progress()
+        self._waiting.remove(batch)
+        self._room.notify_all()
+        return True
 
     def _land(self, key: Hashable, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
