@@ -180,6 +180,8 @@ class BlockCache:
 
         The first error is raised once all have ended.
         """
+        if not tasks:
+            return
         left = deque(tasks)
         ended, most = count(1), len(tasks)
         over = threading.Lock()  # held until all have ended
@@ -199,8 +201,6 @@ class BlockCache:
                     if next(ended) == most:
                         over.release()
 
-        if not tasks:
-            return
         over.acquire()
         helpers = self._begin_parts(run, most - 1) if self.far else []
         run()
