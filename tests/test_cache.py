@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import gc
+import linecache
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from math import inf
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.waiting import eventually
 from znfs import deadline
-from znfs.cache import BlockCache
+from znfs.cache import BlockCache, blocks, recency
 from znfs.cache.recency import cost
 from znfs.errors import ChunkError, StoreError
 from znfs.line import Line
@@ -91,6 +97,165 @@ def test_an_error_reaches_all_who_waited_and_is_not_kept():
     assert cache.get("k", 1, lambda: b"mended") == b"mended"
     assert cache.errors == 2
     assert cache.status()["last_errors"][-1]["error"] == "ChunkError: broken: https://host/k"
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """No garbage is collected meanwhile: what is let go of must go by itself."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_what_a_failed_load_had_taken_comes_back_at_once(no_collection: None):
+    cache = BlockCache(1 << 20, 2, line=Line(4))
+    taken = []
+    waited, fails = threading.Semaphore(0), threading.Event()
+
+    def part(data: np.ndarray) -> None:
+        waited.release()
+        assert fails.wait(20)
+        raise StoreError("broken")
+
+    def load() -> None:
+        data = block(1 << 16)
+        taken.append(weakref.ref(data))
+        cache.spread([partial(part, data)] * 2)
+
+    def read(key: str) -> None:
+        with pytest.raises(StoreError, match="broken"):
+            cache.get(key, 1 << 16, load)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(read, "k")
+        assert waited.acquire(timeout=20)
+        others = [pool.submit(read, "k"), pool.submit(read, "other")]
+        eventually(lambda: cache._flights["k"].done)
+        fails.set()
+        for future in (first, *others):
+            future.result(20)
+    assert len(taken) == 2
+    assert not any(data() is not None for data in taken)
+    cache.close()
+
+
+def test_a_closed_cache_holds_nothing():
+    cache = BlockCache(1 << 20)
+    held = weakref.ref(cache.get("k", 1 << 16, lambda: block(1 << 16)))
+    assert held() is not None
+    cache.close()
+    assert held() is None
+
+
+def test_who_is_interrupted_while_waiting_for_room_leaves_no_claim(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Ctrl-C in a notebook: others find the block neither under way for ever, nor the way shut."""
+    cache = BlockCache(1000)
+    going, over = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        going.set()
+        assert over.wait(20)
+        return bytes(800)
+
+    def interrupt(timeout: float | None) -> bool:
+        raise KeyboardInterrupt
+
+    thread = threading.Thread(target=cache.get, args=("slow", 800, slow))
+    thread.start()
+    assert going.wait(20)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache._room, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("k", 800, lambda: bytes(800))
+    over.set()
+    thread.join(20)
+    assert not cache.expects("k")
+    assert cache.get("k", 800, lambda: bytes(800)) == bytes(800)
+    assert cache.status()["loading_bytes"] == 0
+
+
+def test_who_waits_for_a_load_that_is_interrupted_gets_an_error():
+    cache = BlockCache(1000)
+
+    def interrupt() -> bytes:
+        eventually(lambda: cache._flights["k"].done)
+        raise KeyboardInterrupt
+
+    def load() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            cache.get("k", 1, interrupt)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(load)
+        eventually(lambda: cache.expects("k"))
+        other = pool.submit(cache.get, "k", 1, lambda: pytest.fail("not a second load"))
+        first.result(20)
+        with pytest.raises(StoreError, match="interrupted"):
+            other.result(20)
+    assert cache.get("k", 1, lambda: b"v") == b"v"
+
+
+def _interrupted(call: Callable[[], object], at: int) -> bool:
+    """Call, with an interrupt before the `at`-th line of the cache's modules that is run. False if
+    it runs fewer. No interrupt comes at the end of a `with`, before the lock is let go of, which is
+    a line of its own only to the tracer."""
+    files = (blocks.__file__, recency.__file__)
+    left = at
+
+    def line(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal left
+        if event == "line":
+            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+            left -= not text.startswith(("with ", "try:"))
+            if not left:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: line if frame.f_code.co_filename in files else None)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return not left
+
+
+def _load(cache: BlockCache) -> None:
+    """With what it needs itself, and the room of others."""
+    cache.get("k", 900, lambda: cache.get("inner", 100, lambda: bytes(100)) * 9)
+
+
+def _prefetch(cache: BlockCache) -> None:
+    cache.prefetch([("k", 100), ("other", 100)], lambda keys: ((key, bytes(100)) for key in keys))
+
+
+@pytest.mark.parametrize("call", [_load, _prefetch])
+def test_an_interrupt_at_any_line_leaves_nothing(call: Callable[[BlockCache], None]):
+    at = 0
+    interrupted = True
+    while interrupted:
+        at += 1
+        cache = BlockCache(1000, 1)
+        for key in ("old", "older"):
+            cache.get(key, 450, lambda: bytes(450))
+        interrupted = _interrupted(partial(call, cache), at)
+        deadline.begin(5)  # else the next reads might wait for ever
+        try:
+            for key in ("k", "inner", "other"):
+                assert cache.get(key, 950, lambda: bytes(950))
+        finally:
+            deadline.begin(inf)
+        eventually(lambda c=cache: not (c._queued or c._flights or c._runners))  # type: ignore[misc]
+        assert (cache._loading, list(cache._waiting)) == (0, [])
+        assert cache.status()["bytes"] == sum(map(len, map(cache._values.get, cache._values)))
+        cache.close()
+    assert at > 40
 
 
 def test_a_value_that_cannot_be_kept_is_an_error_not_a_hang():
@@ -269,6 +434,45 @@ def test_parts_for_which_there_is_no_thread(monkeypatch: pytest.MonkeyPatch):
     done: list[int] = []
     cache.spread([lambda i=i: done.append(i) for i in range(5)])
     assert done == [0, 1, 2, 3, 4]
+
+
+def test_a_part_that_the_pool_runs_late_is_waited_for(monkeypatch: pytest.MonkeyPatch):
+    """A pool keeps what it had no thread for, and the next thread that is free runs it."""
+    cache = BlockCache(2000, workers=2, line=Line(4))
+    start, begun = threading.Thread.start, []
+
+    def start_one(thread: threading.Thread) -> None:
+        if thread.name.startswith("znfs-part"):
+            if begun:
+                raise RuntimeError("can't start new thread")
+            begun.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_one)
+    held, free = threading.Semaphore(0), threading.Event()
+    late, returned = threading.Event(), threading.Event()
+    in_time = []
+
+    def hold() -> None:
+        held.release()
+        assert free.wait(20)
+
+    def first() -> None:
+        free.set()
+        assert late.wait(20)
+
+    def second() -> None:
+        late.set()
+        in_time.append(not returned.wait(0.2))
+
+    other = threading.Thread(target=cache.spread, args=([hold, hold],))
+    other.start()
+    assert all(held.acquire(timeout=20) for _ in range(2))
+    cache.spread([first, second])
+    returned.set()
+    other.join(20)
+    cache.close()
+    assert in_time == [True]
 
 
 def test_the_first_error_of_a_part_comes_once_all_have_ended():

@@ -28,7 +28,7 @@ import pytest
 
 from tests.faketree import Blocked, Bytes, Counted, Failing, FakeTree, Folder, text
 from tests.waiting import eventually
-from znfs import fuse
+from znfs import deadline, fuse
 from znfs.daemon import mounts
 from znfs.errors import ChunkError, Denied, MountError, NotFound, SourceError, Stale, StoreError
 from znfs.fuse.handles import OpenDir, Versions
@@ -550,10 +550,13 @@ def test_blocked_reads_delay_nobody(tmp_path: Path) -> None:
         assert all(read.result(20) == b"x" * 8192 for read in reads)
 
 
-def test_no_more_threads_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_no_more_threads_to_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def refuse(self: threading.Thread) -> None:
         if self.name.startswith("fuse-"):
-            raise RuntimeError("can't start new thread")
+            raise error
         start(self)
 
     start = threading.Thread.start
@@ -580,6 +583,33 @@ def test_no_more_threads_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     finally:
         mounts.detach(str(tmp_path), lazy=True)
         assert ended.wait(10)
+
+
+@pytest.mark.parametrize("where", ["errno_of", "deadline.begin"])
+def test_an_error_for_which_there_is_no_memory_is_no_end_of_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """What raises out of a callback is 0 to libfuse, and the kernel fills up with zeros."""
+    broken = []
+
+    def out_of_memory(*args: Any) -> Any:
+        if broken:
+            raise MemoryError
+        return begin(*args)
+
+    begin = deadline.begin
+    monkeypatch.setattr(f"znfs.fuse.session.{where}", out_of_memory)
+    files = {"file": File([Failing(8192, StoreError("gone"))], "v")}
+    with mounted(FakeTree(Folder(files)), tmp_path / "m") as m:
+        fd = os.open(m / "file", os.O_RDONLY)
+        try:
+            broken.append(True)
+            with pytest.raises(OSError) as caught:
+                os.pread(fd, 100, 0)
+            assert caught.value.errno == errno.EIO
+        finally:
+            broken.clear()
+            os.close(fd)
 
 
 def test_no_thread_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

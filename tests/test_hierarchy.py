@@ -70,6 +70,20 @@ def store() -> MemoryStore:
     )
 
 
+def test_no_thread_to_be_had(store, monkeypatch):
+    """A limit of processes: then documents and listings are asked for by who wants them."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    h = hierarchy(store)
+    assert isinstance(h.node("a"), Array)
+    assert isinstance(h.node("plain"), Prefix)
+    assert h.children("plain") == ["x"]
+    h.close()
+
+
 def test_kinds_of_nodes(store):
     h = hierarchy(store)
     assert isinstance(h.node(""), Group)

@@ -144,6 +144,23 @@ def test_a_file_in_use_is_closed_after_that(
     eventually(lambda: ahead.asked == 2)
 
 
+def test_no_thread_to_be_had(
+    ahead: ReadAhead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hint that cannot be given fails no read, and may be given another time."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        ahead.ask(7, "v.h5", [range(4096)])
+    ahead.ask(7, "v.h5", [range(4096)])
+    eventually(lambda: ahead.asked == 1 and ahead._in_use is None)
+    ahead.drop(7)
+    assert not own_files(tmp_path)
+
+
 def test_older_kernels_are_not_asked(ahead: ReadAhead) -> None:
     ahead.agree(34)
     ahead.ask(7, "v.h5", [range(4096)])

@@ -26,8 +26,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from itertools import count
 from math import inf
 from typing import Any
 
@@ -51,12 +52,14 @@ class _Batch:
     """Loads that one call makes together. `flights` are those still without an answer."""
 
     __slots__ = (
-        "ahead_of", "claimed", "flights", "load", "nbytes", "operation", "queued", "urgent",
+        "ahead_of", "claimed", "flights", "load", "nbytes", "operation", "queued", "reserved",
+        "urgent",
     )  # fmt: skip
 
     def __init__(self, load: LoadMany, nbytes: int) -> None:
         self.load = load
         self.nbytes = nbytes
+        self.reserved = 0  # of these bytes, while it runs
         self.ahead_of: object = None  # the reader who has not come so far yet
         self.claimed = False
         self.queued = False
@@ -119,35 +122,44 @@ class BlockCache:
 
         Raises what `load` raises.
         """
+        mine: _Batch | None = None
         done = None
-        with self._lock:
-            try:
-                value = self._values[key]
-                self.hits += 1
-                return value
-            except KeyError:
-                pass
-            flight = self._flights.get(key)
-            if flight is None:
-                self.misses += 1
-                flight = self._enlist([(key, nbytes)], lambda keys: ((k, load()) for k in keys))
-                mine = True
-            else:
-                mine = not flight.batch.claimed
-            if mine:
-                self._claim(flight.batch)
-            else:
-                done = flight.done = flight.done or threading.Event()
-                if getattr(self._nested, "depth", 0):
-                    flight.batch.urgent = True
-                    self._room.notify_all()
-        if done is None:
-            self._run(flight.batch)
-        elif not deadline.wait_for(done, flight.batch.operation):
+        try:
+            with self._lock:
+                try:
+                    value = self._values[key]
+                    self.hits += 1
+                    return value
+                except KeyError:
+                    pass
+                flight = self._flights.get(key)
+                if flight is None:
+                    self.misses += 1
+                    flight = self._enlist([(key, nbytes)], lambda keys: ((k, load()) for k in keys))
+                if not flight.batch.claimed:
+                    mine = flight.batch
+                    self._claim(mine)
+                else:
+                    done = flight.done = flight.done or threading.Event()
+                    if getattr(self._nested, "depth", 0):
+                        flight.batch.urgent = True
+                        self._room.notify_all()
+            if mine is not None:
+                self._run(mine)
+        except BaseException as error:
+            if mine is not None:  # an interrupt, before it ran: nobody else would
+                self._end(mine, error)
+            raise
+        if done is not None and not deadline.wait_for(done, flight.batch.operation):
             raise StoreError("what another reader is loading did not come in time")
-        if flight.error is not None:
-            raise flight.error
-        return flight.value
+        try:
+            if flight.error is not None:
+                raise flight.error
+            return flight.value
+        finally:
+            # An error keeps the frames that it went through. Were it kept by one of them, memory
+            # that the load took would not come back before the next collection of garbage.
+            del flight
 
     def prefetch(
         self, items: Iterable[tuple[Hashable, int]], load: LoadMany, *, ahead_of: object = None
@@ -179,11 +191,10 @@ class BlockCache:
             if not missing:
                 return room
             batch = self._enlist(missing, load).batch
-            batch.queued = True
             batch.ahead_of = ahead_of
-            self._queued += batch.nbytes
-            self.prefetched += len(missing)
             (self._prefetches if ahead_of is None else self._aheads).append(batch)
+            batch.queued, self._queued = True, self._queued + batch.nbytes
+            self.prefetched += len(missing)
             self._add_runner()
         return room
 
@@ -201,7 +212,11 @@ class BlockCache:
 
         The first error is raised once all have ended.
         """
+        if not tasks:
+            return
         left = deque(tasks)
+        ended, most = count(1), len(tasks)
+        over = threading.Lock()  # held until all have ended
         helpers: list[Future[None]] = []
         errors: list[BaseException] = []
 
@@ -215,65 +230,65 @@ class BlockCache:
                     task()
                 except BaseException as error:
                     errors.append(error)
+                finally:
+                    if next(ended) == most:
+                        over.release()
                 if self._held_back:
                     self._begin_held_back()
                     self._begin_parts(run, len(left), helpers)
 
+        over.acquire()
         if self.far:
-            self._begin_parts(run, len(left) - 1, helpers)
+            self._begin_parts(run, most - 1, helpers)
         run()
-        ended = 0
-        while ended < len(helpers):  # each may have begun others
-            running = [helper for helper in helpers[ended:] if not self._cancel(helper)]
-            ended = len(helpers)
-            wait(running)  # for all at once: each that woke this thread took 60 µs
-            for helper in running:
-                helper.result()
-        if errors:
-            raise errors[0]
+        for helper in helpers:
+            if helper.cancel():
+                self._end_helper()
+        # For tasks, not for helpers: a pool that had no thread for one keeps it, and may run it
+        # yet. For all at once: each that woke this thread took 60 µs.
+        over.acquire()
+        try:
+            if errors:
+                raise errors[0]
+        finally:
+            errors.clear()  # as in `get`
 
     def _begin_parts(self, run: Callable[[], None], most: int, into: list[Future[None]]) -> None:
         """Have up to `most` other threads call `run` for the load that this thread is about."""
 
         def part() -> None:
             # The load has room already: what its parts load themselves must not wait for it to end.
-            before = getattr(self._nested, "depth", 0)
             self._nested.depth = 1
             try:
                 with self._on_line():
                     run()
             finally:
-                self._nested.depth = before
-                with self._lock:
-                    self._helpers -= 1
+                self._nested.depth = 0
+                self._end_helper()
+                if self._held_back:
+                    self._begin_held_back()
 
         carried = deadline.carried(part)
         with self._lock:
             if self._parts is None and self.workers and not self._closed:
                 self._parts = ThreadPoolExecutor(self.workers, "znfs-part")
             pool = self._parts
-            wanted = min(most, self.workers - len(into)) if pool is not None else 0
-            count = 0
-            while count < wanted and self._has_room():
-                self._helpers += 1
-                count += 1
-        begun = 0
         try:
-            while pool is not None and begun < count:
+            while pool is not None and len(into) < self.workers and most > 0:
+                with self._lock:
+                    if not self._has_room():
+                        return
+                    self._helpers += 1
                 into.append(pool.submit(carried))
-                begun += 1
+                most -= 1
         except RuntimeError as error:  # no thread is to be had, or the cache was closed
             log.debug("parts of a load run one after another: %s", error)
-            with self._lock:
-                self._helpers -= count - begun
+            self._end_helper()
 
-    def _cancel(self, helper: Future[None]) -> bool:
-        """Whether the helper had not begun, and will not."""
-        if not helper.cancel():
-            return False
+    def _end_helper(self) -> None:
         with self._lock:
-            self._helpers -= 1
-        return True
+            # Not below 0: one for whom there was no thread may run after all.
+            self._helpers = max(0, self._helpers - 1)
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._values
@@ -313,12 +328,7 @@ class BlockCache:
     def clear(self) -> None:
         """Drop everything; what is being loaded is handed out but not kept."""
         with self._lock:
-            self._generation += 1
-            self._values.clear()
-            self._flights.clear()
-            self._prefetches.clear()  # nobody waits for them: who does takes them over
-            self._aheads.clear()
-            self._queued = 0
+            self._forget_all()
 
     def status(self) -> dict[str, Any]:
         """Counters, for status.json."""
@@ -337,9 +347,12 @@ class BlockCache:
             }
 
     def close(self) -> None:
-        """Stop prefetching; loads under way end in their own time."""
+        """Drop everything, and stop prefetching; loads under way end in their own time."""
         with self._lock:
             self._closed = True
+            # Now, for arrays and their bands hold each other, and so all of this, until the next
+            # collection of garbage.
+            self._forget_all()
             pools = [pool for pool in (self._pool, self._parts) if pool is not None]
             self._pool = self._parts = None
         for pool in pools:
@@ -379,55 +392,62 @@ class BlockCache:
     def _run(self, batch: _Batch) -> None:
         """Load a claimed batch and hand out its values, or the error to those left without one."""
         nested = getattr(self._nested, "depth", 0)
-        error: BaseException | None = None
-        with self._lock:
-            # What takes nothing never waits: nested loads may have gone beyond the limit, and one
-            # of them may be waiting for just this.
-            in_time = nested or not batch.nbytes or self._wait_for_room(batch)
-            self._loading += batch.nbytes
-            generation = self._generation
-        self._nested.depth = nested + 1
         try:
-            if not in_time:
-                raise StoreError("no room in the cache in time")
             with self._lock:
+                # What takes nothing never waits: nested loads may have gone beyond the limit, and
+                # one of them may be waiting for just this.
+                if not (nested or not batch.nbytes or self._wait_for_room(batch)):
+                    raise StoreError("no room in the cache in time")
+                self._reserve(batch, batch.nbytes)
+                generation = self._generation
                 self._shrink()
+            self._nested.depth = nested + 1
             self._hand_on()
             with self._on_line():
                 for key, value in batch.load(list(batch.flights)):
                     self._publish(batch, key, value, generation)
-        except BaseException as e:
-            error = e
+        except BaseException as error:
+            self._end(batch, error)
+            if not isinstance(error, Exception):
+                raise  # KeyboardInterrupt and the like end the thread that runs the load
+        else:
+            self._end(batch, None)
         finally:
             self._nested.depth = nested
-        with self._lock:
-            self._loading -= batch.nbytes
-            self._room.notify_all()
-            if error is not None:
-                self._note(error)
-            for key, flight in batch.flights.items():
-                flight.error = error or StoreError(f"{key}: the load gave no answer")
-                self._land(key, flight)
         if self._held_back:
             self._begin_held_back()
-        if error is not None and not isinstance(error, Exception):
-            raise error  # KeyboardInterrupt and the like end the thread that runs the load
+
+    def _end(self, batch: _Batch, error: BaseException | None) -> None:
+        """Give back what the batch has reserved, and the error to those left without a value."""
+        with self._lock:
+            self._reserve(batch, 0)
+            if batch in self._waiting:
+                self._waiting.remove(batch)
+            self._room.notify_all()
+            for key, flight in batch.flights.items():
+                if isinstance(error, Exception):
+                    flight.error = error
+                else:  # who is interrupted is the thread that runs the load, and no other
+                    ended = "gave no answer" if error is None else "was interrupted"
+                    flight.error = StoreError(f"{key}: the load {ended}")
+                self._land(key, flight)
+            batch.flights.clear()
+            if isinstance(error, Exception):
+                self._note(error)
 
     def _publish(self, batch: _Batch, key: Hashable, value: Value, generation: int) -> None:
         needs = cost(value)
         with self._lock:
             flight = batch.flights[key]
-            share = batch.nbytes // len(batch.flights)
-            batch.nbytes -= share
-            self._loading -= share
+            self._reserve(batch, batch.reserved - batch.reserved // len(batch.flights))
             if generation == self._generation and needs <= self.limit - self._loading:
                 self._shrink(needs)
                 self._values[key] = value
-            del batch.flights[key]  # not before: should anything above fail, it gets the error
             flight.value = value
             self._landed += 1
             self._room.notify_all()
             self._land(key, flight)
+            del batch.flights[key]  # not before: should anything above fail, it gets the error
         self._hand_on()
 
     def _on_line(self) -> AbstractContextManager[object]:
@@ -454,6 +474,14 @@ class BlockCache:
 
     # The methods below are called with the lock held.
 
+    def _forget_all(self) -> None:
+        self._generation += 1
+        self._values.clear()
+        self._flights.clear()
+        self._prefetches.clear()  # nobody waits for them: who does takes them over
+        self._aheads.clear()
+        self._queued = 0
+
     def _add_runner(self) -> None:
         """One more thread for what is queued, unless there are enough. If none can be had (a limit
         of processes, the interpreter shutting down), readers load what they need themselves."""
@@ -461,11 +489,12 @@ class BlockCache:
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.workers, "znfs-load")
-        self._runners += 1
         try:
             self._pool.submit(self._run_prefetches)
-        except RuntimeError:
-            self._runners -= 1
+        except RuntimeError as error:
+            log.debug("nothing is loaded ahead: %s", error)
+        else:
+            self._runners += 1
 
     def _has_room(self) -> bool:
         """Whether one more thread may load in the background; if not, that is remembered. Those
@@ -489,26 +518,28 @@ class BlockCache:
         waits = len(self._aheads) * self._ahead_seconds
         return waits > _AHEAD_SECONDS * max(1, self._runners)
 
+    def _reserve(self, batch: _Batch, nbytes: int) -> None:
+        """The batch, which runs, has so many bytes from now on. Both at once, for interrupts."""
+        batch.reserved, self._loading = nbytes, self._loading - batch.reserved + nbytes
+
     def _wait_for_room(self, batch: _Batch) -> bool:
         """Wait until `batch` is the first to come and fits; False if its time is over before, and
-        no load has brought anything meanwhile."""
+        no load has brought anything meanwhile. It then stays in the queue until it ends."""
 
         def may_go() -> bool:
             fits = not self._loading or self._loading + batch.nbytes <= self.limit
             return batch.urgent or (fits and self._waiting[0] is batch)
 
         self._waiting.append(batch)
-        try:
-            while not may_go():
-                landed = self._landed
-                if not self._room.wait(deadline.wait()) and not may_go():
-                    return False
-                if self._landed > landed:
-                    deadline.progress()
-            return True
-        finally:
-            self._waiting.remove(batch)
-            self._room.notify_all()
+        while not may_go():
+            landed = self._landed
+            if not self._room.wait(deadline.wait()) and not may_go():
+                return False
+            if self._landed > landed:
+                deadline.progress()
+        self._waiting.remove(batch)
+        self._room.notify_all()
+        return True
 
     def _land(self, key: Hashable, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
@@ -519,7 +550,7 @@ class BlockCache:
     def _enlist(self, items: Sequence[tuple[Hashable, int]], load: LoadMany) -> _Flight:
         batch = _Batch(load, sum(nbytes for _, nbytes in items))
         for key, _ in items:
-            self._flights[key] = batch.flights[key] = _Flight(batch)
+            batch.flights[key] = self._flights[key] = _Flight(batch)
         return batch.flights[items[0][0]]
 
     def _claim(self, batch: _Batch) -> None:

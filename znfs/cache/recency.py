@@ -53,10 +53,11 @@ class Recency(Cache[Hashable, Any]):
         self._use(key)
 
     def __delitem__(self, key: Hashable) -> None:
-        super().__delitem__(key)
+        # The value last: should an interrupt come between, `popitem` finds it nevertheless.
         self._order.pop(key, None)
         self._passed.pop(key, None)
         self._done.pop(key, None)
+        super().__delitem__(key)
 
     def popitem(self) -> tuple[Hashable, Any]:
         if self._done:
@@ -67,8 +68,8 @@ class Recency(Cache[Hashable, Any]):
             if in_use and self._passed:
                 key = next(reversed(self._passed))
         else:
-            raise KeyError("popitem(): cache is empty")
-        return key, self.pop(key)
+            key = next(iter(self), None)
+        return key, self.pop(key)  # raises KeyError if it is empty
 
     def clear(self) -> None:
         # Newer cachetools clear without a popitem for each.

@@ -66,10 +66,15 @@ class ReadAhead:
         if not self.able:
             return
         with self._mutex:
-            self._own.setdefault(number, None)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="znfs-ahead", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="znfs-ahead", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as exc:  # no thread is to be had
+                    log.debug("%s: not read ahead: %s", path, exc)
+                    return
+                self._thread = thread
+            self._own.setdefault(number, None)
         self._queue.put((number, path, ranges))
 
     def drop(self, number: int) -> None:

@@ -126,7 +126,7 @@ class Session:
         name = f"fuse-{self._threads + 1}"
         try:
             threading.Thread(target=self._serve, name=name, daemon=True).start()
-        except RuntimeError as exc:
+        except (RuntimeError, MemoryError) as exc:
             log.warning("%d threads serve the mount, no more can be had: %s", self._threads, exc)
             return
         self._threads += 1
@@ -145,23 +145,29 @@ class Session:
         mutex, seconds, begin = self._mutex, self._seconds, deadline.begin
 
         def call(*args: Any) -> int:
-            begin(seconds)
-            with mutex:
-                self._busy += 1
-                self._requests[name] += 1
-                if self._busy >= self._threads and self._threads < MAX_THREADS and not self._over:
-                    self._add_thread()
-            answer = 0
+            # Whatever happens, libfuse must have an answer. What is raised from here is 0 to it: a
+            # file that ends, which the kernel fills up with zeros.
+            counted = False
             try:
-                answer = callback(*args)
-                return answer
-            except BaseException as exc:  # whatever it is, libfuse must have an answer
-                return -errno_of(name, exc)
-            finally:
+                begin(seconds)
                 with mutex:
-                    self._busy -= 1
-                    if name == "read":
-                        self._bytes += max(0, answer)
+                    self._busy += 1
+                    counted = True
+                    self._requests[name] += 1
+                    is_short = self._busy >= self._threads
+                    if is_short and self._threads < MAX_THREADS and not self._over:
+                        self._add_thread()
+                answer = callback(*args)
+            except BaseException as exc:
+                try:
+                    answer = -errno_of(name, exc)
+                except BaseException:  # there may be no memory for a message, either
+                    answer = -errno.EIO
+            with mutex:
+                self._busy -= counted
+                if name == "read":
+                    self._bytes += max(0, answer)
+            return answer
 
         return call
 

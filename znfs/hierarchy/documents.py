@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -13,6 +14,8 @@ from znfs.formats import Format
 from znfs.hierarchy.paths import join
 from znfs.meta import ArrayMeta, GroupMeta
 from znfs.stores.base import Blob, Store
+
+log = logging.getLogger(__name__)
 
 # Documents asked for at once: of several nodes, for somebody may be looking at all there are.
 _AT_ONCE = 64
@@ -80,9 +83,13 @@ class Documents:
             except Denied as error:
                 return error
 
-        answers = list(
-            self._pool.map(deadline.carried(get), names) if self._pool else map(get, names)
-        )
+        answers: Iterable[Blob | Denied | None] = map(get, names)
+        if self._pool is not None:
+            try:
+                answers = self._pool.map(deadline.carried(get), names)
+            except RuntimeError as error:  # no thread is to be had
+                log.debug("%s: documents are asked for one after another: %s", path, error)
+        answers = list(answers)
         found = {n: a for n, a in zip(names, answers, strict=True) if isinstance(a, Blob)}
         return found, next((a for a in answers if isinstance(a, Denied)), None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from cachetools import LRUCache
 from znfs import deadline
 from znfs.errors import NotListable, StoreError
 from znfs.stores.base import Entry, Store
+
+log = logging.getLogger(__name__)
 
 # Names remembered; one takes 100-200 bytes. A longer listing is kept alone.
 _MOST_LISTED = 1 << 19
@@ -73,11 +76,14 @@ class Listings:
             generation = self._generation
             if known is not None and known.stands(min(self._ttl, within)):
                 return known.listing
-            if self._pool is None:
-                under_way = None
-            elif (under_way := self._under_way.get((path, generation))) is None:
-                under_way = self._pool.submit(self._list, path, generation)
-                self._under_way[path, generation] = under_way
+            under_way = self._under_way.get((path, generation))
+            if under_way is None and self._pool is not None:
+                try:
+                    under_way = self._pool.submit(self._list, path, generation)
+                except RuntimeError as error:  # no thread is to be had
+                    log.debug("%s: listed by who asks: %s", path, error)
+                else:
+                    self._under_way[path, generation] = under_way
         if under_way is None:
             return self._list(path, generation)
         try:
