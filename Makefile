@@ -10,10 +10,10 @@ PY = .venv/bin/python
 ENV = env -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs soak systemd conformance fuzz install uninstall clean
+.PHONY: help demo test test-lowest check bench docs soak systemd conformance fuzz install uninstall clean
 
 help:            ## this list
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo:            ## mount a Zarr and an N5 volume and read them with TIFF and HDF5 tools
 	@scripts/debian-packages fuse3 tree libtiff-tools hdf5-tools
@@ -25,6 +25,10 @@ test:            ## run the tests (PYTEST_ARGS="tests/test_meta.py -x" for some)
 	@scripts/venv test
 	@scripts/optional-readers
 	@$(ENV) $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+test-lowest:     ## the tests on Python 3.11 with the oldest dependencies that pyproject.toml allows
+	@PYTHON=$${PYTHON:-python3.11} VENV=build/lowest LOWEST=1 scripts/venv test
+	@$(ENV) build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check:           ## ruff, mypy --strict and the layers of the imports
 	@scripts/venv test dev

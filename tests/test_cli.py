@@ -263,7 +263,7 @@ def test_a_locale_without_the_characters(store: Path, monkeypatch: pytest.Monkey
 
 def test_a_directory_that_is_gone(store: Path, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
-    inside = f'-c "import os; os.chdir(\'{tmp_path}/gone\'); os.rmdir(\'{tmp_path}/gone\')'
+    inside = f'-P -c "import os; os.chdir(\'{tmp_path}/gone\'); os.rmdir(\'{tmp_path}/gone\')'
     script = f'{inside}; from znfs.cli import main; import sys; sys.exit(main(sys.argv[1:]))"'
     for words, status, said in (
         (["ls", "x.zarr"], 1, "znfs ls: the current directory: No such file or directory\n"),

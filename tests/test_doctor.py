@@ -21,7 +21,7 @@ from tests.servers.process import free_ports
 from znfs.commands import doctor
 from znfs.commands.doctor import Finding
 from znfs.daemon import mounts
-from znfs.errors import MountError, SourceError
+from znfs.errors import SourceError
 from znfs.options import Options
 from znfs.tree import open_tree
 
@@ -49,13 +49,30 @@ def test_a_device_that_may_not_be_opened(monkeypatch: Patch) -> None:
     assert only(doctor.device()).mend == "chmod 666 /dev/fuse"
 
 
-def test_no_library(monkeypatch: Patch) -> None:
-    def missing() -> None:
-        raise MountError("mfusepy cannot be loaded")
+def no_library(name: str) -> None:
+    raise OSError("Unable to find libfuse")
 
-    monkeypatch.setattr(doctor, "load_binding", missing)
+
+def no_module(name: str) -> None:
+    raise ModuleNotFoundError(f"No module named {name!r}")
+
+
+@pytest.mark.parametrize(
+    ("binding", "failing", "what", "mend"),
+    [
+        ("mfusepy", no_library, "mfusepy cannot be loaded", "apt install fuse3"),
+        ("fusepy", no_library, "fusepy cannot be loaded", "apt install libfuse2"),
+        ("fusepy", no_module, "fusepy is not installed", "pip install fusepy"),
+        ("pyfuse", no_module, "no binding 'pyfuse'", "unset ZNFS_FUSE_BINDING"),
+    ],
+)
+def test_no_binding(
+    monkeypatch: Patch, binding: str, failing: Callable[[str], None], what: str, mend: str
+) -> None:
+    monkeypatch.setenv("ZNFS_FUSE_BINDING", binding)
+    monkeypatch.setattr("znfs.fuse.binding.importlib.import_module", failing)
     found = only(doctor.binding())
-    assert (found.level, found.mend) == ("fail", "apt install fuse3")
+    assert (found.level, what in found.what, found.mend) == ("fail", True, mend)
 
 
 def test_fusermount(monkeypatch: Patch, tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def values(shape, dtype, seed=0):
 
 def write(folder, data, chunks=None, names=None, zarr_format=3):
     array = zarr.create_array(
-        folder, shape=data.shape, dtype=data.dtype, chunks=chunks or data.shape, fill_value=0,
-        zarr_format=zarr_format, dimension_names=names,
+        folder, shape=data.shape, dtype=data.dtype, fill_value=0, zarr_format=zarr_format,
+        chunks=chunks or [max(n, 1) for n in data.shape], dimension_names=names,
     )  # fmt: skip
     array[...] = data
     return open_tree(str(folder))

@@ -18,7 +18,9 @@ NAMES = ("t", "g", "time", "x")
 
 
 def write(folder: Path, *words: str) -> Path:
-    python = python_with(f"virtualizarr=={VERSION}", "h5netcdf", "kerchunk", "fastparquet", "h5py")
+    python = python_with(
+        f"virtualizarr=={VERSION}", "zarr==3.1.6", "h5netcdf", "kerchunk", "fastparquet", "h5py"
+    )
     folder.mkdir(exist_ok=True)
     run_with(python, SCRIPT, folder, *words)
     return folder

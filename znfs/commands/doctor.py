@@ -20,7 +20,7 @@ from pathlib import Path
 from znfs import config
 from znfs.daemon import mounts
 from znfs.errors import MountError, SourceError, UsageError, ZnfsError
-from znfs.fuse import load_binding
+from znfs.fuse import NoBinding, load_binding
 from znfs.options import Options
 from znfs.tables import print_table, size_text
 
@@ -89,8 +89,10 @@ def binding() -> Iterator[Finding]:
     """The FUSE binding and its library."""
     try:
         yield Finding("ok", str(load_binding()))
+    except NoBinding as exc:
+        yield Finding("fail", exc.why, exc.mend)
     except MountError as exc:
-        yield Finding("fail", str(exc), "apt install fuse3")
+        yield Finding("fail", str(exc), "unset ZNFS_FUSE_BINDING")
 
 
 def fusermount() -> Iterator[Finding]:

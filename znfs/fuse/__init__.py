@@ -8,8 +8,10 @@ fills libfuse's own buffer, a listing streams, and as many threads as wait for a
 without delaying the others.
 """
 
-from znfs.fuse.binding import Binding, load_binding
+from znfs.fuse.binding import Binding, NoBinding, load_binding
 from znfs.fuse.operations import Operations
 from znfs.fuse.session import Session, is_dead, mount_options
 
-__all__ = ["Binding", "Operations", "Session", "is_dead", "load_binding", "mount_options"]
+__all__ = [
+    "Binding", "NoBinding", "Operations", "Session", "is_dead", "load_binding", "mount_options",
+]  # fmt: skip

@@ -11,6 +11,14 @@ from typing import Any
 from znfs.errors import MountError
 
 
+class NoBinding(MountError):
+    """A FUSE binding or its library is missing; `mend` is what installs it."""
+
+    def __init__(self, why: str, mend: str) -> None:
+        super().__init__(f"{why}; {mend}")
+        self.why, self.mend = why, mend
+
+
 @dataclass(frozen=True)
 class Binding:
     """A FUSE binding's structures, and the library they describe."""
@@ -31,7 +39,8 @@ _BINDINGS = {  # name: module, libfuse's major version, Debian package of the li
 
 
 def load_binding(name: str | None = None) -> Binding:
-    """The FUSE binding `name`, by default $ZNFS_FUSE_BINDING or mfusepy. Raises MountError.
+    """The FUSE binding `name`, by default $ZNFS_FUSE_BINDING or mfusepy. Raises NoBinding where
+    something is not installed, MountError for another name.
 
     mfusepy takes libfuse2 where both are installed, unless it is told otherwise before it is
     imported; which library was loaded is checked.
@@ -44,10 +53,12 @@ def load_binding(name: str | None = None) -> Binding:
         os.environ.setdefault("FUSE_LIBRARY_NAME", "fuse3")
     try:
         module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        raise NoBinding(f"{name} is not installed", f"pip install {name}") from exc
     except (ImportError, OSError) as exc:
-        raise MountError(f"{name} cannot be loaded ({exc}); is {package} installed?") from exc
+        raise NoBinding(f"{name} cannot be loaded ({exc})", f"apt install {package}") from exc
     lib = ctypes.CDLL(module._libfuse._name)
     loaded = lib.fuse_version() // (100 if lib.fuse_version() >= 100 else 10)
     if loaded != major:
-        raise MountError(f"{name} loaded libfuse {loaded}, not {major}; is {package} installed?")
+        raise NoBinding(f"{name} loaded libfuse {loaded}, not {major}", f"apt install {package}")
     return Binding(name, module, lib, major)
