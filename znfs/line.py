@@ -19,7 +19,8 @@ _KEPT = 15 / 16  # of what is known, with each answer
 
 
 class _Loads(threading.local):
-    """`with loads:` this thread loads chunks. Documents are small, and tell nothing of a line."""
+    """`with loads:` this thread loads chunks. Documents are small: they tell how long a line is,
+    and not how wide."""
 
     depth = 0
 
@@ -44,26 +45,30 @@ class Line:
         self._answers = self._seconds = self._at = 0.0
         self._quickest = inf  # about a round trip
 
-    def begin(self) -> float | None:
+    def begin(self) -> tuple[float, bool]:
         """A request begins. Returns what to tell `end`."""
-        if not self.loads.depth:
-            return None
-        with self._lock:
-            self._count()
-            self.under_way += 1
-            return self._at
+        is_load = self.loads.depth > 0
+        now = time.monotonic()
+        if is_load:
+            with self._lock:
+                self._count(now)
+                self.under_way += 1
+        return now, is_load
 
-    def end(self, begun: float | None, *, answered: bool) -> None:
+    def end(self, begun: tuple[float, bool], *, answered: bool) -> None:
         """That request ended; after a silence, what was known is not any more."""
-        if begun is None:
-            return
+        began, is_load = begun
+        now = time.monotonic()
         with self._lock:
-            self._count()
+            if answered:
+                self._quickest = min(self._quickest, now - began)
+            if not is_load:
+                return
+            self._count(now)
             self.under_way -= 1
             if answered:
                 self._answers = _KEPT * self._answers + 1
                 self._seconds *= _KEPT
-                self._quickest = min(self._quickest, self._at - begun)
             else:
                 self._answers = self._seconds = 0.0
 
@@ -77,8 +82,7 @@ class Line:
             found = in_time * self._answers / max(self._seconds, 1e-6)
             return inf if found >= self._wide else max(1.0, found)
 
-    def _count(self) -> None:
-        now = time.monotonic()
+    def _count(self, now: float) -> None:
         if self.under_way:
-            self._seconds += now - self._at
+            self._seconds += max(0.0, now - self._at)
         self._at = now
