@@ -50,7 +50,7 @@ def run(bench: Bench) -> None:
 
             for what, boxes, prepare, at_most in (
                 ("8 planes in order", _PAGES, forget, 1.3),
-                ("then a plane far off", _FAR_OFF, turn_pages, 3.0),
+                ("then a plane far off", _FAR_OFF, turn_pages, 2.0),
             ):
                 sides = [_side(own, boxes, bench, prepare), _side(peer, boxes, bench)]
                 times = compare(sides, bench.repeats)
