@@ -68,11 +68,11 @@ def _measure(bench: Bench, spec: Spec, s3: Gateway) -> None:
                     s3.line.count()
 
                 gets: dict[str, list[int]] = {}
-                own = _side(readers.reader(task.view), task.boxes, bench, spec, s3, gets, forget)
+                own = side(readers.reader(task.view), task.boxes, bench, spec, s3, gets, forget)
                 at_once = [task.slab] if task.slab else task.boxes
-                peers = [_side(r, at_once, bench, spec, s3, gets) for r in libraries]
+                peers = [side(r, at_once, bench, spec, s3, gets) for r in libraries]
                 if len(task.boxes) > 1:
-                    peers.append(_side(cached, task.boxes, bench, spec, s3, gets))
+                    peers.append(side(cached, task.boxes, bench, spec, s3, gets))
                 times = compare([own, *peers], bench.repeats)
                 what = f"S3 {latency * 1e3:.0f} ms, {task.name}, {spec.label}, {task.view.name}"
                 for peer in peers:
@@ -82,7 +82,7 @@ def _measure(bench: Bench, spec: Spec, s3: Gateway) -> None:
                     bench.add(time_line(5, what, times, own.name, peer.name, at_most, note))
 
 
-def _side(
+def side(
     reader: Reader, boxes: list[Box], bench: Bench, spec: Spec, s3: Gateway,
     gets: dict[str, list[int]], prepare: Callable[[], object] | None = None,
 ) -> Side:  # fmt: skip

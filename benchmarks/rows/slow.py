@@ -5,20 +5,18 @@ znfs looks ahead meanwhile; the library reads what it is told to, and nothing el
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tensorstore as ts
 
 from benchmarks import mounts, readers, system
 from benchmarks.bench import Bench
 from benchmarks.data import STANDARD, Spec
 from benchmarks.gateway import gateway
-from benchmarks.measure import Side, compare
-from benchmarks.readers import Box, Reader
+from benchmarks.measure import compare
+from benchmarks.readers import Box
 from benchmarks.report import time_line
+from benchmarks.rows.remote import side
 from tests.servers.faultproxy import FaultProxy
 
 _RATE = 1e6  # bytes a second
@@ -52,7 +50,10 @@ def run(bench: Bench) -> None:
                 ("8 planes in order", _PAGES, forget, 1.3),
                 ("then a plane far off", _FAR_OFF, turn_pages, 2.0),
             ):
-                sides = [_side(own, boxes, bench, prepare), _side(peer, boxes, bench)]
+                sides = [
+                    side(own, boxes, bench, _SPEC, s3, {}, prepare),
+                    side(peer, boxes, bench, _SPEC, s3, {}),
+                ]
                 times = compare(sides, bench.repeats)
                 what = f"S3 at 1 MB/s and 80 ms, {what}, chunks of 1×512×512, {tiff.name}"
                 bench.add(time_line(11, what, times, own.name, peer.name, at_most))
@@ -76,18 +77,3 @@ def _write(target: Path, bench: Bench) -> None:
     ).result()  # fmt: skip
     everything: Box = readers.planes(0, STANDARD.shape[0])
     array[...].write(bench.data.expect(STANDARD, everything)).result()
-
-
-def _side(
-    reader: Reader, boxes: list[Box], bench: Bench, prepare: Callable[[], object] = lambda: None
-) -> Side:
-    def run() -> list[np.ndarray[Any, Any]]:
-        read = reader.open()
-        return [read(box) for box in boxes]
-
-    def check(results: list[np.ndarray[Any, Any]]) -> None:
-        for box, result in zip(boxes, results, strict=True):
-            if not np.array_equal(result, bench.data.expect(STANDARD, box)):
-                raise AssertionError(f"{_NAME}: {reader.name}: {box} is wrong")
-
-    return Side(reader.name, run, prepare, check)

@@ -10,8 +10,8 @@ What it promises:
   index): nested loads are not made to wait for room, so they cannot deadlock. All others get room
   in the order in which they came for it.
 - An error is handed to those who waited for that load and is not kept.
-- What a reader is about to ask for goes before what is loaded ahead; of that, on a slow line, no
-  more is begun than the line brings at once (`znfs.line`).
+- What a reader is about to ask for goes before what is loaded ahead. On a slow line, no more of
+  either is begun in the background than it brings at once (`znfs.line`).
 - Nobody waits longer than their operation has left (`znfs.deadline`), counted from the last answer
   to what they wait for; the load goes on.
 
@@ -102,8 +102,8 @@ class BlockCache:
         # Prefetches not begun, some taken over by a reader: wanted now, and ahead of all readers.
         self._prefetches: deque[_Batch] = deque()
         self._aheads: deque[_Batch] = deque()
-        self._ahead_seconds = 0.0  # that one of the latter takes, of late
         self._runners = 0  # threads that run them
+        self._ahead_seconds = 0.0  # that a prefetch ahead takes, of late
         self._helpers = 0  # threads that run parts of loads
         self._held_back = False  # whether there would be more of either on a wider line
         self._nested = threading.local()

@@ -366,11 +366,7 @@ def _require(text: str) -> None:
     """That fsspec knows every protocol of the URL and has the libraries for it."""
     from fsspec.registry import get_filesystem_class, known_implementations
 
-    *links, base = split_chain(text)
-    protocols = [link.partition("://")[0] for link in links]
-    if "://" in base:
-        protocols.append(base.partition("://")[0])
-    for protocol in protocols:
+    for protocol in _links(text):
         try:
             get_filesystem_class(protocol)
         except ValueError as error:
