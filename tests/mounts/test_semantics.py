@@ -51,6 +51,9 @@ def place(
     for name, words in {"znfs": "-m znfs", "python3": ""}.items():
         (bin_ / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words} "$@"\n')
         (bin_ / name).chmod(0o755)
+    # The examples show what GNU's programs say; Ubuntu 26.04 has others under their names.
+    for program in Path("/usr/bin").glob("gnu*"):
+        (bin_ / program.name.removeprefix("gnu")).symlink_to(program)
     with Web(folder) as web:
         for name, source, *flags in (
             ("mnt", folder / "cells.zarr", "--ttl", 0),

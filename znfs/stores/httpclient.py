@@ -256,6 +256,10 @@ def _reason(error: Exception | None) -> object:
     return error.reason if isinstance(error, MaxRetryError) else error
 
 
+# OpenSSL of an answer that is no TLS: it has two errors, and Python 3.14 tells of the second.
+_PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE")
+
+
 def _cause(error: Exception) -> str:
     """One line that says what went wrong."""
     from urllib3 import exceptions as e
@@ -276,7 +280,7 @@ def _cause(error: Exception) -> str:
     inner = reason.__cause__ if isinstance(reason, BaseException) else None
     if isinstance(inner, OSError) and inner.strerror and not isinstance(inner, ssl.SSLError):
         return inner.strerror
-    if "WRONG_VERSION_NUMBER" in str(reason):
+    if any(word in str(reason) for word in _PLAIN):
         return NO_TLS
     text = redact(str(reason).replace("\n", " "))
     return text.rpartition(">: ")[2][:200] or type(reason).__name__
