@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers.process import NotAvailable
 from znfs.daemon import mounts
+from znfs.views.hdf5.collector import paused
 
 # The same examples every time: a failure is then the fault of the change under test.
 settings.register_profile(
@@ -123,6 +124,16 @@ def mount_for_module() -> Iterator[Mount]:
     made = Mounts()
     yield made.mount
     made.close()
+
+
+@pytest.fixture
+def without_collections() -> Iterator[None]:
+    """For who gives h5py a file object of this process. h5py holds its lock while it reads one; a
+    collection in a thread that loads may free h5py's things, which takes that lock, and neither
+    would ever go on. One may be under way when a read begins, so it is paused for the whole test.
+    """
+    with paused():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

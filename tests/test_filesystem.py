@@ -44,6 +44,7 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "v.zarr"
 
 
+@pytest.mark.usefixtures("without_collections")
 def test_file_objects(store: Path) -> None:
     tree = znfs.open_tree(store)
     np.testing.assert_array_equal(np.load(tree.open("em/em.npy")), VALUES)

@@ -460,6 +460,7 @@ def test_options_or_keywords_not_both(store):
         open_tree(str(store), Options(), ttl=1)
 
 
+@pytest.mark.usefixtures("without_collections")
 @pytest.mark.parametrize("more", [{"hdf5_index": "implicit"}, {"hdf5_merge": 2}])
 def test_hdf5_files_are_laid_out_as_asked(store, more):
     h5py = pytest.importorskip("h5py")
@@ -474,6 +475,7 @@ def test_hdf5_options_that_do_not_go_together(store):
         open_tree(str(store), hdf5_index="implicit", hdf5_merge=2)
 
 
+@pytest.mark.usefixtures("without_collections")
 def test_half_floats_are_promoted_on_demand(tmp_path):
     h5py = pytest.importorskip("h5py")
     path = str(tmp_path / "f.zarr")
@@ -532,6 +534,7 @@ def of_consolidated(tmp_path, nodes):
     return str(tmp_path / "g")
 
 
+@pytest.mark.usefixtures("without_collections")
 @pytest.mark.parametrize("source", [of_references, of_consolidated])
 def test_names_that_no_file_can_have(tmp_path, source, capsys):
     h5py = pytest.importorskip("h5py")

@@ -13,7 +13,6 @@ import numpy as np
 
 from znfs.node import File
 from znfs.tree import Tree, open_tree
-from znfs.views.hdf5.collector import paused
 
 
 class Seekable(io.RawIOBase):
@@ -39,10 +38,7 @@ class Seekable(io.RawIOBase):
 
     def readinto(self, out: Any) -> int:
         view = memoryview(out).cast("B")
-        # h5py holds its lock meanwhile. A collection in a thread that loads may free h5py's things,
-        # which takes that lock: neither would ever go on.
-        with paused():
-            n = self.file.read_into(self.at, view)
+        n = self.file.read_into(self.at, view)
         self.reads.append((self.at, n))
         self.at += n
         return n

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import signal
@@ -55,6 +56,8 @@ mon data avail warn = 2
 osd data = {dir}/osd
 osd objectstore = memstore
 memstore device bytes = 4294967296
+# Debian 13's own default is a relative path
+osd class dir = {classes}
 osd class load list = *
 osd class default list = *
 osd memory target = 939524096
@@ -167,7 +170,8 @@ class S3:
         fsid = str(uuid.uuid4())
         conf = self._dir / "ceph.conf"
         conf.write_text(_CONF.format(
-            fsid=fsid, dir=self._dir, port=self.port, mon1=self._mon1, mon2=self._mon2
+            fsid=fsid, dir=self._dir, port=self.port, mon1=self._mon1, mon2=self._mon2,
+            classes=(glob.glob("/usr/lib*/*/rados-classes") or ["/usr/lib64/rados-classes"])[0],
         ))
         self._conf = str(conf)
         (self._dir / "keyring").touch()
