@@ -207,7 +207,7 @@ def stop(mounted: Mounted) -> None:
         mounted.daemon.wait()
     while any(m.mountpoint == str(mounted.path) for m in mounts.mounts()):
         mounts.detach(str(mounted.path), lazy=True)
-    shutil.rmtree(mounted.path.parent, ignore_errors=True)
+    shutil.rmtree(mounted.log.parent, ignore_errors=True)
 
 
 def watch(
