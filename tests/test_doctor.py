@@ -34,7 +34,9 @@ def only(findings: Iterator[Finding]) -> Finding:
 
 
 def as_user(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    """One who is neither root nor the owner of what the tests make."""
+    user = os.geteuid() + 1000
+    monkeypatch.setattr(os, "geteuid", lambda: user)
 
 
 def test_no_device(monkeypatch: Patch) -> None:
