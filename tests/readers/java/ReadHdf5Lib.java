@@ -23,7 +23,7 @@ public class ReadHdf5Lib {
             for (String name : new String[] {"text", "long"}) {
                 long attribute = H5.H5Aopen_by_name(file, at, name, DEFAULT, DEFAULT);
                 String[] text = new String[1];
-                H5.H5AreadVL(attribute, H5.H5Aget_type(attribute), text);
+                H5.H5Aread_VLStrings(attribute, H5.H5Aget_type(attribute), text);  // H5AreadVL fails in 1.10.10
                 System.out.println("text " + at + " " + name + " " + Digest.of(text[0].getBytes("UTF-8")));
             }
             long[] one = new long[1];
