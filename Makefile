@@ -5,12 +5,13 @@ PYTEST_ARGS ?=
 SOAK_SECONDS ?= 3600
 SECONDS ?= 600
 FUZZ_STORES ?= 300
+RELEASE ?= trixie
 
 PY = .venv/bin/python
 ENV = env -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest check bench docs soak systemd conformance fuzz install uninstall clean
+.PHONY: help demo test test-lowest test-release check bench docs soak systemd conformance fuzz install uninstall clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -29,6 +30,9 @@ test:            ## run the tests (PYTEST_ARGS="tests/test_meta.py -x" for some)
 test-lowest:     ## the tests on Python 3.11 with the oldest dependencies that pyproject.toml allows
 	@PYTHON=$${PYTHON:-python3.11} VENV=build/lowest LOWEST=1 scripts/venv test
 	@$(ENV) build/lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+test-release:    ## demo and tests in a RELEASE (trixie) of Debian or Ubuntu of their own (needs root)
+	@scripts/test-release $(RELEASE)
 
 check:           ## ruff, mypy --strict and the layers of the imports
 	@scripts/venv test dev
