@@ -219,8 +219,10 @@ class BlockCache:
         over = threading.Lock()  # held until all have ended
         helpers: list[Future[None]] = []
         errors: list[BaseException] = []
+        is_held_back = False
 
         def run() -> None:
+            nonlocal is_held_back
             while True:
                 try:
                     task = left.popleft()
@@ -235,11 +237,12 @@ class BlockCache:
                         over.release()
                 if self._held_back:
                     self._begin_held_back()
-                    self._begin_parts(run, len(left), helpers)
+                if is_held_back:  # others may have been the first to see that there is room now
+                    is_held_back = not self._begin_parts(run, len(left), helpers)
 
         over.acquire()
         if self.far:
-            self._begin_parts(run, most - 1, helpers)
+            is_held_back = not self._begin_parts(run, most - 1, helpers)
         run()
         for helper in helpers:
             if helper.cancel():
@@ -253,8 +256,9 @@ class BlockCache:
         finally:
             errors.clear()  # as in `get`
 
-    def _begin_parts(self, run: Callable[[], None], most: int, into: list[Future[None]]) -> None:
-        """Have up to `most` other threads call `run` for the load that this thread is about."""
+    def _begin_parts(self, run: Callable[[], None], most: int, into: list[Future[None]]) -> bool:
+        """Have up to `most` other threads call `run` for the load that this thread is about. False
+        if there would be more of them with more room on the line."""
 
         def part() -> None:
             # The load has room already: what its parts load themselves must not wait for it to end.
@@ -277,13 +281,14 @@ class BlockCache:
             while pool is not None and len(into) < self.workers and most > 0:
                 with self._lock:
                     if not self._has_room():
-                        return
+                        return False
                     self._helpers += 1
                 into.append(pool.submit(carried))
                 most -= 1
         except RuntimeError as error:  # no thread is to be had, or the cache was closed
             log.debug("parts of a load run one after another: %s", error)
             self._end_helper()
+        return True
 
     def _end_helper(self) -> None:
         with self._lock:
