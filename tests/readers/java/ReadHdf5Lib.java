@@ -6,6 +6,15 @@ public class ReadHdf5Lib {
     static final int ALL = HDF5Constants.H5S_ALL;
     static final long DEFAULT = HDF5Constants.H5P_DEFAULT;
 
+    /* Each of the two calls is broken in some version: 1.10.8 lacks the one, in 1.10.10 the other fails. */
+    static void readText(long attribute, String[] into) throws Exception {
+        try {
+            H5.H5Aread_VLStrings(attribute, H5.H5Aget_type(attribute), into);
+        } catch (UnsatisfiedLinkError missing) {
+            H5.H5AreadVL(attribute, H5.H5Aget_type(attribute), into);
+        }
+    }
+
     public static void main(String[] args) throws Exception {
         int[] version = new int[3];
         H5.H5get_libversion(version);
@@ -23,7 +32,7 @@ public class ReadHdf5Lib {
             for (String name : new String[] {"text", "long"}) {
                 long attribute = H5.H5Aopen_by_name(file, at, name, DEFAULT, DEFAULT);
                 String[] text = new String[1];
-                H5.H5Aread_VLStrings(attribute, H5.H5Aget_type(attribute), text);  // H5AreadVL fails in 1.10.10
+                readText(attribute, text);
                 System.out.println("text " + at + " " + name + " " + Digest.of(text[0].getBytes("UTF-8")));
             }
             long[] one = new long[1];
