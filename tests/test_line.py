@@ -149,7 +149,7 @@ def test_what_there_is_no_room_for_on_the_line_waits(
     eventually(lambda: len(loads.begun) == 2)
     loads.go_on.release()
     eventually(lambda: len(loads.begun) == 3)
-    assert set(loads.begun) == {0, 1, 2}
+    assert (set(loads.begun[:2]), loads.begun[2]) == ({0, 1}, 2)  # two threads began at once
     line.room = inf
     loads.go_on.release()
     eventually(lambda: len(loads.begun) == 6)  # as soon as one ends
