@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import zarr
+
+from znfs.tree import open_tree
 from znfs.views.hdf5.collector import paused
 
 
@@ -28,3 +32,9 @@ def test_who_has_disabled_it_finds_it_so() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_a_plan_leaves_collections_on(tmp_path: Path) -> None:
+    zarr.create_group(tmp_path / "g.zarr").create_array("a", shape=(2,), chunks=(1,), dtype="u1")
+    assert open_tree(str(tmp_path / "g.zarr")).open("g.h5").read(4) == b"\x89HDF"
+    assert gc.isenabled()
